@@ -1,0 +1,137 @@
+// Domain: heaps, regions and memzones with one control segment.
+//
+// What it is: the owner of everything. In this version a domain is private to its process; its threads share it.
+// Thread-safety: every function may be called by any thread at any time, except close/destruction, which
+// requires that no other call is running or follows.
+// Invariants:
+//  1. All metadata is in the control segment: closing the domain forgets everything and touches no external
+//     memory; memory of own backings is unmapped.
+//  2. No two regions of a domain overlap.
+//  3. A failed call has changed nothing.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "extmem/export.h"
+#include "extmem/heap.hpp"
+#include "extmem/types.hpp"
+
+namespace extmem {
+
+class EXTMEM_API Domain {
+ public:
+  /// Makes a domain that is private to this process, with one empty heap for each NUMA node ("node0", ...),
+  /// whose ids are the nodes' indices. Errors: EINVAL options out of range; ENOMEM address space.
+  static Result<Domain> create(const DomainOptions& options = {}) noexcept;
+
+  Domain() noexcept = default;
+  Domain(Domain&& other) noexcept;
+  Domain& operator=(Domain&& other) noexcept;
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+  /// Closes: unmaps own backings and the control segment. Listeners hear `removing`, without a vote.
+  ~Domain();
+  [[nodiscard]] explicit operator bool() const noexcept { return state_ != nullptr; }
+
+  // ---- heaps -------------------------------------------------------------------------------------------
+
+  /// Errors: EINVAL name empty; ENAMETOOLONG; EEXIST; ENOSPC too many heaps.
+  Result<Heap> create_heap(std::string_view name, const HeapOptions& options = {}) noexcept;
+  /// Errors: ENOENT.
+  Result<Heap> find_heap(std::string_view name) const noexcept;
+  Result<Heap> heap_by_id(std::uint32_t id) const noexcept;
+  /// The heap of a NUMA node, by the node's number. Errors: ENOENT no such node.
+  Result<Heap> heap_of_node(int numa_node) const noexcept;
+  /// Errors: EBUSY while it holds a region (the report names who uses it); EPERM a node's heap; ESTALE.
+  Result<void> destroy_heap(Heap heap, HolderReport* users = nullptr) noexcept;
+  /// Visits all heaps in order of their ids; the visitor returns true to go on.
+  Result<void> walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) const noexcept;
+
+  // ---- regions -----------------------------------------------------------------------------------------
+
+  /// Lends memory that the caller owns. The caller keeps it mapped until it is removed again.
+  /// Errors: EINVAL base, length, page size or table; EEXIST it overlaps a region; EOVERFLOW; ENOSPC control
+  /// segment full; EPERM physical IOVAs without privilege; what a listener answered.
+  Result<RegionId> add_region(Heap heap, const RegionSpec& spec) noexcept;
+  /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking.
+  Result<RegionId> add_backing(Heap heap, const BackingSpec& spec) noexcept;
+  /// Takes a region away. External memory is left as it is; an own backing is unmapped.
+  /// Errors: ENOENT; EBUSY it is used (the report names the holders); what a listener answered.
+  Result<void> remove_region(RegionId region, HolderReport* holders = nullptr) noexcept;
+  /// Stops new allocations in the region, takes back what threads have cached of it and waits until nothing in
+  /// it is held. Afterwards remove_region succeeds. Errors: ENOENT; ETIMEDOUT (the report names the holders; the
+  /// region stays draining, see undrain_region).
+  Result<void> drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders = nullptr) noexcept;
+  /// Lets allocations use a draining region again.
+  Result<void> undrain_region(RegionId region) noexcept;
+  Result<RegionInfo> region_info(RegionId region) const noexcept;
+  /// The region that an address lies in. Errors: EFAULT none.
+  Result<RegionId> region_of(const void* p) const noexcept;
+  Result<void> walk_regions(FunctionRef<bool(const RegionInfo&)> visit) const noexcept;
+  /// All runs of consecutive IOVAs of a region.
+  Result<void> walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) const noexcept;
+
+  /// Errors: EINVAL; ENOSPC; EEXIST the pair (listener, arg) is registered.
+  Result<void> add_listener(RegionListener listener, void* arg) noexcept;
+  /// Errors: ENOENT.
+  Result<void> remove_listener(RegionListener listener, void* arg) noexcept;
+
+  // ---- addresses ---------------------------------------------------------------------------------------
+
+  /// The IOVA of a byte; kBadIova (a value, not an error) where none is known. Errors: EFAULT in no region.
+  Result<Iova> iova_of(const void* p) const noexcept;
+  /// The address that a device's address means. Errors: ENOENT no page has that IOVA.
+  Result<void*> address_of(Iova iova) const noexcept;
+  /// Whether [p, p + n) is one run of consecutive known IOVAs. Errors: EFAULT not inside one region; EINVAL n 0.
+  Result<bool> iova_contiguous(const void* p, std::size_t n) const noexcept;
+  /// The runs that [p, p + n) is made of (a scatter list), at most runs.size() of them; offsets count from p.
+  /// Returns how many there are in all.
+  Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs) const noexcept;
+  /// Portable form of a pointer, and back. Errors: EFAULT in no region.
+  Result<RegionPtr> to_region_ptr(const void* p) const noexcept;
+  Result<void*> from_region_ptr(RegionPtr ptr) const noexcept;
+
+  // ---- objects of any heap -----------------------------------------------------------------------------
+
+  /// As Heap::deallocate, for an object of whichever heap of this domain.
+  Result<void> deallocate(void* p) noexcept;
+  Result<std::size_t> usable_size(const void* p) const noexcept;
+  Result<ObjectInfo> owner_of(const void* p) const noexcept;
+
+  // ---- tags --------------------------------------------------------------------------------------------
+
+  /// The tag of that name, made when it is new. Errors: EINVAL empty; ENAMETOOLONG; ENOSPC too many tags.
+  Result<Tag> intern_tag(std::string_view name) noexcept;
+  /// Errors: ENOENT.
+  Result<const char*> tag_name(Tag tag) const noexcept;
+
+  // ---- memzones ----------------------------------------------------------------------------------------
+
+  /// Reserves memory under a name. length 0: the biggest piece that fits the constraints (and nocross if given).
+  /// Errors: EINVAL; ENAMETOOLONG; EEXIST; ENOSPC too many memzones; ENOMEM.
+  Result<MemzoneInfo> reserve_memzone(Heap heap, std::string_view name, std::size_t length,
+                                      const AllocOptions& options = {}) noexcept;
+  /// Errors: ENOENT.
+  Result<MemzoneInfo> find_memzone(std::string_view name) const noexcept;
+  Result<void> free_memzone(std::string_view name) noexcept;
+  Result<void> walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) const noexcept;
+  [[nodiscard]] std::size_t memzone_count() const noexcept;
+
+  // ---- seeing ------------------------------------------------------------------------------------------
+
+  /// Checks every invariant of every heap, region, table. Returns the number of breaches; reports each.
+  Result<std::size_t> verify(FunctionRef<void(const Breach&)> report = {}) const noexcept;
+  /// Bytes of the control segment that are backed by memory now.
+  [[nodiscard]] std::uint64_t metadata_resident_bytes() const noexcept;
+
+ private:
+  friend class heap::DomainState;
+  explicit Domain(heap::DomainState* state) noexcept : state_(state) {}
+  heap::DomainState* state_ = nullptr;
+};
+
+}  // namespace extmem
