@@ -1,0 +1,58 @@
+# Two interface targets carry every flag:
+#   extmem_flags          warnings and sanitizers; everything we compile
+#   extmem_library_flags  that, and what a library needs that others load; every layer
+
+add_library(extmem_flags INTERFACE)
+target_compile_options(extmem_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wundef
+  $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast>
+  $<$<OR:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-Wmissing-declarations>
+  $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+if(EXTMEM_WERROR)
+  target_compile_options(extmem_flags INTERFACE -Werror)
+endif()
+
+if(EXTMEM_SANITIZE)
+  # A finding ends the program, so that a test fails; frame pointers make the reports readable.
+  # vptr checks need the type information that the layers are compiled without.
+  set(sanitize -fsanitize=${EXTMEM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(EXTMEM_SANITIZE MATCHES "undefined")
+    list(APPEND sanitize -fno-sanitize=vptr)
+  endif()
+  target_compile_options(extmem_flags INTERFACE ${sanitize})
+  target_link_options(extmem_flags INTERFACE ${sanitize})
+endif()
+if(EXTMEM_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "EXTMEM_FUZZ needs clang: libFuzzer is part of it. Use the preset `fuzz`.")
+  endif()
+  target_compile_options(extmem_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+add_library(extmem_library_flags INTERFACE)
+target_link_libraries(extmem_library_flags INTERFACE extmem_flags)
+# initial-exec: no dynamic TLS (it would call malloc). Hidden: only what EXTMEM_API marks leaves the library.
+target_compile_options(extmem_library_flags INTERFACE
+  -fvisibility=hidden $<$<COMPILE_LANGUAGE:CXX>:-fvisibility-inlines-hidden> -ftls-model=initial-exec)
+
+# Below the faces nothing throws and nothing asks for types at run time.
+set(EXTMEM_CORE_OPTIONS $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
+
+if(EXTMEM_LTO)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Fat objects: libextmem.a also serves another compiler, or one without LTO.
+    target_compile_options(extmem_flags INTERFACE -flto=auto -ffat-lto-objects)
+    target_link_options(extmem_flags INTERFACE -flto=auto)
+    set(CMAKE_AR gcc-ar)
+    set(CMAKE_RANLIB gcc-ranlib)
+  else()
+    message(WARNING "EXTMEM_LTO is used with gcc only; building without.")
+  endif()
+endif()
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()

@@ -1,0 +1,3 @@
+if(NOT TARGET extmem)
+  return()
+endif()
