@@ -22,14 +22,17 @@ namespace {
 
 std::size_t round_up(std::size_t bytes, std::size_t to) noexcept { return (bytes + to - 1) & ~(to - 1); }
 
-bool on_page(const void* p) noexcept { return (reinterpret_cast<std::uintptr_t>(p) & (page_size() - 1)) == 0; }
+bool on_page(const void* p) noexcept {
+  return (reinterpret_cast<std::uintptr_t>(p) & (page_size() - 1)) == 0;
+}
 
 }  // namespace
 
 std::size_t page_size() noexcept { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
 Result<std::byte*> reserve(std::size_t bytes) noexcept {
-  if (bytes == 0) return EXTMEM_ERROR(EINVAL, "cannot reserve zero bytes of address space: ask for at least one");
+  if (bytes == 0)
+    return EXTMEM_ERROR(EINVAL, "cannot reserve zero bytes of address space: ask for at least one");
   const ErrnoKeeper keeper;
   void* p = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
@@ -41,10 +44,12 @@ Result<std::byte*> reserve(std::size_t bytes) noexcept {
 }
 
 Result<std::byte*> reserve_aligned(std::size_t bytes, std::size_t align) noexcept {
-  if (!std::has_single_bit(align)) return EXTMEM_ERROR(EINVAL, "the alignment of a reservation must be a power of two");
+  if (!std::has_single_bit(align))
+    return EXTMEM_ERROR(EINVAL, "the alignment of a reservation must be a power of two");
   const std::size_t page = page_size();
   if (align <= page) return reserve(bytes);
-  if (bytes == 0) return EXTMEM_ERROR(EINVAL, "cannot reserve zero bytes of address space: ask for at least one");
+  if (bytes == 0)
+    return EXTMEM_ERROR(EINVAL, "cannot reserve zero bytes of address space: ask for at least one");
   if (bytes > std::numeric_limits<std::size_t>::max() - align - page) {
     return EXTMEM_ERROR(ENOMEM, "cannot reserve that much address space: length plus alignment overflows");
   }
@@ -61,14 +66,16 @@ Result<std::byte*> reserve_aligned(std::size_t bytes, std::size_t align) noexcep
 }
 
 Result<void> commit(void* p, std::size_t bytes) noexcept {
-  if (p == nullptr || !on_page(p)) return EXTMEM_ERROR(EINVAL, "cannot commit memory at an address that is not on a page");
+  if (p == nullptr || !on_page(p))
+    return EXTMEM_ERROR(EINVAL, "cannot commit memory at an address that is not on a page");
   if (bytes == 0) return {};
   const ErrnoKeeper keeper;
   if (::mprotect(p, bytes, PROT_READ | PROT_WRITE) != 0) {
-    return EXTMEM_SYS_ERROR(errno,
-                            "cannot commit memory for metadata: the system is out of memory, its commit limit "
-                            "(vm.overcommit_memory, /proc/meminfo CommitLimit) or vm.max_map_count is reached, or the "
-                            "range was not reserved");
+    return EXTMEM_SYS_ERROR(
+        errno,
+        "cannot commit memory for metadata: the system is out of memory, its commit limit "
+        "(vm.overcommit_memory, /proc/meminfo CommitLimit) or vm.max_map_count is reached, or the "
+        "range was not reserved");
   }
   return {};
 }

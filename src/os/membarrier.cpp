@@ -17,7 +17,8 @@ long call(int command) noexcept { return ::syscall(SYS_membarrier, command, 0, 0
 
 bool membarrier_register(bool global) noexcept {
   const ErrnoKeeper keeper;
-  return call(global ? MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED : MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+  return call(global ? MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
+                     : MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 }
 
 void membarrier(bool global) noexcept {

@@ -42,12 +42,14 @@ Result<pthread_key_t> the_key() noexcept {
   if (made != 0) return static_cast<pthread_key_t>(made - 1);
   pthread_key_t mine{};
   if (const int failed = ::pthread_key_create(&mine, run_hook); failed != 0) {
-    return EXTMEM_SYS_ERROR(failed,
-                            "cannot watch for the end of threads: the process has used up its thread-specific keys "
-                            "(PTHREAD_KEYS_MAX); open the domain before the code that makes them");
+    return EXTMEM_SYS_ERROR(
+        failed,
+        "cannot watch for the end of threads: the process has used up its thread-specific keys "
+        "(PTHREAD_KEYS_MAX); open the domain before the code that makes them");
   }
   std::uint64_t expected = 0;
-  if (key_plus_one.compare_exchange_strong(expected, std::uint64_t{mine} + 1, std::memory_order_acq_rel)) return mine;
+  if (key_plus_one.compare_exchange_strong(expected, std::uint64_t{mine} + 1, std::memory_order_acq_rel))
+    return mine;
   ::pthread_key_delete(mine);  // another thread was first
   return static_cast<pthread_key_t>(expected - 1);
 }
@@ -65,8 +67,10 @@ Result<void> prepare_thread_exit() noexcept {
 
 Result<void> on_thread_exit(ThreadExitHook hook, void* arg) noexcept {
   EXTMEM_TRY(key, the_key());
-  if (const int failed = ::pthread_setspecific(key, hook != nullptr ? &this_threads_hook : nullptr); failed != 0) {
-    return EXTMEM_SYS_ERROR(failed, "cannot watch for the end of this thread: the C library is out of memory");
+  if (const int failed = ::pthread_setspecific(key, hook != nullptr ? &this_threads_hook : nullptr);
+      failed != 0) {
+    return EXTMEM_SYS_ERROR(failed,
+                            "cannot watch for the end of this thread: the C library is out of memory");
   }
   this_threads_hook = ExitHook{hook, arg};
   return {};
@@ -90,7 +94,8 @@ void cpu_relax() noexcept {
 std::uint64_t monotonic_ns() noexcept {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * kNanosecondsPerSecond + static_cast<std::uint64_t>(now.tv_nsec);
+  return static_cast<std::uint64_t>(now.tv_sec) * kNanosecondsPerSecond +
+         static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 void sleep_ns(std::uint64_t ns) noexcept {

@@ -1,0 +1,93 @@
+#include "os/process.hpp"
+
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <string_view>
+
+#include "base/error.hpp"
+#include "os/errno_keeper.hpp"
+#include "os/kernel_text.hpp"
+
+namespace extmem::os {
+namespace {
+
+constexpr int kStartTimeField = 22;  // of /proc/PID/stat, counted from 1
+constexpr int kFieldAfterName = 3;
+
+bool has_capability(unsigned capability) noexcept {
+  const ErrnoKeeper keeper;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+  if (::syscall(SYS_capget, &header, data.data()) != 0) return false;
+  return (data[capability / 32].effective >> (capability % 32) & 1U) != 0;
+}
+
+std::optional<std::uint8_t> hex_digit(char c) noexcept {
+  if (c >= '0' && c <= '9') return static_cast<std::uint8_t>(c - '0');
+  if (c >= 'a' && c <= 'f') return static_cast<std::uint8_t>(c - 'a' + 10);
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool has_cap_sys_admin() noexcept { return has_capability(CAP_SYS_ADMIN); }
+
+bool has_cap_ipc_lock() noexcept { return has_capability(CAP_IPC_LOCK); }
+
+Result<BootId> boot_id() noexcept {
+  std::array<char, 64> buffer;
+  const auto text = read_text("/proc/sys/kernel/random/boot_id", buffer);
+  if (!text) {
+    return EXTMEM_SYS_ERROR(errno, "cannot read /proc/sys/kernel/random/boot_id: mount /proc");
+  }
+  BootId id{};
+  std::size_t digits = 0;
+  for (const char c : *text) {
+    const auto digit = hex_digit(c);
+    if (!digit) continue;  // dashes, the end of the line
+    if (digits == 2 * id.size()) {
+      ++digits;
+      break;
+    }
+    id[digits / 2] = static_cast<std::uint8_t>(id[digits / 2] << 4 | *digit);
+    ++digits;
+  }
+  if (digits != 2 * id.size()) {
+    return EXTMEM_ERROR(EIO, "/proc/sys/kernel/random/boot_id does not hold 32 hexadecimal digits");
+  }
+  return id;
+}
+
+Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept {
+  std::array<char, 1024> buffer;
+  const auto text = read_text(Path("/proc/").add(std::uint64_t{pid}).add("/stat").c_str(), buffer);
+  if (!text) {
+    if (errno == ENOENT || errno == ESRCH) {
+      return EXTMEM_ERROR(ESRCH, "no process has that number (or /proc is not mounted, or hides it)");
+    }
+    return EXTMEM_SYS_ERROR(errno, "cannot read the start time of a process from /proc");
+  }
+  // The second field is the program's name in brackets, and may hold blanks and brackets itself.
+  std::string_view rest = *text;
+  const std::size_t name_end = rest.rfind(')');
+  if (name_end == std::string_view::npos) return EXTMEM_ERROR(EIO, "/proc/PID/stat is not as expected");
+  rest.remove_prefix(name_end + 1);
+  for (int field = kFieldAfterName; field <= kStartTimeField; ++field) {
+    const std::size_t start = rest.find_first_not_of(' ');
+    if (start == std::string_view::npos) break;
+    rest.remove_prefix(start);
+    if (field == kStartTimeField) {
+      if (const auto ticks = take_number(rest)) return *ticks;
+      break;
+    }
+    const std::size_t end = rest.find(' ');
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end);
+  }
+  return EXTMEM_ERROR(EIO, "/proc/PID/stat is not as expected");
+}
+
+}  // namespace extmem::os
