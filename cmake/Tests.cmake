@@ -5,7 +5,7 @@
 #   examples/*.{c,cpp}                        -> one program each, run with no arguments    label examples
 #   include/extmem/*                          -> each compiled alone (tests/headers)        label headers
 #   tests/{cli,consumer,lint,...}/CMakeLists.txt -> whatever they add
-# Kinds: contract, model, stress, regression, crash. A folder that needs more than this (a helper program, say)
+# The kinds are in EXTMEM_TEST_KINDS. A folder that needs more than this (a helper program, say)
 # has an options.cmake, read after its target was made.
 
 if(EXTMEM_FUZZ)
@@ -37,6 +37,11 @@ endif()
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
+set(EXTMEM_TEST_KINDS contract model stress regression crash)
+foreach(kind IN ITEMS unit ${EXTMEM_TEST_KINDS})
+  add_custom_target(build_${kind})  # builds the tests of one kind
+endforeach()
+
 # One GoogleTest program of `sources`, one ctest per case. Ctest asks the program for its cases when it runs,
 # so that a program which cannot start is a failed test and not a failed build.
 function(extmem_gtest name label library)
@@ -45,6 +50,7 @@ function(extmem_gtest name label library)
   target_link_libraries(${name} PRIVATE ${library} extmem_flags GTest::gmock GTest::gtest_main Threads::Threads)
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${label} TIMEOUT 300)
+  add_dependencies(build_${label} ${name})
   get_filename_component(folder ${ARGV3} DIRECTORY)
   include(${folder}/options.cmake OPTIONAL)
 endfunction()
@@ -59,7 +65,7 @@ foreach(target IN LISTS EXTMEM_LAYERS)
 endforeach()
 
 if(TARGET extmem_static)
-  foreach(kind IN ITEMS contract model stress regression crash)
+  foreach(kind IN LISTS EXTMEM_TEST_KINDS)
     file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${kind}/*_test.cpp)
     if(sources)
       extmem_gtest(${kind} ${kind} extmem_static ${sources})
