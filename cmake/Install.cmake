@@ -1,3 +1,48 @@
+# What `cmake --install` lays down: both libraries, headers, the command, man pages, a CMake package
+# (extmem::extmem, extmem::extmem_static) and extmem.pc. tests/consumer builds against the result.
+
+# docs/man/NAME.SECTION.scd -> man/NAME.SECTION; `man` exists even while there is nothing to build.
+file(GLOB man_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.scd)
+find_program(SCDOC_PROGRAM scdoc)
+set(man_pages "")
+if(SCDOC_PROGRAM)
+  foreach(source IN LISTS man_sources)
+    get_filename_component(page ${source} NAME_WLE)
+    string(REGEX MATCH "[0-9]$" section ${page})
+    set(output ${PROJECT_BINARY_DIR}/man/${page})
+    add_custom_command(OUTPUT ${output} DEPENDS ${source} VERBATIM
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/man
+      COMMAND sh -c "\"$1\" <\"$2\" >\"$3.part\" && mv \"$3.part\" \"$3\"" sh
+        ${SCDOC_PROGRAM} ${source} ${output})
+    list(APPEND man_pages ${output})
+    install(FILES ${output} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+  endforeach()
+elseif(man_sources)
+  message(STATUS "scdoc is not installed: no man pages")
+endif()
+add_custom_target(man ALL DEPENDS ${man_pages})
+
 if(NOT TARGET extmem)
   return()
 endif()
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/extmem)
+
+install(TARGETS extmem extmem_static EXPORT extmem)
+install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET extmem_cli)
+  # The command finds the library next to it, wherever the tree was installed.
+  file(RELATIVE_PATH to_lib /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
+  set_target_properties(extmem_cli PROPERTIES INSTALL_RPATH $ORIGIN/${to_lib})
+  install(TARGETS extmem_cli)
+endif()
+
+install(EXPORT extmem NAMESPACE extmem:: DESTINATION ${package_dir} FILE extmem-targets.cmake)
+configure_package_config_file(cmake/extmem-config.cmake.in extmem-config.cmake INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(extmem-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/extmem-config.cmake ${PROJECT_BINARY_DIR}/extmem-config-version.cmake
+  DESTINATION ${package_dir})
+
+file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+configure_file(cmake/extmem.pc.in extmem.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/extmem.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
