@@ -47,9 +47,13 @@ setup() {
     command -v sudo >/dev/null || die "needs root to install packages, and there is no sudo. As root: apt-get install ${missing[*]}"
     root=(sudo)
   fi
+  mkdir -p build
   "${root[@]}" apt-get update -qq || echo "./do: apt-get update failed; trying with the lists that are there" >&2
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
-    die "could not install: ${missing[*]}. Check the network and /etc/apt/sources.list, then run this again."
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" \
+    >build/setup.log 2>&1 </dev/null || {
+    tail -20 build/setup.log
+    die "could not install: ${missing[*]}. Check the network and the sources in /etc/apt, then run this again."
+  }
 }
 
 # configure PRESET [CMAKE OPTIONS]
@@ -77,14 +81,14 @@ stages=() # what tools/test_summary reads
 # stage PRESET WHAT TARGETS OPTIONS-FOR-CTEST...: builds a preset with -Werror and runs its tests; goes on after
 # a failure.
 stage() {
-  local preset=$1 what=$2 targets=$3 run=()
+  local preset=$1 what=$2 targets run=()
+  read -ra targets <<<"$3"
   shift 3
-  # shellcheck disable=SC2086 # targets is a list
   say "$preset: $what"
   rm -f "build/$preset/junit.xml"
   if ! configure "$preset" -DEXTMEM_WERROR=ON; then
     stages+=("$preset:does not configure")
-  elif ! build "$preset" $targets; then
+  elif ! build "$preset" "${targets[@]}"; then
     stages+=("$preset:does not build")
   else
     case $preset in asan | tsan | fuzz) run=(fixed_addresses) ;; esac
