@@ -68,7 +68,7 @@ configure() {
 build() {
   local preset=$1
   shift
-  cmake --build --preset "$preset" ${1:+--target "$@"}
+  cmake --build --preset "$preset" ${1:+--target "$@"} -- -k 0
 }
 
 # Sanitizers of clang 14 cannot place their shadow memory where the kernel randomises more than 28 bits.
@@ -78,8 +78,8 @@ fixed_addresses() {
 
 stages=() # what tools/test_summary reads
 
-# stage PRESET WHAT TARGETS OPTIONS-FOR-CTEST...: builds a preset with -Werror and runs its tests; goes on after
-# a failure.
+# stage PRESET WHAT TARGETS OPTIONS-FOR-CTEST...: builds a preset with -Werror and runs its tests. Goes on after a
+# failure.
 stage() {
   local preset=$1 what=$2 targets run=()
   read -ra targets <<<"$3"
@@ -92,9 +92,10 @@ stage() {
     stages+=("$preset:does not build")
   else
     case $preset in asan | tsan | fuzz) run=(fixed_addresses) ;; esac
-    "${run[@]}" ctest --preset "$preset" -j"$jobs" --output-junit junit.xml --test-output-size-passed 65536 "$@" ||
-      true # read from the results
-    stages+=("$preset=build/$preset/junit.xml")
+    local status=0
+    "${run[@]}" ctest --preset "$preset" -j"$jobs" --no-label-summary --test-output-size-passed 65536 \
+      --output-junit junit.xml "$@" || status=$?
+    stages+=("$preset=build/$preset/junit.xml@$status")
   fi
 }
 
