@@ -95,7 +95,8 @@ Setting read_setting(const char* path) noexcept {
   return Setting::on;
 }
 
-// One setting rules all sizes unless the folder of a size has its own ("inherit" points back to the common one).
+// One setting rules all sizes unless the folder of a size has its own ("inherit" points back to the common
+// one).
 bool thp_permitted(std::string_view file) noexcept {
   const Setting common = read_setting(Path(kThp).add(file).c_str());
   if (common == Setting::on) return true;

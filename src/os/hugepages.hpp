@@ -1,7 +1,7 @@
 // Hugepages: which sizes this machine has, how many are free, and what transparent hugepages may do.
 //
-// What it is: a reading of /sys/kernel/mm and /proc/meminfo. The figures are of the moment; whether hugepages can
-// be had is decided by the kernel when they are mapped.
+// What it is: a reading of /sys/kernel/mm and /proc/meminfo. The figures are of the moment; whether hugepages
+// can be had is decided by the kernel when they are mapped.
 // Thread-safety: any thread, any time. No allocation.
 #pragma once
 
@@ -50,8 +50,8 @@ struct HugepagePools {
   }
 };
 
-/// Reads the hugepage pools of the machine (kAnyNode) or of one NUMA node. Where sysfs is not mounted, the machine's
-/// default size as /proc/meminfo has it; where the kernel has no hugepages, an empty list.
+/// Reads the hugepage pools of the machine (kAnyNode) or of one NUMA node. Where sysfs is not mounted, the
+/// machine's default size as /proc/meminfo has it; where the kernel has no hugepages, an empty list.
 /// Errors: ENODEV for a node that does not exist.
 Result<HugepagePools> hugepage_pools(int node = kAnyNode) noexcept;
 

@@ -23,20 +23,16 @@ constexpr std::size_t kNameOffset = 19;  // the name follows `type` at once
 }  // namespace
 
 std::optional<std::string_view> read_text(const char* path, std::span<char> buffer) noexcept {
-  const int fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0) return std::nullopt;
+  const Descriptor file = Descriptor::open_to_read(path);
+  if (!file.is_open()) return std::nullopt;
   std::size_t filled = 0;
-  ssize_t got = 0;
   while (filled < buffer.size()) {
-    got = ::read(fd, buffer.data() + filled, buffer.size() - filled);
+    const ssize_t got = ::read(file.get(), buffer.data() + filled, buffer.size() - filled);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
+    if (got < 0) return std::nullopt;
+    if (got == 0) break;
     filled += static_cast<std::size_t>(got);
   }
-  const int failed = errno;
-  ::close(fd);
-  errno = failed;
-  if (got < 0) return std::nullopt;
   return std::string_view(buffer.data(), filled);
 }
 
@@ -87,16 +83,12 @@ Path& Path::add(std::uint64_t number) noexcept {
 }
 
 FolderReader::FolderReader(const char* path) noexcept
-    : fd_(::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
-
-FolderReader::~FolderReader() {
-  if (fd_ >= 0) ::close(fd_);
-}
+    : folder_(Descriptor::open_to_read(path, O_DIRECTORY)) {}
 
 std::optional<std::string_view> FolderReader::next() noexcept {
-  while (fd_ >= 0) {
+  while (folder_.is_open()) {
     if (at_ >= filled_) {
-      const long got = ::syscall(SYS_getdents64, fd_, entries_.data(), entries_.size());
+      const long got = ::syscall(SYS_getdents64, folder_.get(), entries_.data(), entries_.size());
       if (got <= 0) return std::nullopt;
       at_ = 0;
       filled_ = static_cast<std::size_t>(got);

@@ -1,6 +1,7 @@
 // Reading the kernel's small text files (/proc, /sys) into fixed buffers.
 //
-// What it is: open/read/parse by hand, because stdio, std::string and opendir allocate and the library must not.
+// What it is: open/read/parse by hand, because stdio, std::string and opendir allocate and the library must
+// not.
 // Thread-safety: functions on values; no shared state. No allocation.
 #pragma once
 
@@ -10,6 +11,8 @@
 #include <optional>
 #include <span>
 #include <string_view>
+
+#include "os/descriptor.hpp"
 
 namespace extmem::os {
 
@@ -47,15 +50,13 @@ class Path {
 class FolderReader {
  public:
   explicit FolderReader(const char* path) noexcept;
-  ~FolderReader();
-  FolderReader(const FolderReader&) = delete;
-  FolderReader& operator=(const FolderReader&) = delete;
 
-  /// Returns: the next name, valid until the next call; nothing at the end or where the folder cannot be read.
+  /// Returns: the next name, valid until the next call; nothing at the end or where the folder cannot be
+  /// read.
   std::optional<std::string_view> next() noexcept;
 
  private:
-  int fd_;
+  Descriptor folder_;
   std::size_t at_ = 0;
   std::size_t filled_ = 0;
   alignas(std::uint64_t) std::array<char, 1024> entries_;

@@ -24,8 +24,8 @@ inline constexpr std::uint64_t kNoMemlockLimit = std::numeric_limits<std::uint64
 
 /// Locks [p, p + bytes) in memory.
 /// Requires: `p` is page-aligned. Note: locked pages can still move; only pinned ones have a lasting address.
-/// Errors: EPERM where RLIMIT_MEMLOCK is 0; ENOMEM where it would be exceeded, or the range is not mapped; EAGAIN where
-/// pages could not be brought in.
+/// Errors: EPERM where RLIMIT_MEMLOCK is 0; ENOMEM where it would be exceeded, or the range is not mapped;
+/// EAGAIN where pages could not be brought in.
 Result<void> lock_memory(void* p, std::size_t bytes, LockMode mode) noexcept;
 
 /// Undoes lock_memory; unmapping does so too.

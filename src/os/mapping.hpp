@@ -1,7 +1,7 @@
 // Reserving and committing address space for the library's own metadata.
 //
-// What it is: private anonymous memory in two steps. `reserve` takes addresses and no memory; `commit` makes a
-// part of them usable; `discard` gives a part's memory back. Memory for users comes from backing.hpp.
+// What it is: private anonymous memory in two steps. `reserve` takes addresses and no memory; `commit` makes
+// a part of them usable; `discard` gives a part's memory back. Memory for users comes from backing.hpp.
 // Thread-safety: every function may be called from any thread at any time; two threads must not work on the
 // same pages at once. No function allocates, and none that succeeds changes errno.
 //
@@ -31,8 +31,8 @@ Result<std::byte*> reserve_aligned(std::size_t bytes, std::size_t align) noexcep
 
 /// Makes [p, p + bytes) readable and writable; pages of zeroes appear on first touch.
 /// Requires: `p` is page-aligned and the range lies in one reservation. Committing twice changes nothing.
-/// Errors: EINVAL for a null or misaligned `p`; ENOMEM where the kernel's commit limit or vm.max_map_count is hit,
-/// or the range is not reserved.
+/// Errors: EINVAL for a null or misaligned `p`; ENOMEM where the kernel's commit limit or vm.max_map_count is
+/// hit, or the range is not reserved.
 Result<void> commit(void* p, std::size_t bytes) noexcept;
 
 /// Gives the memory of [p, p + bytes) back to the system; the range stays committed and reads as zero again.

@@ -1,13 +1,14 @@
 // NUMA: which nodes there are, binding memory to one, finding where memory lies.
 //
-// What it is: raw mbind, move_pages and get_mempolicy calls, and sysfs. Not libnuma: it reads files with stdio and
-// allocates in a library constructor, which the preload face could not bear, and we need three calls of it.
+// What it is: raw mbind, move_pages and get_mempolicy calls, and sysfs. Not libnuma: it reads files with
+// stdio and allocates in a library constructor, which the preload face could not bear, and we need three
+// calls of it.
 // Thread-safety: any thread, any time. No allocation.
 //
 // Invariants:
 //  1. There is always at least one node; without NUMA in the kernel it is node 0.
-//  2. Where one node holds all memory, binding to it succeeds without asking the kernel (containers often forbid
-//     the call), and binding to any other node is an error.
+//  2. Where one node holds all memory, binding to it succeeds without asking the kernel (containers often
+//     forbid the call), and binding to any other node is an error.
 #pragma once
 
 #include <array>
@@ -77,8 +78,9 @@ enum class PresentPages : std::uint8_t {
 
 /// Binds [p, p + bytes) to `node`: from now on its pages come from that node or not at all.
 /// Requires: `p` is page-aligned and the range is mapped.
-/// Errors: EINVAL for a node without memory, or one that the cpuset forbids; EFAULT for a range that is not mapped;
-/// EIO where a present page lies elsewhere and cannot be moved; EPERM where a filter forbids the call.
+/// Errors: EINVAL for a node without memory, or one that the cpuset forbids; EFAULT for a range that is not
+/// mapped; EIO where a present page lies elsewhere and cannot be moved; EPERM where a filter forbids the
+/// call.
 Result<void> numa_bind(void* p, std::size_t bytes, int node, PresentPages present) noexcept;
 
 /// Finds the node of the page that holds `p`, without touching it.

@@ -23,8 +23,8 @@ struct ExitHook {
   void* arg;
 };
 
-// A key holds one pointer and a hook is two, so the key points here. Initial-exec TLS is part of the thread's own
-// block: reading it allocates nothing, and it outlives the destructors of keys.
+// A key holds one pointer and a hook is two, so the key points here. Initial-exec TLS is part of the thread's
+// own block: reading it allocates nothing, and it outlives the destructors of keys.
 [[gnu::tls_model("initial-exec")]] constinit thread_local ExitHook this_threads_hook{};
 
 void run_hook(void* value) {
@@ -34,7 +34,8 @@ void run_hook(void* value) {
   if (now.hook != nullptr) now.hook(now.arg);
 }
 
-// Zero: not made; otherwise the key plus one. pthread_once would do, but it cannot report a failure and try again.
+// Zero: not made; otherwise the key plus one. pthread_once would do, but it cannot report a failure and try
+// again.
 constinit std::atomic<std::uint64_t> key_plus_one{0};
 
 Result<pthread_key_t> the_key() noexcept {

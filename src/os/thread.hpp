@@ -1,7 +1,8 @@
 // Threads, time, and a hook that runs when a thread ends.
 //
 // What it is: the few things a lock and a thread cache need from the system.
-// Thread-safety: any thread, any time. No allocation but the one named at on_thread_exit; errno is not changed.
+// Thread-safety: any thread, any time. No allocation but the one named at on_thread_exit; errno is not
+// changed.
 //
 // Invariants:
 //  1. A thread has at most one exit hook; it runs once per setting, on that thread, before its stack and its
@@ -15,8 +16,8 @@
 
 namespace extmem::os {
 
-/// The kernel's number of the calling thread: never zero, unique in the system while the thread lives. A system call;
-/// callers on fast paths keep it (and forget it in a fork's child).
+/// The kernel's number of the calling thread: never zero, unique in the system while the thread lives. A
+/// system call; callers on fast paths keep it (and forget it in a fork's child).
 [[nodiscard]] std::uint32_t thread_id() noexcept;
 
 /// The number of the calling process: never zero.
@@ -24,10 +25,11 @@ namespace extmem::os {
 
 using ThreadExitHook = void (*)(void*) noexcept;
 
-/// Makes `hook(arg)` run when the calling thread exits, in place of the hook it had; a null `hook` removes that.
-/// A hook that finds the thread's cache used again by a later exit handler may be set anew: it runs again, up to
-/// PTHREAD_DESTRUCTOR_ITERATIONS (4) times.
-/// Errors: EAGAIN where the process has used up its thread-specific keys; ENOMEM where the C library found no memory.
+/// Makes `hook(arg)` run when the calling thread exits, in place of the hook it had; a null `hook` removes
+/// that. A hook that finds the thread's cache used again by a later exit handler may be set anew: it runs
+/// again, up to PTHREAD_DESTRUCTOR_ITERATIONS (4) times.
+/// Errors: EAGAIN where the process has used up its thread-specific keys; ENOMEM where the C library found no
+/// memory.
 /// Note: in a process that made 32 keys or more before ours, glibc calls calloc once for each thread here.
 /// prepare_thread_exit(), called early, avoids that.
 Result<void> on_thread_exit(ThreadExitHook hook, void* arg) noexcept;

@@ -1,0 +1,85 @@
+// Memory that extmem maps itself: anonymous, hugetlb, memfd, POSIX shm, file and DAX.
+//
+// What it is: one request in, one mapping out. Never a fallback: what was asked for is what is got, or an
+// error says why not; falling back is the business of the layer above.
+// Thread-safety: create_backing from any thread; one Mapping has one owner. No allocation.
+//
+// Invariants:
+//  1. A create_backing that fails leaves nothing behind: nothing mapped or open, no name made, no file longer
+//     than before.
+//  2. Touching a mapping ends in no SIGBUS for want of memory or space: tmpfs and files are fallocated,
+//     hugepages are reserved by the kernel. (Outside: a file that others cut short, a failing device, a
+//     hugetlb cgroup's limit, a file system that cannot keep what fallocate promised.)
+//  3. Where a node is asked for, binding precedes the first touch. The kernel reserves hugepages per machine
+//     and not per node, so bound hugepages are always pre-faulted where there is more than one node; so are
+//     existing tmpfs files, whose pages may lie elsewhere.
+//  4. Anonymous and hugetlb memory is private: fork copies it on write. All other kinds are shared mappings.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "extmem/function_ref.hpp"
+#include "extmem/result.hpp"
+#include "extmem/types.hpp"
+
+namespace extmem::os {
+
+/// Figures to go with an error about something that ran short: a constant message cannot hold them.
+struct Shortage {
+  std::uint64_t unit =
+      0;  ///< bytes of one of what ran short: the hugepage size, 1 for locked memory; 0: nothing
+  std::uint64_t needed = 0;     ///< units
+  std::uint64_t available = 0;  ///< units: hugepages that a new mapping can have, bytes of RLIMIT_MEMLOCK
+};
+
+/// What to map.
+struct BackingRequest {
+  BackingKind kind = BackingKind::anonymous;  ///< any but external
+  std::size_t length = 0;                     ///< bytes; rounded up to the OS page size
+  std::size_t os_page_size = 0;               ///< 0: the kind's own; hugetlb kinds: the size wanted
+  int numa_node = kAnyNode;            ///< not for files on disk and DAX, whose bytes lie where they lie
+  bool lock = false;                   ///< lock the pages in memory; implies prefault
+  bool prefault = false;               ///< make every page present now
+  bool thp = false;                    ///< advise transparent hugepages: anonymous, memfd, shm, tmpfs files
+  const char* path_or_name = nullptr;  ///< file, dax: path; shm: "/name"; memfd: a label, or null
+  bool create = true;                  ///< shm, file, dax: create it, or make it longer, when needed
+  bool unlink_on_close = false;        ///< shm, file, dax: close_backing removes the name
+  std::size_t align = 0;               ///< of the address; power of two; 0: the page size
+  /// Called with (done, total) bytes while space is taken and pages are made present, first with done = 0,
+  /// then about every 64 MiB; true cancels.
+  FunctionRef<bool(std::uint64_t, std::uint64_t)> progress{};
+  Shortage* shortage = nullptr;  ///< where to put the figures of a shortage, or null
+};
+
+/// A mapping that create_backing made. Default-constructed: none.
+struct Mapping {
+  std::byte* addr = nullptr;
+  std::size_t length = 0;  ///< bytes: a multiple of os_page_size
+  std::size_t os_page_size =
+      0;  ///< bytes, really got; transparent hugepages do not show: nothing promises them
+  BackingKind kind = BackingKind::external;
+  int node = kAnyNode;   ///< where its pages are, when bound or when there is one node only
+  int fd = -1;           ///< what it maps; -1 for anonymous and hugetlb
+  bool created = false;  ///< the name is of our making
+  // Of use to close_backing only: the name to remove, in an open folder (-1: none), whatever happens to its
+  // path.
+  int folder = -1;
+  std::array<char, 256> name{};
+};
+
+/// Maps memory as `request` says.
+/// Returns: the mapping; give it back with close_backing.
+/// Errors: EINVAL for a request that makes no sense; EOPNOTSUPP for what this machine, file system or kernel
+/// does not have (hugepage size, DAX, transparent hugepages, fallocate); ENOMEM for hugepages, memory,
+/// address space or the lock limit; ENOSPC, EDQUOT, EFBIG for space; ENOENT, EACCES, EROFS... for the path;
+/// ECANCELED where the callback said so.
+Result<Mapping> create_backing(const BackingRequest& request) noexcept;
+
+/// Unmaps, closes, and removes the name where that was asked for and it still names the same file; `mapping`
+/// is empty afterwards. Not for a fork's child, which would remove its parent's name.
+/// Errors: the first that occurred; every step is tried all the same.
+Result<void> close_backing(Mapping& mapping) noexcept;
+
+}  // namespace extmem::os

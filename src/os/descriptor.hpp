@@ -1,0 +1,31 @@
+// Descriptor: a file descriptor that is closed when its owner goes.
+//
+// Thread-safety: one owner. No allocation.
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace extmem::os {
+
+class Descriptor {
+ public:
+  /// Opens `path` for reading; is_open() tells whether that worked, errno why not.
+  static Descriptor open_to_read(const char* path, int more_flags = 0) noexcept {
+    return Descriptor(::open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | more_flags));
+  }
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace extmem::os
