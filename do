@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The one script of this repository. Alone it prints its menu.
 set -euo pipefail
+here=$PWD # what the programs are given or write is relative to here
 cd "$(dirname "$(readlink -f "$0")")"
 
 menu() {
@@ -124,7 +125,9 @@ do_run() {
   build release
   [[ -x build/release/bin/extmem ]] || die "src/faces/cli holds no program yet"
   say "extmem demo $*"
-  exec build/release/bin/extmem demo "$@"
+  local root=$PWD
+  cd "$here"
+  exec "$root/build/release/bin/extmem" demo "$@"
 }
 
 do_bench() {
@@ -133,7 +136,9 @@ do_bench() {
   configure bench
   build bench
   [[ -x bench/run ]] || die "bench/run does not exist yet"
-  exec bench/run build/bench "$@"
+  local root=$PWD
+  cd "$here"
+  exec "$root/bench/run" "$root/build/bench" "$@"
 }
 
 do_check() {
