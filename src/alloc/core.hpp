@@ -1,0 +1,268 @@
+// Core: slabs, magazines and spans of all heaps of a domain.
+//
+// What it is: a view over the tables in the control segment and the algorithms on them. It works on region slots and
+// offsets, never on bytes of managed memory: its unit tests have no memory behind their regions.
+// Thread-safety: every function may run on any thread; `slot` is the calling thread's slot. Functions named *_locked
+// need the heap's lock. Lock order: heap, then small or large metadata; nobody waits for a lock while busy in a cache.
+//
+// The way of a small allocation: pop() from the thread's magazine -> refill(): the thread's own (biased) slabs, without
+// a lock -> under the heap's lock a shared slab, or a new one -> rescue(): take back what every thread has cached.
+// The way of a small free: free_fast() pushes on the magazine; full -> flush_class() returns half.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "alloc/heap_core.hpp"
+#include "alloc/meta_space.hpp"
+#include "alloc/object_state.hpp"
+#include "alloc/slab.hpp"
+#include "alloc/thread_cache.hpp"
+#include "base/error.hpp"
+#include "shared/control_segment.hpp"
+#include "shared/index_list.hpp"
+
+namespace extmem::alloc {
+
+/// Where the tables of this layer lie in the segment.
+struct CoreTables {
+  std::uint64_t heaps, regions, slots, cache_rows, caches, slabs, tag_records, roots;
+  std::uint64_t small_descs, small_area, large_descs, large_area;
+
+  static CoreTables place(shared::SegmentLayout& layout, const shared::Geometry& geometry) noexcept;
+};
+
+/// The lists of unused records and the metadata spaces.
+struct CoreRoots {
+  MetaSpace small;  // its lock guards the lists below too
+  MetaSpace large;
+  shared::IndexList slab_list;
+  shared::IndexList cache_list;
+  shared::IndexList tag_list;
+};
+
+/// Which regions may serve a request.
+struct RegionFilter {
+  std::uint32_t region = 0;         // slot; 0: any
+  std::int32_t node = kAnyNode;
+  std::uint32_t os_page_shift = 0;  // 0: any
+};
+
+/// A span: where it is and how many pages.
+struct Span {
+  std::uint32_t region = 0;  // 0: none
+  std::uint32_t page = 0;
+  std::uint32_t pages = 0;
+};
+
+constexpr std::uint64_t make_ptr(std::uint32_t region, std::uint64_t offset) noexcept {
+  return std::uint64_t{region} << 48 | offset;
+}
+
+enum class Freed : std::uint8_t { done, slow, not_slab };
+
+class Core {
+ public:
+  Core() noexcept = default;
+  Core(const Core&) = delete;
+
+  /// Binds the view. Requires: the segment has these tables.
+  void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, bool process_shared,
+            bool has_membarrier) noexcept;
+  /// Initialises the tables of a new segment of zero bytes. Requires: bind().
+  void format() noexcept;
+
+  // ---- records ---------------------------------------------------------------------------------------------
+  [[nodiscard]] std::byte* segment() const noexcept { return segment_; }
+  [[nodiscard]] HeapCore& heap(std::uint32_t id) const noexcept { return heaps_[id]; }
+  [[nodiscard]] RegionCore& region(std::uint32_t slot) const noexcept { return regions_[slot]; }
+  [[nodiscard]] Slab& slab(std::uint32_t index) const noexcept { return slabs_[index]; }
+  [[nodiscard]] ThreadCache& cache(std::uint32_t index) const noexcept { return caches_[index]; }
+  [[nodiscard]] TagRecord& tag_record(std::uint32_t index) const noexcept { return tags_[index]; }
+  [[nodiscard]] shared::ThreadSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
+  [[nodiscard]] CoreRoots& roots() const noexcept { return *roots_; }
+  [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept { return states_[index]; }
+  [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
+  [[nodiscard]] bool process_shared() const noexcept { return process_shared_; }
+  [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
+    return PageAllocator(segment_, regions_[slot].pages);
+  }
+  [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) const noexcept {
+    return shared::Transaction(segment_, slots_[slot].journal);
+  }
+  /// Whether `index` names a living slab that covers this page of this region.
+  [[nodiscard]] bool slab_covers(std::uint32_t index, std::uint32_t region, std::uint32_t page) const noexcept;
+  [[nodiscard]] std::uint32_t slab_pages(const Slab& slab) const noexcept;
+
+  // ---- thread caches ---------------------------------------------------------------------------------------
+  /// The calling thread's cache for a heap, or null when it has none yet.
+  [[nodiscard]] ThreadCache* cache_of(std::uint32_t slot, std::uint32_t heap) const noexcept {
+    const std::uint32_t index = cache_rows_[std::uint64_t{slot} * geometry_.max_heaps + heap];
+    return index == 0 ? nullptr : &caches_[index - 1];
+  }
+  Result<ThreadCache*> make_cache(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// Returns all that the cache holds and forgets it. By the owner, when its thread leaves.
+  void drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Drops every cache of a heap. Requires: the heap's lock.
+  void drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+
+  /// Stops the owner at its next operation's boundary. Requires: the heap's lock; not the caller's own cache.
+  void pause(ThreadCache& cache) noexcept;
+  void resume(ThreadCache& cache) noexcept;
+  /// The same for all caches of the heap but the caller's own.
+  void pause_all(std::uint32_t slot, HeapCore& heap) noexcept;
+  void resume_all(std::uint32_t slot, HeapCore& heap) noexcept;
+
+  // ---- small objects ---------------------------------------------------------------------------------------
+  /// Pops an object of the class and marks it `held`. 0: the magazine is empty.
+  std::uint64_t pop(ThreadCache& cache, std::uint32_t cls, std::uint16_t held) noexcept {
+    cache.gate.enter(process_shared_);
+    const std::uint32_t n = cache.count[cls];
+    if (n == 0) [[unlikely]] {
+      cache.gate.leave();
+      return 0;
+    }
+    const CachedObject& object = cache.objects[cls][n - 1];
+    const std::uint64_t ptr = object.ptr;
+    states_[object.state].store(held, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
+    cache.count[cls] = n - 1;
+    cache.gate.leave();
+    return ptr;
+  }
+  /// Any path. holder: kHolderUntagged or another. Errors: ENOMEM; ENOSPC metadata full; ENOTBLK the heap has no
+  /// region that slabs fit into (the caller takes a span instead).
+  Result<std::uint64_t> allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
+                                       std::uint16_t holder) noexcept;
+
+  /// Frees an untagged object of a slab that is biased to this thread.
+  Freed free_fast(ThreadCache& cache, const PageDesc& desc, std::uint32_t region, std::uint64_t offset) noexcept {
+    cache.gate.enter(process_shared_);
+    if (desc.kind() != PageKind::slab) [[unlikely]] {
+      cache.gate.leave();
+      return Freed::not_slab;
+    }
+    // All of the slab's fields are stable while its owner, who is us, is busy.
+    const std::uint32_t index = desc.low();
+    const Slab& slab = slabs_[index];
+    const std::uint32_t slot = cache.slot;
+    const std::uint64_t inside = offset - slab.offset;
+    const std::uint64_t object = object_of(inside, slab.reciprocal);
+    const std::uint32_t state_index = slab.first_state + static_cast<std::uint32_t>(object);
+    const std::uint32_t cls = slab.cls;
+    const std::uint32_t n = cache.count[cls];
+    if (slab.owner != slot || object >= slab.objects || object * slab.size != inside || slab.region != region ||
+        slab.heap != cache.heap || n >= kSizeClasses[cls].capacity ||
+        states_[state_index].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] {
+      cache.gate.leave();
+      return Freed::slow;
+    }
+    cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
+    cache.count[cls] = n + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
+    cache.gate.leave();
+    return Freed::done;
+  }
+  /// Any path of a small free. `memzone`: the caller is the memzone layer. Errors: EINVAL interior; EALREADY double;
+  /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
+  Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
+                          bool memzone) noexcept;
+  /// Flushes magazines of this class, oldest half first.
+  void flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
+  /// Returns what every cache of the heap holds. `unbias`: their slabs become everybody's. Requires: the heap's lock.
+  void flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
+  /// The same. Requires: also that the other caches are paused.
+  void flush_paused(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
+
+  // ---- spans -----------------------------------------------------------------------------------------------
+  /// `pages` of the request counts bytes: it is rounded to each region's pages. ENOMEM: nothing fits.
+  Result<Span> allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes, const SpanRequest& request,
+                             const RegionFilter& filter, std::uint16_t holder) noexcept;
+  /// Errors: EINVAL interior; EALREADY nothing is allocated there; EPERM.
+  Result<void> free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
+                         bool memzone) noexcept;
+  /// Changes a held span's length in place. False: it cannot be done there.
+  Result<bool> resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
+                           std::uint64_t bytes) noexcept;
+  /// The biggest piece any region of the heap could give to this request: bytes, and its region.
+  struct BiggestSpan {
+    std::uint32_t region = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t bytes = 0;
+  };
+  Result<BiggestSpan> biggest_span(std::uint32_t slot, std::uint32_t heap, const SpanRequest& request,
+                                   const RegionFilter& filter) noexcept;
+
+  // ---- regions of a heap -----------------------------------------------------------------------------------
+  /// Appends a region whose record is filled in. Requires: its page table is zero.
+  void attach_region(std::uint32_t slot, std::uint32_t region) noexcept;
+  /// Requires: the heap's lock; nothing of the region is used.
+  void detach_region_locked(std::uint32_t region) noexcept;
+  /// Stops (or allows again) allocations from a region and takes back what is cached of it.
+  void set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept;
+  [[nodiscard]] bool region_empty_locked(std::uint32_t region) const noexcept {
+    return regions_[region].pages.free_pages == regions_[region].pages.pages;
+  }
+
+  // ---- tags ------------------------------------------------------------------------------------------------
+  /// The heap's record of a holder, or null when it has none. Requires: the heap's lock.
+  [[nodiscard]] TagRecord* find_tag_locked(HeapCore& heap, std::uint16_t holder) const noexcept;
+  TagRecord* make_tag_locked(std::uint32_t slot, HeapCore& heap, std::uint16_t holder) noexcept;
+  void free_tags_locked(std::uint32_t slot, HeapCore& heap) noexcept;
+  void count_tag_locked(TagRecord& record, std::int64_t bytes, std::int64_t count) noexcept;
+  void spill_tags_locked(ThreadCache& cache) noexcept;
+
+  /// Checks every invariant of a heap. Requires: the heap's lock, all its caches paused.
+  std::size_t check_heap_locked(std::uint32_t heap,
+                                FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept;
+  /// Counts the objects of a slab by state.
+  struct SlabCount {
+    std::uint32_t free = 0, cached = 0, held = 0;
+  };
+  [[nodiscard]] SlabCount count_slab(const Slab& slab) const noexcept;
+
+  void note_out(HeapCore& heap, std::int64_t bytes) noexcept;
+
+ private:
+  Result<void> refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
+  void take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept;
+  std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, std::uint32_t owner,
+                                bool& metadata_full, bool& any_region) noexcept;
+  bool new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region, std::uint32_t cls,
+                                 std::uint64_t bytes, std::uint32_t index, std::uint32_t owner, bool& metadata_full) noexcept;
+  void release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept;
+  void link_listed(std::uint32_t index) noexcept;
+  void unlink_listed(std::uint32_t index) noexcept;
+  base::Relaxed<std::uint32_t>& list_of(const Slab& slab) const noexcept;
+  void return_object(std::uint32_t slab_index, std::uint32_t state_index) noexcept;
+  void return_locked(std::uint32_t slot, const CachedObject& object) noexcept;
+  void flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls, std::uint32_t keep) noexcept;
+  void unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  Result<void> revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept;
+  Result<void> free_draining(std::uint32_t slot, std::uint32_t slab_index, std::uint32_t state_index,
+                             std::uint16_t seen) noexcept;
+  TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
+  Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
+  void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;
+  void forget_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+
+  std::byte* segment_ = nullptr;
+  HeapCore* heaps_ = nullptr;
+  RegionCore* regions_ = nullptr;
+  Slab* slabs_ = nullptr;
+  std::atomic<std::uint16_t>* states_ = nullptr;
+  ThreadCache* caches_ = nullptr;
+  base::Relaxed<std::uint32_t>* cache_rows_ = nullptr;
+  shared::ThreadSlot* slots_ = nullptr;
+  TagRecord* tags_ = nullptr;
+  CoreRoots* roots_ = nullptr;
+  CoreTables tables_{};
+  shared::Geometry geometry_{};
+  bool process_shared_ = false;
+  bool has_membarrier_ = false;
+};
+
+}  // namespace extmem::alloc

@@ -1,0 +1,127 @@
+// The invariants of a heap, checked one by one.
+#include "alloc/core.hpp"
+
+namespace extmem::alloc {
+
+std::size_t Core::check_heap_locked(
+    std::uint32_t heap, FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept {
+  std::size_t breaches = 0;
+  const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+    ++breaches;
+    if (report) report(what, where, expected, found);
+  };
+  const HeapCore& h = heaps_[heap];
+
+  std::uint64_t regions = 0;
+  std::uint64_t span_count = 0;
+  std::uint64_t span_bytes = 0;
+  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+    if (region > geometry_.max_regions || ++regions > h.regions) {
+      breach("the heap's chain of regions ends", region, h.regions, regions);
+      return breaches;
+    }
+    const RegionCore& r = regions_[region];
+    if (r.heap != heap) breach("a heap's region names the heap", region, heap, r.heap);
+    const PageAllocator allocator(segment_, regions_[region].pages);
+    const std::size_t bad = allocator.check(
+        [&](std::uint32_t slab, std::uint32_t page) {
+          if (!slab_covers(slab, region, page)) return 0u;
+          const Slab& s = slabs_[slab];
+          return s.offset.get() >> r.pages.page_shift == page ? slab_pages(s) : 0u;
+        },
+        [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+          breach(what, where, expected, found);
+        });
+    if (bad != 0) continue;
+    for (std::uint32_t page = 0; page < r.pages.pages;) {
+      const PageDesc& desc = allocator.desc(page);
+      if (desc.kind() == PageKind::held_head) {
+        ++span_count;
+        span_bytes += std::uint64_t{desc.length()} << r.pages.page_shift;
+      }
+      page += desc.kind() == PageKind::slab ? slab_pages(slabs_[desc.low()]) : desc.length();
+    }
+  }
+  if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
+  if (span_count != h.span_count) breach("span_count counts the held spans", heap, h.span_count, span_count);
+  if (span_bytes != h.span_pages_bytes) breach("span bytes add up", heap, h.span_pages_bytes, span_bytes);
+
+  std::uint64_t slab_count = 0;
+  std::uint64_t cached_states = 0;
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    std::uint32_t previous = 0;
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0; previous = link, link = slabs_[link - 1].all_next) {
+      if (link > geometry_.max_slabs || ++slab_count > h.slab_count) {
+        breach("the heap's list of slabs ends", link, h.slab_count, slab_count);
+        return breaches;
+      }
+      const Slab& s = slabs_[link - 1];
+      if (s.heap != heap || s.cls != cls) breach("a slab names its heap and class", link - 1, heap, s.heap);
+      if (s.all_prev != previous) breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
+      const SlabCount count = count_slab(s);
+      cached_states += count.cached;
+      if (count.free != s.free) breach("a slab counts its free objects", link - 1, count.free, s.free);
+      for (std::uint32_t i = 0; i < s.hint && i < s.objects; ++i) {
+        if (states_[s.first_state + i].load(std::memory_order_relaxed) == kFree) {
+          breach("no object below the hint is free", link - 1, s.hint, i);
+          break;
+        }
+      }
+      const bool listed = (s.flags & kSlabListed) != 0;
+      const bool should = s.free != 0 && (s.flags & kSlabDraining) == 0;
+      if (listed != should) breach("a slab with free objects is listed", link - 1, should, listed);
+    }
+  }
+  if (slab_count != h.slab_count) breach("slab_count counts the slabs", heap, h.slab_count, slab_count);
+
+  std::uint64_t entries = 0;
+  std::uint64_t listed = 0;
+  const auto check_list = [&](std::uint32_t head, std::uint32_t cls, std::uint32_t owner) {
+    std::uint32_t previous = 0;
+    std::uint32_t empty = 0;
+    for (std::uint32_t link = head; link != 0; previous = link, link = slabs_[link - 1].list_next) {
+      if (link > geometry_.max_slabs || ++listed > h.slab_count) {
+        breach("the lists of slabs with free objects end", link, h.slab_count, listed);
+        break;
+      }
+      const Slab& s = slabs_[link - 1];
+      if (s.owner != owner || s.cls != cls || s.heap != heap) {
+        breach("a slab is in the list of its owner and class", link - 1, owner, s.owner);
+      }
+      if (s.list_prev != previous) breach("a list of slabs is doubly linked", link - 1, previous, s.list_prev);
+      empty += s.free == s.objects ? 1u : 0u;
+    }
+    return empty;
+  };
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) (void)check_list(h.partial[cls], cls, 0);
+  std::uint64_t caches = 0;
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    if (link > geometry_.max_caches || ++caches > h.caches) {
+      breach("the heap's list of caches ends", link, h.caches, caches);
+      return breaches;
+    }
+    const ThreadCache& cache = caches_[link - 1];
+    for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+      if (cache.count[cls] > kSizeClasses[cls].capacity) {
+        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.count[cls]);
+        continue;
+      }
+      entries += cache.count[cls];
+      for (std::uint32_t i = 0; i < cache.count[cls]; ++i) {
+        const CachedObject& object = cache.objects[cls][i];
+        const std::uint16_t state = states_[object.state].load(std::memory_order_relaxed);
+        if (state != cached_by(cache.slot)) breach("an object in a magazine is cached by its thread", object.ptr, cache.slot, state);
+        for (std::uint32_t j = 0; j < i; ++j) {
+          if (cache.objects[cls][j].state == object.state) breach("an object is in a magazine once", object.ptr, i, j);
+        }
+      }
+      const std::uint32_t empty = check_list(cache.own[cls], cls, cache.slot);
+      if (empty != cache.empty[cls]) breach("a thread counts its wholly free slabs", cls, empty, cache.empty[cls]);
+    }
+  }
+  if (caches != h.caches) breach("caches counts the heap's caches", heap, h.caches, caches);
+  if (entries != cached_states) breach("every cached object is in a magazine", heap, cached_states, entries);
+  return breaches;
+}
+
+}  // namespace extmem::alloc

@@ -1,0 +1,342 @@
+// Small objects: refilling a magazine, freeing on every path, returning objects to their slabs.
+#include <algorithm>
+
+#include "alloc/core.hpp"
+
+namespace extmem::alloc {
+
+namespace {
+constexpr std::uint32_t kKeepEmpty = 4;       // wholly free slabs that a thread keeps per class
+constexpr std::uint32_t kShareAfter = 16;     // revocations after which a class' new slabs start shared
+}  // namespace
+
+// ---- lists of slabs with free objects ----------------------------------------------------------------------
+
+base::Relaxed<std::uint32_t>& Core::list_of(const Slab& s) const noexcept {
+  if (s.owner != 0) {
+    if (ThreadCache* cache = cache_of(s.owner, s.heap); cache != nullptr) return cache->own[s.cls];
+  }
+  return heaps_[s.heap].partial[s.cls];
+}
+
+void Core::link_listed(std::uint32_t index) noexcept {
+  Slab& s = slabs_[index];
+  auto& head = list_of(s);
+  const std::uint32_t first = head;
+  s.list_next = first;
+  s.list_prev = 0;
+  if (first != 0) slabs_[first - 1].list_prev = index + 1;
+  head = index + 1;
+  s.flags = s.flags | kSlabListed;
+}
+
+void Core::unlink_listed(std::uint32_t index) noexcept {
+  Slab& s = slabs_[index];
+  const std::uint32_t next = s.list_next;
+  const std::uint32_t previous = s.list_prev;
+  if (next != 0) slabs_[next - 1].list_prev = previous;
+  if (previous != 0) {
+    slabs_[previous - 1].list_next = next;
+  } else {
+    list_of(s) = next;
+  }
+  s.flags = static_cast<std::uint8_t>(s.flags & ~kSlabListed);
+}
+
+/// Requires: the slab is the caller's (biased and busy, or under the heap's lock with its owner paused).
+void Core::return_object(std::uint32_t slab_index, std::uint32_t state_index) noexcept {
+  Slab& s = slabs_[slab_index];
+  states_[state_index].store(kFree, std::memory_order_relaxed);
+  s.free.add(1);
+  const std::uint32_t number = state_index - s.first_state;
+  if (number < s.hint) s.hint = number;
+  const std::uint8_t flags = s.flags;
+  if ((flags & (kSlabListed | kSlabDraining)) == 0) link_listed(slab_index);
+  if (s.free == s.objects && s.owner != 0) {
+    if (ThreadCache* cache = cache_of(s.owner, s.heap); cache != nullptr) cache->empty[s.cls].add(1);
+  }
+}
+
+void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcept {
+  Slab& s = slabs_[object.slab];
+  return_object(object.slab, object.state);
+  if (s.owner != 0 || s.free != s.objects) return;
+  // A shared slab became wholly free: keep it when it is the only one of its class to take from.
+  if ((s.flags & kSlabDraining) == 0 && s.list_next == 0 && s.list_prev == 0) return;
+  if (s.flags & kSlabListed) unlink_listed(object.slab);
+  release_slab_locked(slot, object.slab);
+}
+
+// ---- refill ------------------------------------------------------------------------------------------------
+
+/// Moves free objects of the slab into the magazine. Requires: as return_object; the slab is listed and has some.
+void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
+  Slab& s = slabs_[slab_index];
+  const std::uint32_t wanted =
+      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count[cls]);
+  const std::uint16_t mine = cached_by(cache.slot);
+  const std::uint64_t first_ptr = make_ptr(s.region, s.offset);
+  const std::uint32_t first_state = s.first_state;
+  const std::uint32_t objects = s.objects;
+  const std::uint32_t size = s.size;
+  if (s.owner != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
+  std::uint32_t n = cache.count[cls];
+  std::uint32_t taken = 0;
+  std::uint32_t i = s.hint;
+  for (; taken < wanted && i < objects; ++i) {
+    if (states_[first_state + i].load(std::memory_order_relaxed) != kFree) continue;
+    states_[first_state + i].store(mine, std::memory_order_relaxed);
+    cache.objects[cls][n++] = CachedObject{first_ptr + std::uint64_t{i} * size, first_state + i, slab_index};
+    ++taken;
+  }
+  // The oldest objects are popped first when the batch is turned round: addresses then rise.
+  std::reverse(&cache.objects[cls][n - taken], &cache.objects[cls][n]);
+  s.hint = i;
+  s.free.add(-taken);
+  cache.count[cls] = n;
+  if (s.free == 0) unlink_listed(slab_index);
+  note_cached_out(cache, static_cast<std::int64_t>(std::uint64_t{taken} * size));
+}
+
+Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
+  cache.gate.enter(process_shared_);
+  if (cache.count[cls] == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
+  const bool filled = cache.count[cls] != 0;
+  cache.gate.leave();
+  if (filled) return {};
+
+  const std::uint32_t heap = cache.heap;
+  HeapCore& h = heaps_[heap];
+  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  if (!guard.held()) {
+    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it");
+  }
+  if (cache.count[cls] != 0) return {};
+  bool metadata_full = false;
+  bool any_region = false;
+  for (int round = 0; round < 2; ++round) {
+    if (h.partial[cls] != 0) {
+      take_objects(h.partial[cls] - 1, cache, cls);
+      return {};
+    }
+    const std::uint32_t owner = h.revoked[cls] > kShareAfter ? 0 : slot;
+    if (new_slab_locked(slot, heap, cls, owner, metadata_full, any_region) != shared::IndexList::kNone) {
+      take_objects((owner != 0 ? cache.own[cls] : h.partial[cls]) - 1, cache, cls);
+      return {};
+    }
+    if (!any_region) return EXTMEM_ERROR(ENOTBLK, "no region of the heap is large enough for slabs");
+    if (round == 0) flush_all_locked(slot, heap, true);
+  }
+  if (metadata_full) {
+    return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::small_metadata");
+  }
+  return EXTMEM_ERROR(ENOMEM, "the heap has no free memory of this size: add a region or allow growth");
+}
+
+Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
+                                           std::uint16_t holder) noexcept {
+  const bool tagged = holder >= kFirstTagHolder;
+  for (;;) {
+    if (!tagged) {
+      if (const std::uint64_t ptr = pop(cache, cls, held_by(holder)); ptr != 0) return ptr;
+    } else {
+      cache.gate.enter(process_shared_);
+      TagDelta* delta = delta_of(cache, holder);
+      const std::uint32_t n = cache.count[cls];
+      if (delta != nullptr && n != 0) {
+        const CachedObject object = cache.objects[cls][n - 1];
+        const std::int64_t bytes = delta->bytes + kSizeClasses[cls].size;
+        delta->bytes = bytes;
+        if (bytes > delta->most) delta->most = bytes;
+        delta->count.add(1);
+        states_[object.state].store(held_by(holder), std::memory_order_relaxed);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        cache.count[cls] = n - 1;
+        cache.gate.leave();
+        return object.ptr;
+      }
+      cache.gate.leave();
+      if (delta == nullptr) EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
+      if (n != 0) continue;
+    }
+    EXTMEM_TRY_VOID(refill(slot, cache, cls));
+  }
+}
+
+// ---- free --------------------------------------------------------------------------------------------------
+
+/// Makes a slab that is biased to another thread everybody's.
+Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept {
+  Slab& s = slabs_[slab_index];
+  HeapCore& h = heaps_[s.heap];
+  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  if (!guard.held()) {
+    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
+  }
+  const std::uint32_t owner = s.owner;
+  if (owner == 0 || owner == slot || s.objects == 0 || &heaps_[s.heap] != &h) return {};
+  ThreadCache* cache = cache_of(owner, s.heap);
+  if (cache != nullptr) pause(*cache);
+  const bool listed = (s.flags & kSlabListed) != 0;
+  if (listed) unlink_listed(slab_index);
+  if (cache != nullptr && s.free == s.objects) cache->empty[s.cls].add(~std::uint32_t{0});
+  s.owner = 0;
+  if (listed) link_listed(slab_index);
+  if (cache != nullptr) resume(*cache);
+  h.revoked[s.cls].add(1);
+  return {};
+}
+
+/// A free into a region that drains: straight to the slab, so that nothing of it is cached again.
+Result<void> Core::free_draining(std::uint32_t slot, std::uint32_t slab_index, std::uint32_t state_index,
+                                 std::uint16_t seen) noexcept {
+  Slab& s = slabs_[slab_index];
+  HeapCore& h = heaps_[s.heap];
+  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  if (!guard.held()) {
+    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
+  }
+  if (!states_[state_index].compare_exchange_strong(seen, cached_by(slot), std::memory_order_acq_rel)) {
+    return EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time");
+  }
+  RegionCore& r = regions_[s.region];
+  const std::uint16_t holder = holder_of(seen);
+  if (holder >= kFirstTagHolder) {
+    if (TagRecord* record = find_tag_locked(h, holder); record != nullptr) {
+      count_tag_locked(*record, -static_cast<std::int64_t>(s.size.get()), -1);
+    }
+  }
+  note_out(h, -static_cast<std::int64_t>(s.size.get()));
+  return_locked(slot, CachedObject{0, state_index, slab_index});
+  // Release pairs with the acquire of who waits for the drain.
+  r.drained.fetch_add(1, std::memory_order_release);
+  return {};
+}
+
+Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
+                              bool memzone) noexcept {
+  const std::uint32_t page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
+  const PageDesc& desc = pages(region).desc(page);
+  for (;;) {
+    cache.gate.enter(process_shared_);
+    const auto refuse = [&](Error error) {
+      cache.gate.leave();
+      return error;
+    };
+    if (desc.kind() != PageKind::slab) {
+      return refuse(EXTMEM_ERROR(ENOTBLK, "the page belongs to no slab"));
+    }
+    const std::uint32_t index = desc.low();
+    if (!slab_covers(index, region, page)) {
+      return refuse(EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address"));
+    }
+    Slab& s = slabs_[index];
+    const std::uint32_t owner = s.owner;
+    if (owner != 0 && owner != slot) {
+      cache.gate.leave();
+      EXTMEM_TRY_VOID(revoke(slot, index));
+      continue;
+    }
+    const std::uint64_t start = s.offset;
+    const std::uint32_t size = s.size;
+    const std::uint32_t first_state = s.first_state;
+    const std::uint64_t inside = offset - start;
+    const std::uint64_t object = object_of(inside, s.reciprocal);
+    const std::uint32_t cls = s.cls;
+    if (object >= s.objects) {
+      return refuse(EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail"));
+    }
+    const auto state_index = first_state + static_cast<std::uint32_t>(object);
+    const std::uint16_t seen = states_[state_index].load(std::memory_order_relaxed);
+    if (object * size != inside) {
+      return refuse(EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned"));
+    }
+    if (!is_held(seen)) {
+      return refuse(EXTMEM_ERROR(EALREADY, "double free: the object is already free"));
+    }
+    const std::uint16_t holder = holder_of(seen);
+    if (memzone != (holder == kHolderMemzone)) {
+      return refuse(EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name"));
+    }
+    TagDelta* delta = nullptr;
+    if (holder >= kFirstTagHolder) {
+      delta = delta_of(cache, holder);
+      if (delta == nullptr) {
+        cache.gate.leave();
+        EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
+        continue;
+      }
+    }
+    if (s.flags & kSlabDraining) {
+      cache.gate.leave();
+      return free_draining(slot, index, state_index, seen);
+    }
+    const std::uint32_t n = cache.count[cls];
+    if (n >= kSizeClasses[cls].capacity) {
+      cache.gate.leave();
+      flush_class(slot, cache, cls);
+      continue;
+    }
+    if (owner == 0) {
+      // The one word that decides between racing frees. acq_rel: the winner hands the object on.
+      std::uint16_t expected = seen;
+      if (!states_[state_index].compare_exchange_strong(expected, cached_by(slot), std::memory_order_acq_rel)) {
+        return refuse(EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
+      }
+      // A shared slab may be released and made anew while a *second* free looks at it: then the word we took was
+      // another object's. Give it back.
+      if (s.offset != start || s.size != size || s.first_state != first_state || s.region != region ||
+          (s.flags & kSlabDraining) != 0) {
+        states_[state_index].store(seen, std::memory_order_release);
+        return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
+      }
+    } else {
+      states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
+    }
+    cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
+    cache.count[cls] = n + 1;
+    if (delta != nullptr) {
+      delta->bytes.add(-static_cast<std::int64_t>(size));
+      delta->count.add(-1);
+    }
+    cache.gate.leave();
+    return {};
+  }
+}
+
+void Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
+  // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
+  cache.gate.enter(process_shared_);
+  const std::uint32_t n = cache.count[cls];
+  CachedObject* objects = cache.objects[cls];
+  const std::uint32_t old = n / 2;
+  std::uint32_t left = 0;
+  for (std::uint32_t i = 0; i < old; ++i) {
+    if (slabs_[objects[i].slab].owner == slot) {
+      return_object(objects[i].slab, objects[i].state);
+    } else {
+      objects[left++] = objects[i];
+    }
+  }
+  const std::uint32_t returned = old - left;
+  std::copy(objects + old, objects + n, objects + left);
+  cache.count[cls] = n - returned;
+  note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
+  const bool too_many_empty = cache.empty[cls] > kKeepEmpty;
+  cache.gate.leave();
+  if (left == 0 && !too_many_empty) return;
+
+  HeapCore& h = heaps_[cache.heap];
+  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  if (!guard.held()) return;  // inside a walk: the caller's next operation tries again
+  if (too_many_empty) release_empty_locked(slot, cache, cls, kKeepEmpty / 2);
+  const std::uint32_t now = std::min<std::uint32_t>(left, cache.count[cls]);
+  if (now == 0) return;
+  for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
+  const std::uint32_t count = cache.count[cls];
+  std::copy(objects + now, objects + count, objects);
+  cache.count[cls] = count - now;
+  note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
+}
+
+}  // namespace extmem::alloc

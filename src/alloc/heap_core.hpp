@@ -1,0 +1,74 @@
+// The alloc layer's records of heaps, regions and tags in the control segment.
+//
+// Thread-safety: everything is guarded by the heap's lock unless it says otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "alloc/page_space.hpp"
+#include "alloc/size_class.hpp"
+#include "base/relaxed.hpp"
+#include "region/iova_table.hpp"
+#include "shared/lock.hpp"
+
+namespace extmem::alloc {
+
+inline constexpr std::uint32_t kTagBuckets = 16;
+
+/// Invariant (at any instant with the heap locked and its caches paused):
+///   total pages == free pages + pages of held spans + pages of slabs
+///   objects of all slabs == held + cached + free
+struct alignas(64) HeapCore {
+  shared::Lock lock;
+  base::Relaxed<std::uint32_t> exact;         // style; constant while the heap lives
+  base::Relaxed<std::uint32_t> first_region;  // slot, chained by RegionCore::next; 0: none
+  base::Relaxed<std::uint32_t> regions;
+  base::Relaxed<std::uint32_t> first_cache;   // + 1
+  base::Relaxed<std::uint32_t> caches;
+  base::Relaxed<std::uint32_t> most_caches;   // highest `caches` ever: bounds the error of peaks
+  base::Relaxed<std::uint32_t> slab_count;
+  base::Relaxed<std::uint64_t> span_count;    // held runs
+  base::Relaxed<std::uint64_t> span_pages_bytes;
+  std::atomic<std::int64_t> out_bytes;        // held spans + objects outside slabs, without the caches' out_delta
+  base::Relaxed<std::int64_t> out_peak;
+  base::Relaxed<std::uint32_t> all_slabs[kClasses];  // + 1
+  base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
+  base::Relaxed<std::uint32_t> revoked[kClasses];    // bias revocations: new slabs of such a class start shared
+  base::Relaxed<std::uint32_t> tags[kTagBuckets];    // + 1, TagRecord chains
+};
+
+struct TagRecord {
+  base::Relaxed<std::uint32_t> next;  // + 1
+  base::Relaxed<std::uint32_t> holder;
+  base::Relaxed<std::int64_t> bytes;  // without the caches' deltas. Under the heap's lock
+  base::Relaxed<std::int64_t> count;
+  base::Relaxed<std::int64_t> peak;
+  base::Relaxed<std::uint32_t> used;
+  std::uint32_t padding;
+};
+
+inline constexpr std::uint32_t kRegionUsed = 1;
+inline constexpr std::uint32_t kRegionDraining = 2;
+inline constexpr std::uint32_t kRegionSlabs = 4;      // large enough for slabs
+inline constexpr std::uint32_t kRegionCpu = 8;        // the CPU can reach it
+inline constexpr std::uint32_t kRegionExternal = 16;
+inline constexpr std::uint32_t kRegionGrown = 32;
+
+struct alignas(64) RegionCore {
+  base::Relaxed<std::uint32_t> flags;
+  base::Relaxed<std::uint32_t> generation;
+  base::Relaxed<std::uint32_t> heap;
+  base::Relaxed<std::uint32_t> next;        // slot, in the heap's chain
+  base::Relaxed<std::uint32_t> os_page_shift;
+  base::Relaxed<std::int32_t> node;
+  base::Relaxed<std::uint64_t> length;
+  base::Relaxed<std::uint64_t> phase;       // address of offset 0 (in the adding process)
+  std::atomic<std::uint32_t> drained;       // futex word: changes when memory of a draining region is freed
+  std::uint32_t padding;
+  std::uint64_t page_table_bytes;
+  region::IovaTable iova;
+  PageSpace pages;
+};
+
+}  // namespace extmem::alloc

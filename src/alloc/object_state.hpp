@@ -1,0 +1,27 @@
+// Object states: one 16-bit word per object, outside the memory, is the truth about it.
+//
+//   0                       free: its slab may give it out
+//   1 .. 0x3fff             cached by that thread slot (in its magazine)
+//   0x4000 + h              held by holder h: an interned {participant, tag} pair
+//
+// Magazines and lists are caches of this truth; verify() and recovery rebuild them from it.
+#pragma once
+
+#include <cstdint>
+
+namespace extmem::alloc {
+
+inline constexpr std::uint16_t kFree = 0;
+inline constexpr std::uint16_t kHeldBase = 0x4000;
+inline constexpr std::uint32_t kMaxHolders = 0x10000 - kHeldBase;
+
+inline constexpr std::uint16_t kHolderUntagged = 0;
+inline constexpr std::uint16_t kHolderMemzone = 1;
+inline constexpr std::uint16_t kFirstTagHolder = 2;
+
+constexpr bool is_held(std::uint16_t state) noexcept { return state >= kHeldBase; }
+constexpr std::uint16_t held_by(std::uint16_t holder) noexcept { return static_cast<std::uint16_t>(kHeldBase + holder); }
+constexpr std::uint16_t holder_of(std::uint16_t state) noexcept { return static_cast<std::uint16_t>(state - kHeldBase); }
+constexpr std::uint16_t cached_by(std::uint32_t slot) noexcept { return static_cast<std::uint16_t>(slot); }
+
+}  // namespace extmem::alloc

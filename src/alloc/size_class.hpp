@@ -1,0 +1,80 @@
+// Size classes: multiples of 16 up to 128, then four to a power of two up to 32 KiB.
+//
+// Pure functions and constants. Internal waste is at most 25 %, on average about 10 %.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "base/bits.hpp"
+
+namespace extmem::alloc {
+
+inline constexpr std::uint32_t kClasses = 40;
+inline constexpr std::uint64_t kMaxClassSize = 32768;
+inline constexpr std::uint32_t kMagazineCapacity = 64;
+inline constexpr std::uint64_t kSlabAlign = 4096;  // addresses of slabs: objects have their size's natural alignment
+inline constexpr std::uint32_t kMaxSlabPages = 64;
+inline constexpr std::uint32_t kMaxSlabObjects = 4096;
+
+constexpr std::uint32_t compute_class_of(std::uint64_t size) noexcept {
+  if (size <= 128) return size == 0 ? 0 : static_cast<std::uint32_t>((size + 15) / 16 - 1);
+  const unsigned high = base::floor_log2(size - 1);  // 7..14
+  return 8 + (high - 7) * 4 + static_cast<std::uint32_t>((size - 1) >> (high - 2) & 3);
+}
+
+constexpr std::uint64_t compute_class_size(std::uint32_t cls) noexcept {
+  if (cls < 8) return (std::uint64_t{cls} + 1) * 16;
+  const unsigned high = 7 + (cls - 8) / 4;
+  return (std::uint64_t{1} << high) + (std::uint64_t{(cls - 8) % 4} + 1) * (std::uint64_t{1} << (high - 2));
+}
+
+struct SizeClass {
+  std::uint32_t size;
+  std::uint32_t capacity;    // objects that a magazine holds at most
+  std::uint32_t slab_bytes;  // wanted length of a slab
+};
+
+namespace detail {
+constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
+  std::array<SizeClass, kClasses> classes{};
+  for (std::uint32_t c = 0; c < kClasses; ++c) {
+    const std::uint64_t size = compute_class_size(c);
+    // A magazine pins at most 64 KiB, a slab wastes at most an eighth at its tail.
+    classes[c].size = static_cast<std::uint32_t>(size);
+    classes[c].capacity = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(65536 / size, 8, kMagazineCapacity));
+    classes[c].slab_bytes = size <= 1024 ? 65536 : size <= 8192 ? 131072 : 262144;
+  }
+  return classes;
+}
+constexpr std::array<std::uint8_t, 65> make_small_classes() noexcept {
+  std::array<std::uint8_t, 65> table{};
+  for (std::uint32_t i = 0; i <= 64; ++i) table[i] = static_cast<std::uint8_t>(compute_class_of(i * 16));
+  return table;
+}
+}  // namespace detail
+
+inline constexpr std::array<SizeClass, kClasses> kSizeClasses = detail::make_classes();
+inline constexpr std::array<std::uint8_t, 65> kSmallClasses = detail::make_small_classes();
+static_assert(kSizeClasses[kClasses - 1].size == kMaxClassSize);
+
+/// The class whose objects hold `size` bytes. Requires: size <= kMaxClassSize.
+constexpr std::uint32_t class_of(std::uint64_t size) noexcept {
+  return size <= 1024 ? kSmallClasses[(size + 15) >> 4] : compute_class_of(size);
+}
+
+/// The smallest class whose objects hold `size` bytes and all begin at multiples of `align`; kClasses if none.
+/// Requires: align is a power of two.
+constexpr std::uint32_t class_of_aligned(std::uint64_t size, std::uint64_t align) noexcept {
+  if (size > kMaxClassSize || align > kSlabAlign) return kClasses;
+  for (std::uint32_t c = class_of(size); c < kClasses; ++c) {
+    if (kSizeClasses[c].size % align == 0) return c;
+  }
+  return kClasses;
+}
+
+/// Object number of an offset inside a slab: offset * reciprocal >> 40, exact for slabs up to 256 KiB.
+constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return (std::uint64_t{1} << 40) / size + 1; }
+
+}  // namespace extmem::alloc

@@ -1,0 +1,100 @@
+// The control segment: the one mapping that holds all metadata of a domain.
+//
+// What it is: a sparse mapping of fixed maximum size. Tables are placed once, at offsets that a SegmentLayout
+// computes; everything inside refers to everything else by offset or index, never by pointer, so the bytes mean
+// the same at any address (docs/format.md draws them).
+// Thread-safety: the mapping itself never moves or grows; what lies in it has locks of its own.
+// Invariants:
+//  1. Bytes never written read as zero; a table of zero bytes is an empty table.
+//  2. The header is written last at creation and never changes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/bits.hpp"
+#include "extmem/result.hpp"
+
+namespace extmem::shared {
+
+inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1" read as little-endian bytes
+inline constexpr std::uint32_t kSegmentAbi = 1;
+
+/// Sizes that a layout is computed from. Two builds agree when the ABI and the layout hash agree.
+struct Geometry {
+  std::uint32_t max_regions;
+  std::uint32_t max_heaps;
+  std::uint32_t max_memzones;
+  std::uint32_t max_tags;
+  std::uint32_t max_threads;
+  std::uint32_t max_caches;
+  std::uint32_t max_slabs;
+  std::uint32_t reserved;
+  std::uint64_t small_bytes;
+  std::uint64_t large_bytes;
+};
+
+///   0        8     12      16            24         32            40
+///   +--------+-----+-------+-------------+----------+-------------+------------------+
+///   | magic  | abi | flags | layout hash | boot id  | total bytes | geometry (48 B)  |
+///   +--------+-----+-------+-------------+----------+-------------+------------------+
+struct SegmentHeader {
+  std::uint64_t magic;
+  std::uint32_t abi;
+  std::uint32_t flags;
+  std::uint64_t layout_hash;
+  std::uint64_t boot_id;
+  std::uint64_t total_bytes;
+  Geometry geometry;
+};
+
+/// Hands out offsets for tables, each on a cache line (or page) of its own, and hashes what it placed.
+class SegmentLayout {
+ public:
+  /// The offset of a table of `count` elements of `size` bytes.
+  std::uint64_t place(std::uint64_t size, std::uint64_t count, std::uint64_t align = 64) noexcept {
+    total_ = base::align_up(total_, align);
+    const std::uint64_t at = total_;
+    total_ += size * count;
+    hash_ = (hash_ ^ size ^ (count << 17) ^ at) * 0x9e3779b97f4a7c15u;
+    hash_ ^= hash_ >> 29;
+    return at;
+  }
+  [[nodiscard]] std::uint64_t total_bytes() const noexcept { return base::align_up(total_, 4096); }
+  [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
+
+ private:
+  std::uint64_t total_ = 4096;  // the header's page
+  std::uint64_t hash_ = 0x6578746d656d;
+};
+
+class ControlSegment {
+ public:
+  ControlSegment() noexcept = default;
+  ControlSegment(ControlSegment&&) = delete;
+  ~ControlSegment() { close(); }
+
+  /// Maps a new segment that is private to this process. Errors: those of os::reserve.
+  Result<void> create_private(const SegmentLayout& layout, const Geometry& geometry) noexcept;
+  void close() noexcept;
+
+  [[nodiscard]] std::byte* base() const noexcept { return base_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] const SegmentHeader& header() const noexcept { return *at<SegmentHeader>(0); }
+  /// Requires: the offset is one of this segment's layout.
+  template <typename T>
+  [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
+    return reinterpret_cast<T*>(base_ + offset);
+  }
+  /// Gives the memory of a range back; it reads as zero again. Whole OS pages inside the range only: the rest is
+  /// zeroed by hand.
+  void discard(std::uint64_t offset, std::uint64_t length) noexcept;
+  /// Bytes backed by memory now.
+  [[nodiscard]] std::uint64_t resident_bytes() const noexcept;
+
+ private:
+  std::byte* base_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace extmem::shared

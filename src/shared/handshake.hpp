@@ -1,0 +1,51 @@
+// Handshake: how others stop a thread at the boundary of its operation, at no cost to the thread.
+//
+// What it is: an asymmetric Dekker lock. The owner marks itself busy around each operation with plain stores; who
+// wants it to stand still asks, makes every CPU fence (membarrier), and waits until it is not busy. So a thread that
+// sleeps outside an operation never delays anybody, and one inside delays for nanoseconds.
+// Thread-safety: one owner; at most one pauser at a time (it holds the lock of what the handshake guards).
+// Invariants:
+//  1. Between a returned pause() and resume() the owner is outside its operations.
+//  2. What the owner wrote before is visible to the pauser, and what the pauser writes is visible to the owner after.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace extmem::shared {
+
+class Handshake {
+ public:
+  /// Requires: no owner yet. Without membarrier the owner fences by itself, at each operation.
+  void reset(bool has_membarrier) noexcept {
+    busy_.store(0, std::memory_order_relaxed);
+    request_.store(has_membarrier ? 0 : kFence, std::memory_order_relaxed);
+  }
+
+  /// Begins an operation of the owner.
+  void enter(bool process_shared) noexcept {
+    busy_.store(1, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // the pauser's membarrier makes a real fence of this
+    // Acquire: pairs with the release in resume().
+    if (request_.load(std::memory_order_acquire) != 0) [[unlikely]] enter_slow(process_shared);
+  }
+  void leave() noexcept {
+    busy_.store(0, std::memory_order_release);  // pairs with the acquire in wait()
+  }
+
+  /// Asks the owner to stop. Several may be asked, then fence() once, then wait() for each.
+  void ask() noexcept { request_.fetch_or(kPause, std::memory_order_seq_cst); }
+  static void fence(bool has_membarrier, bool process_shared) noexcept;
+  void wait() const noexcept;
+  void resume(bool process_shared) noexcept;
+
+ private:
+  static constexpr std::uint32_t kPause = 1;
+  static constexpr std::uint32_t kFence = 2;
+  void enter_slow(bool process_shared) noexcept;
+
+  std::atomic<std::uint32_t> busy_;
+  std::atomic<std::uint32_t> request_;  // also the futex word on which a paused owner sleeps
+};
+
+}  // namespace extmem::shared
