@@ -9,6 +9,8 @@ target_compile_options(extmem_flags INTERFACE
   $<$<OR:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-Wmissing-declarations>
   $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+# gcc 12 sees overlaps in std::string's own memcpy at -O2 that are not there (gcc bug 105651).
+target_compile_options(extmem_flags INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 if(EXTMEM_WERROR)
   target_compile_options(extmem_flags INTERFACE -Werror)
 endif()
@@ -43,7 +45,7 @@ if(EXTMEM_LTO)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # Fat objects: libextmem.a also serves another compiler, or one without LTO.
     target_compile_options(extmem_flags INTERFACE -flto=auto -ffat-lto-objects)
-    target_link_options(extmem_flags INTERFACE -flto=auto)
+    target_link_options(extmem_flags INTERFACE -flto=auto -ftls-model=initial-exec)
     set(CMAKE_AR gcc-ar)
     set(CMAKE_RANLIB gcc-ranlib)
   else()
