@@ -3,13 +3,29 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <cerrno>
+#include <optional>
 
 #include "base/error.hpp"
 #include "os/errno_keeper.hpp"
+#include "os/kernel_text.hpp"
 #include "os/process.hpp"
 
 namespace extmem::os {
+namespace {
+
+// Whether locking `bytes` more would break the limit, as far as /proc tells what is locked already.
+bool exceeds_limit(std::size_t bytes) noexcept {
+  const std::uint64_t limit = memlock_limit();
+  if (limit == kNoMemlockLimit) return false;
+  std::array<char, 8192> buffer;
+  const auto text = read_text("/proc/self/status", buffer);
+  const auto locked_kilobytes = text ? number_after(*text, "VmLck:") : std::nullopt;
+  return !locked_kilobytes || bytes > limit || *locked_kilobytes * 1024 > limit - bytes;
+}
+
+}  // namespace
 
 std::uint64_t memlock_limit() noexcept {
   const ErrnoKeeper keeper;
@@ -28,7 +44,7 @@ Result<void> lock_memory(void* p, std::size_t bytes, LockMode mode) noexcept {
                           "cannot lock memory: RLIMIT_MEMLOCK is 0; raise it (ulimit -l, LimitMEMLOCK=, "
                           "/etc/security/limits.conf) or give the program CAP_IPC_LOCK");
     case ENOMEM:
-      if (memlock_limit() != kNoMemlockLimit) {
+      if (exceeds_limit(bytes)) {
         return EXTMEM_ERROR(
             ENOMEM,
             "cannot lock memory: it would exceed RLIMIT_MEMLOCK, counting what the process has "

@@ -38,7 +38,8 @@ struct Counter {
     std::uint64_t from = 0;
     std::uint64_t to = 0;
     const char* header = at;
-    if (read_number(header, stop, 16, from) && header < stop && *header == '-' && read_number(++header, stop, 16, to)) {
+    if (read_number(header, stop, 16, from) && header < stop && *header == '-' &&
+        read_number(++header, stop, 16, to)) {
       inside = from >= begin && to <= end;
       return;
     }

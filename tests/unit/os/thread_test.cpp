@@ -83,7 +83,8 @@ TEST(ThreadExit, RunsForEveryThread) {
   EXPECT_EQ(counter.runs, 32);
 }
 
-// The key is made once in a process, so this needs a process of its own: a "threadsafe" death test starts one.
+// The key is made once in a process, so this needs a process of its own: a "threadsafe" death test starts
+// one.
 std::string use_up_keys() {
   pthread_key_t last{};
   pthread_key_t key{};
