@@ -2,6 +2,28 @@
 #include "region/iova_table.hpp"
 
 namespace extmem::region {
+namespace detail {
+
+template <typename Word>
+std::uint64_t narrow(const RunEntry<Word>* entries, std::uint64_t low, std::uint64_t high,
+                     std::uint64_t page) noexcept {
+  while (high > low + 1) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    if (entries[middle].first <= page) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+template std::uint64_t narrow(const RunEntry<std::uint32_t>*, std::uint64_t, std::uint64_t,
+                              std::uint64_t) noexcept;
+template std::uint64_t narrow(const RunEntry<std::uint64_t>*, std::uint64_t, std::uint64_t,
+                              std::uint64_t) noexcept;
+
+}  // namespace detail
+
 namespace {
 
 using detail::FlatView;
@@ -18,12 +40,12 @@ struct Pages {
 template <typename Word>
 Pages pages_of_runs(const IovaTable& table, const std::byte* segment, std::uint64_t page) noexcept {
   const RunsView<Word> view(table, segment);
-  const std::uint64_t run = view.index_of(table, page);
+  const std::uint64_t run = std::min(view.index_of(table, page), table.run_count - 1);
   // The clamps keep `page` inside the answer whatever the data says, so that every walk makes progress and ends.
   const std::uint64_t first = std::min<std::uint64_t>(view.entries[run].first, page);
   const std::uint64_t end = std::clamp<std::uint64_t>(view.entries[run + 1].first, page + 1, table.os_pages);
   const Word frame = view.entries[run].frame;
-  return {first, end, frame == kBadFrame<Word> ? kBadIova : Iova{detail::iova_of_frame(table, frame, 0)}};
+  return {first, end, detail::iova_of_frame(table, frame, 0)};
 }
 
 /// `whole`: from the run's start; else from `page`.
@@ -33,8 +55,7 @@ Pages pages_of_flat(const IovaTable& table, const std::byte* segment, std::uint6
   const FlatView<Word> view(table, segment);
   const std::uint64_t first = whole ? view.start_before(page) : page;
   const Word frame = view.frames[first];
-  return {first, view.start_after(page, limit),
-          frame == kBadFrame<Word> ? kBadIova : Iova{detail::iova_of_frame(table, frame, 0)}};
+  return {first, view.start_after(page, limit), detail::iova_of_frame(table, frame, 0)};
 }
 
 /// The run of `page`, seen up to `limit`. Requires: page < limit <= os_pages.
@@ -174,8 +195,9 @@ template <typename Word>
 bool runs_size_ok(const IovaTable& table, std::uint64_t buckets) noexcept {
   constexpr std::uint64_t kEntry = 2 * sizeof(Word);
   if (table.run_count >= table.data_bytes / kEntry || table.run_count > 0xffffffff) return false;
+  if (table.data_bytes % 8 != 0) return false;
   const std::uint64_t left = table.data_bytes - (table.run_count + 1) * kEntry;
-  return table.data_bytes % 8 == 0 && buckets < left / 4 && left - (buckets + 1) * 4 < 8;
+  return buckets < left / 4 && left - (buckets + 1) * 4 < 8;
 }
 
 template <typename Word>

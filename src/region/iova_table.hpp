@@ -8,13 +8,12 @@
 //
 // A *run* is a maximal piece of the region whose IOVAs are consecutive, or all bad. Runs cover the region, in order.
 //
-// The form is the one that takes the fewest bytes (P OS pages, R runs; W = 4 bytes, or 8 where page or frame numbers
-// need it):
+// The form (P OS pages, R runs; W = 4 bytes, or 8 where page or frame numbers need it):
 //
-//   none     all bad                                       no data
-//   linear   one run of known IOVAs (identity)             no data: 1 TiB costs the record
-//   runs     R < about P/4                                 about 4 W R bytes
-//   flat     else                                          (W + 1/8) P bytes
+//   none     all bad                                     no data
+//   linear   one run of known IOVAs (identity)           no data: 1 TiB costs the record
+//   runs     where that halves the bytes: R < about P/10 (2 W + 8 to 16) R bytes; lookup is two dependent loads
+//   flat     else                                        (W + 1/8) P bytes; lookup is one load
 //
 //   IovaTable (64 bytes)
 //    0       1         2         3       4         8            16           24            32
@@ -93,6 +92,7 @@ static_assert(sizeof(IovaTable) == 64 && std::is_trivially_copyable_v<IovaTable>
 struct IovaPlan {
   IovaTable table{};             ///< all but data_offset
   std::uint64_t data_bytes = 0;  ///< of the data, a multiple of 8; 0: none
+  std::uint64_t digest = 0;      ///< of the input: build refuses another one
 };
 
 // ---- making a table ----------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ constexpr Iova highest_iova(const IovaTable& table) noexcept {
 // `segment` is the start of the memory that data_offset counts from. Offsets and lengths are bytes of the region.
 
 /// The IOVA of the byte at `byte_offset`; kBadIova where none is known and for an offset outside.
-/// Cost: linear no load, flat one, runs two dependent ones (where more than two runs start in one bucket, a binary
+/// Cost: linear no load, flat one, runs two dependent ones (where more than one run starts in a bucket, a binary
 /// search among these).
 Iova lookup(const IovaTable& table, const std::byte* segment, std::uint64_t byte_offset) noexcept;
 
@@ -219,6 +219,11 @@ struct RunEntry {
 template <typename Word>
 inline constexpr Word kBadFrame = static_cast<Word>(~Word{0});
 
+/// Halves [low, high] until at most two runs are left, the one that holds `page` among them; returns the first.
+template <typename Word>
+std::uint64_t narrow(const RunEntry<Word>* entries, std::uint64_t low, std::uint64_t high,
+                     std::uint64_t page) noexcept;
+
 /// The runs form, by pointers into the data; W is Word.
 template <typename Word>
 struct RunsView {
@@ -226,23 +231,16 @@ struct RunsView {
       : entries(reinterpret_cast<const RunEntry<Word>*>(segment + table.data_offset)),
         buckets(reinterpret_cast<const std::uint32_t*>(entries + table.run_count + 1)) {}
 
-  /// The run that holds `page`. Always < run_count; the right one unless the data is damaged.
+  /// The run that holds `page`; an entry's index in any case, but perhaps the sentinel's where the data is damaged.
   [[nodiscard]] std::uint64_t index_of(const IovaTable& table, std::uint64_t page) const noexcept {
     const std::uint32_t* bucket = buckets + (page >> table.bucket_shift);
     const std::uint64_t last = table.run_count - 1;
     std::uint64_t low = std::min<std::uint64_t>(bucket[0], last);
-    std::uint64_t high = std::min<std::uint64_t>(bucket[1], last);
-    while (high > low + 1) [[unlikely]] {
-        const std::uint64_t middle = low + (high - low) / 2;
-        if (entries[middle].first <= page) {
-          low = middle;
-        } else {
-          high = middle - 1;
-        }
-      }
-    // One or two candidates are left; no branch, because it could not be predicted.
-    return low +
-           (static_cast<std::uint64_t>(high > low) & static_cast<std::uint64_t>(entries[high].first <= page));
+    if (bucket[1] > low + 1) [[unlikely]] {
+      low = narrow(entries, low, std::min<std::uint64_t>(bucket[1], last), page);
+    }
+    // Two candidates: no branch, because it could not be predicted. After the last run stands the sentinel.
+    return low + (entries[low + 1].first <= page ? 1u : 0u);
   }
 
   const RunEntry<Word>* entries;
@@ -280,27 +278,26 @@ struct FlatView {
   const std::uint64_t* starts;
 };
 
-/// The IOVA of `page`'s first byte, whose frame was stored `pages_after` pages before it.
+/// The IOVA of the byte `bytes_after` the start of the page that has this frame.
 template <typename Word>
-inline std::uint64_t iova_of_frame(const IovaTable& table, Word frame, std::uint64_t pages_after) noexcept {
-  return table.iova_base + ((std::uint64_t{frame} + pages_after) << table.os_page_shift);
+inline Iova iova_of_frame(const IovaTable& table, Word frame, std::uint64_t bytes_after) noexcept {
+  if (frame == kBadFrame<Word>) return kBadIova;
+  return Iova{table.iova_base + (std::uint64_t{frame} << table.os_page_shift) + bytes_after};
 }
 
 template <typename Word>
 inline Iova lookup_runs(const IovaTable& table, const std::byte* segment, std::uint64_t page,
-                        std::uint64_t byte_in_page) noexcept {
+                        std::uint64_t byte_offset) noexcept {
   const RunsView<Word> view(table, segment);
   const RunEntry<Word> run = view.entries[view.index_of(table, page)];
-  if (run.frame == kBadFrame<Word>) return kBadIova;
-  return Iova{iova_of_frame(table, run.frame, page - run.first) + byte_in_page};
+  return iova_of_frame(table, run.frame, byte_offset - (std::uint64_t{run.first} << table.os_page_shift));
 }
 
 template <typename Word>
 inline Iova lookup_flat(const IovaTable& table, const std::byte* segment, std::uint64_t page,
-                        std::uint64_t byte_in_page) noexcept {
-  const Word frame = reinterpret_cast<const Word*>(segment + table.data_offset)[page];
-  if (frame == kBadFrame<Word>) return kBadIova;
-  return Iova{iova_of_frame(table, frame, 0) + byte_in_page};
+                        std::uint64_t byte_offset) noexcept {
+  const Word frame = FlatView<Word>(table, segment).frames[page];
+  return iova_of_frame(table, frame, byte_offset - (page << table.os_page_shift));
 }
 
 }  // namespace detail
@@ -308,21 +305,13 @@ inline Iova lookup_flat(const IovaTable& table, const std::byte* segment, std::u
 inline Iova lookup(const IovaTable& table, const std::byte* segment, std::uint64_t byte_offset) noexcept {
   const std::uint64_t page = byte_offset >> table.os_page_shift;
   if (page >= table.os_pages) return kBadIova;
-  const std::uint64_t byte_in_page = byte_offset - (page << table.os_page_shift);
-  switch (table.form) {
-    case IovaForm::linear:
-      return Iova{table.iova_base + byte_offset};
-    case IovaForm::runs32:
-      return detail::lookup_runs<std::uint32_t>(table, segment, page, byte_in_page);
-    case IovaForm::runs64:
-      return detail::lookup_runs<std::uint64_t>(table, segment, page, byte_in_page);
-    case IovaForm::flat32:
-      return detail::lookup_flat<std::uint32_t>(table, segment, page, byte_in_page);
-    case IovaForm::flat64:
-      return detail::lookup_flat<std::uint64_t>(table, segment, page, byte_in_page);
-    case IovaForm::none:
-      break;
-  }
+  // A chain, not a switch: predicted branches are cheaper here than a jump through a table.
+  const IovaForm form = table.form;
+  if (form == IovaForm::linear) return Iova{table.iova_base + byte_offset};
+  if (form == IovaForm::flat32) return detail::lookup_flat<std::uint32_t>(table, segment, page, byte_offset);
+  if (form == IovaForm::runs32) return detail::lookup_runs<std::uint32_t>(table, segment, page, byte_offset);
+  if (form == IovaForm::flat64) return detail::lookup_flat<std::uint64_t>(table, segment, page, byte_offset);
+  if (form == IovaForm::runs64) return detail::lookup_runs<std::uint64_t>(table, segment, page, byte_offset);
   return kBadIova;
 }
 

@@ -1,10 +1,10 @@
 // IovaTable: planning and building. See iova_table.hpp.
 //
-// The input is read as maximal runs by a source (PageSource, RunSource); plan and build both take their sums over the
-// same walk, so that an input that another thread changes in between is found and never overruns the data.
-#include <bit>
+// One IOVA per page is read page by page without branches that depend on the IOVAs (scan_pages); runs are read run by
+// run (walk_runs). Plan and build sum up over the same pass, so that an input that another thread changes in between
+// is found, and no value of it decides where something is written without a bound.
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <limits>
 
 #include "base/error.hpp"
@@ -16,76 +16,28 @@ namespace {
 constexpr std::uint64_t kBad = static_cast<std::uint64_t>(kBadIova);
 constexpr std::uint64_t kMaxRunIndex = std::numeric_limits<std::uint32_t>::max() - 1;
 
-/// One IOVA per OS page.
-struct PageSource {
-  std::span<const Iova> iovas;
-  unsigned shift;
-
-  /// Calls visit(first page, pages, IOVA) for each maximal run, until it returns false.
-  template <typename Visit>
-  void walk(Visit visit) const noexcept {
-    const std::uint64_t size = std::uint64_t{1} << shift;
-    std::size_t page = 0;
-    while (page < iovas.size()) {
-      const auto iova = static_cast<std::uint64_t>(iovas[page]);
-      const std::uint64_t step = iova == kBad ? 0 : size;
-      std::size_t end = page + 1;
-      for (std::uint64_t next = iova + step; end < iovas.size(); ++end, next += step) {
-        if (static_cast<std::uint64_t>(iovas[end]) != next) break;
-      }
-      if (!visit(std::uint64_t{page}, std::uint64_t{end - page}, iova)) return;
-      page = end;
-    }
-  }
-};
-
-/// Runs that follow each other, perhaps mergeable.
-struct RunSource {
-  std::span<const IovaRun> runs;
-  unsigned shift;
-
-  template <typename Visit>
-  void walk(Visit visit) const noexcept {
-    std::uint64_t page = 0;
-    std::size_t i = 0;
-    while (i < runs.size()) {
-      const auto iova = static_cast<std::uint64_t>(runs[i].iova);
-      std::uint64_t pages = runs[i].length >> shift;
-      for (++i; i < runs.size(); ++i) {
-        const std::uint64_t next = iova == kBad ? kBad : iova + (pages << shift);
-        if (static_cast<std::uint64_t>(runs[i].iova) != next) break;
-        pages += runs[i].length >> shift;
-      }
-      if (!visit(page, pages, iova)) return;
-      page += pages;
-    }
-  }
-};
+constexpr std::uint64_t digest_of(std::uint64_t page, std::uint64_t iova) noexcept {
+  return iova * (2 * page + 1);
+}
 
 /// Sums over the runs of an input, and the first thing that is wrong with them.
 struct Sums {
   explicit Sums(unsigned os_page_shift) noexcept : shift(os_page_shift) {}
 
-  bool add(std::uint64_t count, std::uint64_t iova) noexcept {
+  /// Adds a maximal run.
+  void add(std::uint64_t count, std::uint64_t iova) noexcept {
+    const bool known = iova != kBad;
+    const std::uint64_t last = iova + ((count << shift) - 1);
+    digest += digest_of(pages, iova);
     pages += count;
     ++runs;
-    if (iova == kBad) {
-      bad = true;
-      return true;
-    }
-    if ((iova & ((std::uint64_t{1} << shift) - 1)) != 0) {
-      misaligned = true;
-      return false;
-    }
-    const std::uint64_t last = iova + ((count << shift) - 1);
-    if (last < iova || last == kBad) {
-      overflow = true;
-      return false;
-    }
+    bad = bad || !known;
+    if (!known) return;
+    misaligned = misaligned || (iova & ((std::uint64_t{1} << shift) - 1)) != 0;
+    overflow = overflow || last < iova || last == kBad;
     lowest = std::min(lowest, iova);
     highest = std::max(highest, last);
     longest = std::max(longest, count);
-    return true;
   }
 
   [[nodiscard]] Error error() const noexcept {
@@ -101,6 +53,9 @@ struct Sums {
     }
     return {};
   }
+  [[nodiscard]] bool same_as(const IovaPlan& plan) const noexcept {
+    return pages == plan.table.os_pages && runs == plan.table.run_count && digest == plan.digest;
+  }
 
   unsigned shift;
   std::uint64_t pages = 0;
@@ -111,7 +66,74 @@ struct Sums {
   bool bad = false;
   bool misaligned = false;
   bool overflow = false;
+  std::uint64_t digest = 0;  ///< of the input, to see that build reads what plan has read
 };
+
+/// a != b as a number, in a form that compilers do not turn back into a branch.
+constexpr std::uint64_t one_if_differ(std::uint64_t a, std::uint64_t b) noexcept {
+  return ((a ^ b) | (std::uint64_t{0} - (a ^ b))) >> 63;
+}
+
+/// All ones where the IOVA is known, else 0: a compare and a subtract with borrow.
+constexpr std::uint64_t known_mask_of(std::uint64_t iova) noexcept {
+  return std::uint64_t{0} - static_cast<std::uint64_t>(iova < kBad);
+}
+
+/// Sums up one IOVA per page, and calls emit(page, IOVA, whether a run starts there) for each. Without kFacts, only
+/// what same_as compares. What depends on the IOVAs is computed and not branched on: nothing is mispredicted.
+template <bool kFacts, typename Emit>
+Sums scan_pages(std::span<const Iova> iovas, unsigned shift, Emit emit) noexcept {
+  const std::uint64_t size = std::uint64_t{1} << shift;
+  Sums sums(shift);
+  std::uint64_t next = ~static_cast<std::uint64_t>(iovas[0]);  // what would go on the run: nothing yet
+  std::uint64_t length = 0;
+  std::uint64_t set_bits = 0;
+  std::uint64_t highest = 0;
+  std::uint64_t any_bad = 0;
+  for (std::size_t page = 0; page < iovas.size(); ++page) {
+    const auto iova = static_cast<std::uint64_t>(iovas[page]);
+    const std::uint64_t known_mask = known_mask_of(iova);
+    const std::uint64_t starts = one_if_differ(iova, next);
+    emit(std::uint64_t{page}, iova, starts);
+    next = iova + (size & known_mask);
+    sums.runs += starts;
+    sums.digest += digest_of(page, iova);
+    if constexpr (kFacts) {
+      length = (length & (starts - 1)) + 1;
+      sums.longest = std::max(sums.longest, length & known_mask);
+      sums.lowest = std::min(sums.lowest, iova);
+      highest = std::max(highest, iova & known_mask);
+      set_bits |= iova & known_mask;
+      any_bad |= ~known_mask;
+    }
+  }
+  sums.pages = iovas.size();
+  sums.bad = any_bad != 0;
+  if (sums.longest == 0) return sums;
+  sums.misaligned = (set_bits & (size - 1)) != 0;
+  sums.highest = highest + (size - 1);
+  sums.overflow = sums.highest < highest || sums.highest == kBad;
+  return sums;
+}
+
+/// Sums up runs that may be mergeable, and calls emit(page, pages, IOVA) for each maximal one until it returns false.
+template <typename Emit>
+Sums walk_runs(std::span<const IovaRun> runs, unsigned shift, Emit emit) noexcept {
+  Sums sums(shift);
+  std::size_t i = 0;
+  while (i < runs.size()) {
+    const auto iova = static_cast<std::uint64_t>(runs[i].iova);
+    std::uint64_t pages = runs[i].length >> shift;
+    for (++i; i < runs.size(); ++i) {
+      const std::uint64_t next = iova == kBad ? kBad : iova + (pages << shift);
+      if (static_cast<std::uint64_t>(runs[i].iova) != next) break;
+      pages += runs[i].length >> shift;
+    }
+    if (!emit(sums.pages, pages, iova)) break;
+    sums.add(pages, iova);
+  }
+  return sums;
+}
 
 Result<void> check_geometry(std::uint64_t os_pages, unsigned os_page_shift) noexcept {
   if (os_page_shift > kMaxCoveredShift) {
@@ -125,9 +147,14 @@ Result<void> check_geometry(std::uint64_t os_pages, unsigned os_page_shift) noex
   return {};
 }
 
+Error changed() noexcept {
+  return EXTMEM_ERROR(EINVAL,
+                      "the IOVA table changed while it was copied; leave it alone until the call returns");
+}
+
 constexpr std::uint64_t round_up_8(std::uint64_t bytes) noexcept { return (bytes + 7) & ~std::uint64_t{7}; }
 
-// The largest value is (8 + 1/8) * 2^56 or 4 * 8 * 2^32: no overflow.
+// The largest value is (8 + 1/8) * 2^56 or 32 * 2^32: no overflow.
 std::uint64_t flat_bytes(std::uint64_t pages, std::uint64_t word) noexcept {
   return round_up_8(pages * word) + (pages + 63) / 64 * 8;
 }
@@ -137,10 +164,10 @@ std::uint64_t runs_bytes(std::uint64_t runs, std::uint64_t buckets, std::uint64_
 std::uint64_t bucket_count(std::uint64_t pages, unsigned bucket_shift) noexcept {
   return ((pages - 1) >> bucket_shift) + 1;
 }
-/// The smallest shift that gives at most two buckets per run: most buckets then hold one run, or two.
+/// The smallest shift that gives at most four buckets per run: in few of them starts more than one run.
 unsigned bucket_shift_for(std::uint64_t pages, std::uint64_t runs) noexcept {
   unsigned shift = 0;
-  while (bucket_count(pages, shift) > 2 * runs) ++shift;
+  while (bucket_count(pages, shift) > 4 * runs) ++shift;
   return shift;
 }
 
@@ -169,7 +196,8 @@ IovaPlan plan_of(const Sums& sums) noexcept {
       sums.runs > kMaxRunIndex
           ? std::numeric_limits<std::uint64_t>::max()
           : runs_bytes(sums.runs, bucket_count(sums.pages, bucket_shift), runs_narrow ? 4 : 8);
-  if (as_runs < as_flat) {
+  // Runs are slower to look up: they must be worth it.
+  if (as_runs <= as_flat / 2) {
     table.form = runs_narrow ? IovaForm::runs32 : IovaForm::runs64;
     table.bucket_shift = static_cast<std::uint8_t>(bucket_shift);
     table.data_bytes = as_runs;
@@ -181,115 +209,144 @@ IovaPlan plan_of(const Sums& sums) noexcept {
   return plan;
 }
 
-/// Adds the next run to the sums and gives its frame; false where it does not fit the plan, so that nothing is
-/// written past what the plan has room for.
 template <typename Word>
-bool accept(const IovaTable& table, Sums& sums, std::uint64_t pages, std::uint64_t iova,
-            Word& frame) noexcept {
-  if (pages == 0 || pages > table.os_pages - sums.pages || !sums.add(pages, iova)) return false;
-  if (iova == kBad) {
-    frame = detail::kBadFrame<Word>;
-    return true;
-  }
-  if (iova < table.iova_base || iova + ((pages << table.os_page_shift) - 1) > table.iova_last) return false;
-  frame = static_cast<Word>((iova - table.iova_base) >> table.os_page_shift);
-  return true;
+Word frame_of(const IovaTable& table, std::uint64_t iova) noexcept {
+  return iova == kBad ? detail::kBadFrame<Word>
+                      : static_cast<Word>((iova - table.iova_base) >> table.os_page_shift);
 }
 
-template <typename Word, typename Source>
-bool write_runs(const IovaTable& table, const Source& source, std::byte* data, Sums& sums) noexcept {
-  auto* entries = reinterpret_cast<detail::RunEntry<Word>*>(data);
-  source.walk([&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
-    const std::uint64_t run = sums.runs;
-    Word frame = 0;
-    if (run >= table.run_count || !accept(table, sums, pages, iova, frame)) return false;
-    entries[run] = {static_cast<Word>(page), frame};
-    return true;
-  });
-  if (sums.runs != table.run_count || sums.pages != table.os_pages) return false;
+/// Writes what follows the runs' entries, from them.
+template <typename Word>
+void finish_runs(const IovaTable& table, detail::RunEntry<Word>* entries) noexcept {
   entries[table.run_count] = {static_cast<Word>(table.os_pages), detail::kBadFrame<Word>};
-
   auto* buckets = reinterpret_cast<std::uint32_t*>(entries + table.run_count + 1);
   const std::uint64_t count = bucket_count(table.os_pages, table.bucket_shift);
-  std::uint64_t bucket = 0;
+  const std::uint64_t round_up = (std::uint64_t{1} << table.bucket_shift) - 1;
+  // Each run marks the first bucket that starts in it or after it; a later run that marks the same one wins.
+  std::fill_n(buckets, count + 1, 0u);
   for (std::uint64_t run = 0; run < table.run_count; ++run) {
-    for (; bucket < count && (bucket << table.bucket_shift) < entries[run + 1].first; ++bucket) {
-      buckets[bucket] = static_cast<std::uint32_t>(run);
-    }
+    const std::uint64_t bucket = (entries[run].first + round_up) >> table.bucket_shift;
+    buckets[std::min(bucket, count)] = static_cast<std::uint32_t>(run);
+  }
+  std::uint32_t holder = 0;
+  for (std::uint64_t bucket = 0; bucket < count; ++bucket) {
+    holder = std::max(holder, buckets[bucket]);
+    buckets[bucket] = holder;
   }
   buckets[count] = static_cast<std::uint32_t>(table.run_count - 1);
-  return true;
 }
 
-template <typename Word, typename Source>
-bool write_flat(const IovaTable& table, const Source& source, std::byte* data, Sums& sums) noexcept {
+template <typename Word>
+Sums write_runs(const IovaTable& table, std::span<const Iova> iovas, std::byte* data) noexcept {
+  auto* entries = reinterpret_cast<detail::RunEntry<Word>*>(data);
+  std::uint64_t run = 0;  // one past the last that was started
+  const Sums sums = scan_pages<false>(
+      iovas, table.os_page_shift, [&](std::uint64_t page, std::uint64_t iova, std::uint64_t starts) noexcept {
+        // Stored for every page, kept where a run starts; the bound is the sentinel.
+        entries[run] = {static_cast<Word>(page), frame_of<Word>(table, iova)};
+        run = std::min(run + starts, table.run_count);
+      });
+  finish_runs(table, entries);
+  return sums;
+}
+
+template <typename Word>
+Sums write_runs(const IovaTable& table, std::span<const IovaRun> runs, std::byte* data) noexcept {
+  auto* entries = reinterpret_cast<detail::RunEntry<Word>*>(data);
+  std::uint64_t run = 0;
+  const Sums sums = walk_runs(runs, table.os_page_shift,
+                              [&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
+                                if (run == table.run_count || pages == 0) return false;
+                                entries[run++] = {static_cast<Word>(page), frame_of<Word>(table, iova)};
+                                return true;
+                              });
+  finish_runs(table, entries);
+  return sums;
+}
+
+template <typename Word>
+std::uint64_t* starts_of(const IovaTable& table, std::byte* data) noexcept {
+  return reinterpret_cast<std::uint64_t*>(data + round_up_8(table.os_pages * sizeof(Word)));
+}
+
+/// Requires: one IOVA per page of the plan.
+template <typename Word>
+Sums write_flat(const IovaTable& table, std::span<const Iova> iovas, std::byte* data) noexcept {
   auto* frames = reinterpret_cast<Word*>(data);
-  auto* starts = reinterpret_cast<std::uint64_t*>(data + round_up_8(table.os_pages * sizeof(Word)));
-  std::memset(starts, 0, (table.os_pages + 63) / 64 * 8);
-  source.walk([&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
-    Word frame = 0;
-    if (!accept(table, sums, pages, iova, frame)) return false;
-    starts[page / 64] |= std::uint64_t{1} << (page % 64);
-    const Word step = iova == kBad ? 0 : 1;
-    for (std::uint64_t i = 0; i < pages; ++i, frame = static_cast<Word>(frame + step))
-      frames[page + i] = frame;
-    return true;
-  });
-  return true;
+  std::uint64_t* starts_word = starts_of<Word>(table, data);
+  std::uint64_t bits = 0;
+  const Sums sums = scan_pages<false>(
+      iovas, table.os_page_shift, [&](std::uint64_t page, std::uint64_t iova, std::uint64_t starts) noexcept {
+        frames[page] = frame_of<Word>(table, iova);
+        bits |= starts << (page % 64);
+        if (page % 64 == 63) {
+          *starts_word++ = bits;
+          bits = 0;
+        }
+      });
+  if (table.os_pages % 64 != 0) *starts_word = bits;
+  return sums;
 }
 
-template <typename Source>
-bool write_data(const IovaTable& table, const Source& source, std::byte* data) noexcept {
-  Sums sums(table.os_page_shift);
-  bool written = false;
-  switch (table.form) {
+template <typename Word>
+Sums write_flat(const IovaTable& table, std::span<const IovaRun> runs, std::byte* data) noexcept {
+  auto* frames = reinterpret_cast<Word*>(data);
+  std::uint64_t* starts = starts_of<Word>(table, data);
+  std::fill_n(starts, (table.os_pages + 63) / 64, 0u);
+  return walk_runs(
+      runs, table.os_page_shift, [&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
+        if (pages == 0 || pages > table.os_pages - page) return false;
+        starts[page / 64] |= std::uint64_t{1} << (page % 64);
+        Word frame = frame_of<Word>(table, iova);
+        const Word step = iova == kBad ? 0 : 1;
+        for (std::uint64_t i = page; i < page + pages; ++i, frame = static_cast<Word>(frame + step)) {
+          frames[i] = frame;
+        }
+        return true;
+      });
+}
+
+template <typename Input>
+Result<void> build(IovaTable& table, const IovaPlan& plan, std::span<const Input> input, std::byte* data,
+                   std::uint64_t data_offset) noexcept {
+  const IovaTable& planned = plan.table;
+  bool as_planned = true;
+  switch (planned.form) {
     case IovaForm::runs32:
-      written = write_runs<std::uint32_t>(table, source, data, sums);
+      as_planned = write_runs<std::uint32_t>(planned, input, data).same_as(plan);
       break;
     case IovaForm::runs64:
-      written = write_runs<std::uint64_t>(table, source, data, sums);
+      as_planned = write_runs<std::uint64_t>(planned, input, data).same_as(plan);
       break;
     case IovaForm::flat32:
-      written = write_flat<std::uint32_t>(table, source, data, sums);
+      as_planned = write_flat<std::uint32_t>(planned, input, data).same_as(plan);
       break;
     case IovaForm::flat64:
-      written = write_flat<std::uint64_t>(table, source, data, sums);
+      as_planned = write_flat<std::uint64_t>(planned, input, data).same_as(plan);
       break;
     case IovaForm::none:
     case IovaForm::linear:
-      return true;
+      break;
   }
-  return written && sums.pages == table.os_pages && sums.runs == table.run_count && !sums.error() &&
-         sums.lowest == table.iova_base && sums.highest == table.iova_last &&
-         sums.longest == table.max_run_pages && sums.bad == (table.has_bad != 0);
-}
-
-template <typename Source>
-Result<void> build(IovaTable& table, const IovaPlan& plan, const Source& source, std::byte* data,
-                   std::uint64_t data_offset) noexcept {
-  if (!write_data(plan.table, source, data)) {
-    return EXTMEM_ERROR(EINVAL,
-                        "the IOVA table changed while it was copied; leave it alone until the call returns");
-  }
-  table = plan.table;
+  if (!as_planned) return changed();
+  table = planned;
   table.data_offset = plan.data_bytes != 0 ? data_offset : 0;
   return {};
 }
 
-template <typename Source>
-Result<IovaPlan> plan_from(const Source& source) noexcept {
-  Sums sums(source.shift);
-  source.walk(
-      [&](std::uint64_t, std::uint64_t pages, std::uint64_t iova) noexcept { return sums.add(pages, iova); });
+Result<IovaPlan> plan_from(const Sums& sums) noexcept {
   if (const Error error = sums.error()) return error;
-  return plan_of(sums);
+  IovaPlan plan = plan_of(sums);
+  plan.digest = sums.digest;
+  return plan;
 }
 
 }  // namespace
 
 Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift) noexcept {
   EXTMEM_TRY_VOID(check_geometry(iovas.size(), os_page_shift));
-  return plan_from(PageSource{iovas, os_page_shift});
+  return plan_from(
+      scan_pages<true>(iovas, os_page_shift, [](std::uint64_t, std::uint64_t, std::uint64_t) noexcept {}));
 }
 
 Result<IovaPlan> plan_iova_runs(std::span<const IovaRun> runs, unsigned os_page_shift) noexcept {
@@ -309,15 +366,15 @@ Result<IovaPlan> plan_iova_runs(std::span<const IovaRun> runs, unsigned os_page_
     }
     end += run.length;
   }
-  return plan_from(RunSource{runs, os_page_shift});
+  return plan_from(walk_runs(runs, os_page_shift,
+                             [](std::uint64_t, std::uint64_t, std::uint64_t) noexcept { return true; }));
 }
 
 Result<IovaPlan> plan_linear(Iova first, std::uint64_t os_pages, unsigned os_page_shift) noexcept {
   EXTMEM_TRY_VOID(check_geometry(os_pages, os_page_shift));
   Sums sums(os_page_shift);
   sums.add(os_pages, static_cast<std::uint64_t>(first));
-  if (const Error error = sums.error()) return error;
-  return plan_of(sums);
+  return plan_from(sums);
 }
 
 Result<IovaPlan> plan_none(std::uint64_t os_pages, unsigned os_page_shift) noexcept {
@@ -326,12 +383,14 @@ Result<IovaPlan> plan_none(std::uint64_t os_pages, unsigned os_page_shift) noexc
 
 Result<void> build_iova_table(IovaTable& table, const IovaPlan& plan, std::span<const Iova> iovas,
                               std::byte* data, std::uint64_t data_offset) noexcept {
-  return build(table, plan, PageSource{iovas, plan.table.os_page_shift}, data, data_offset);
+  const bool has_data = plan.data_bytes != 0;
+  if (has_data && iovas.size() != plan.table.os_pages) return changed();
+  return build(table, plan, iovas, data, data_offset);
 }
 
 Result<void> build_iova_table(IovaTable& table, const IovaPlan& plan, std::span<const IovaRun> runs,
                               std::byte* data, std::uint64_t data_offset) noexcept {
-  return build(table, plan, RunSource{runs, plan.table.os_page_shift}, data, data_offset);
+  return build(table, plan, runs, data, data_offset);
 }
 
 }  // namespace extmem::region
