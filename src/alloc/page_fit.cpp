@@ -47,6 +47,7 @@ void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest&
   Stretch merged{0, 0, request.nocross, request.phase};  // for a mask without contiguity: neighbours join
   for (;;) {
     const IovaRun run = region::run_at(table, request.segment, at);
+    if (run.length == 0) break;  // the table does not cover the region: nothing is known from here on
     const std::uint64_t run_begin = std::max(run.offset, begin);
     const std::uint64_t run_end = std::min(run.offset + run.length, end);
     const bool known = run.iova != kBadIova;
@@ -165,7 +166,9 @@ PageAllocator::Biggest PageAllocator::biggest(const SpanRequest& request) const 
               next = align_down(at + s.boundary_phase, s.boundary) + s.boundary - s.boundary_phase;
               stop = std::min(stop, next);
             }
-            const std::uint64_t bytes = align_down(stop - at, page_size);
+            // Whole pages; of less than one, every byte counts (a window or boundary smaller than our pages).
+            const std::uint64_t room = stop - at;
+            const std::uint64_t bytes = room >= page_size ? align_down(room, page_size) : room;
             if (bytes > best.bytes) best = Biggest{static_cast<std::uint32_t>(at >> shift), bytes};
             if (next >= s.end) break;
             at = align_up(next + probe.phase, align) - probe.phase;
