@@ -54,8 +54,11 @@ class Worker:
 
     def sample(self):
         """Takes one sample: ({name: value}, share of its time in which nothing disturbed it)."""
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; what it said last tells why
         return self._until("done")
 
     def close(self):
@@ -71,10 +74,6 @@ class Worker:
             self._process.wait()
         self._process.stdout.close()
         self._process.stderr.close()
-
-    def kill(self):
-        self._process.kill()
-        self.close()
 
     def _line(self, deadline):
         while b"\n" not in self._buffer:
