@@ -41,16 +41,13 @@ target_compile_options(extmem_library_flags INTERFACE
 # Below the faces nothing throws and nothing asks for types at run time.
 set(EXTMEM_CORE_OPTIONS $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
 
+# Across the layers of libextmem.so. The objects are fat, so that libextmem.a can be made of them too; it is
+# shipped without the optimiser's sections, which only this very compiler could read (cmake/Library.cmake).
 if(EXTMEM_LTO)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # Fat objects: libextmem.a also serves another compiler, or one without LTO.
-    target_compile_options(extmem_flags INTERFACE -flto=auto -ffat-lto-objects)
-    target_link_options(extmem_flags INTERFACE -flto=auto -ftls-model=initial-exec)
-    set(CMAKE_AR gcc-ar)
-    set(CMAKE_RANLIB gcc-ranlib)
-  else()
-    message(WARNING "EXTMEM_LTO is used with gcc only; building without.")
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    message(FATAL_ERROR "EXTMEM_LTO is for gcc only.")
   endif()
+  target_compile_options(extmem_library_flags INTERFACE -flto=auto -ffat-lto-objects)
 endif()
 
 find_program(CCACHE_PROGRAM ccache)

@@ -18,6 +18,12 @@ if(EXTMEM_LAYER_OBJECTS)
   add_library(extmem_static STATIC ${EXTMEM_LAYER_OBJECTS})
   set_target_properties(extmem_static PROPERTIES OUTPUT_NAME extmem LINKER_LANGUAGE CXX)
 
+  if(EXTMEM_LTO)
+    target_link_options(extmem PRIVATE -flto=auto -ftls-model=initial-exec)
+    add_custom_command(TARGET extmem_static POST_BUILD VERBATIM
+      COMMAND ${CMAKE_OBJCOPY} --wildcard --remove-section ".gnu.lto_*" $<TARGET_FILE:extmem_static>)
+  endif()
+
   foreach(library IN ITEMS extmem extmem_static)
     target_include_directories(${library} PUBLIC
       $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
