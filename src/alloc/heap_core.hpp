@@ -44,8 +44,8 @@ struct TagRecord {
   base::Relaxed<std::int64_t> bytes;  // without the caches' deltas. Under the heap's lock
   base::Relaxed<std::int64_t> count;
   base::Relaxed<std::int64_t> peak;
-  base::Relaxed<std::uint32_t> used;
-  std::uint32_t padding;
+  std::int64_t scanned_bytes;  // verify()'s own count, to compare with
+  std::int64_t scanned_count;
 };
 
 inline constexpr std::uint32_t kRegionUsed = 1;

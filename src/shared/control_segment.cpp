@@ -9,12 +9,14 @@
 namespace extmem::shared {
 
 Result<void> ControlSegment::create_private(const SegmentLayout& layout, const Geometry& geometry) noexcept {
-  EXTMEM_TRY(memory, os::reserve(layout.total_bytes()));
-  if (auto committed = os::commit(memory, layout.total_bytes()); !committed) {
-    os::unmap(memory, layout.total_bytes());
+  // A guard page at each end: a stray access faults, and the mapping stays one of its own in /proc.
+  const std::size_t guard = os::page_size();
+  EXTMEM_TRY(memory, os::reserve(layout.total_bytes() + 2 * guard));
+  if (auto committed = os::commit(memory + guard, layout.total_bytes()); !committed) {
+    os::unmap(memory, layout.total_bytes() + 2 * guard);
     return committed.error();
   }
-  base_ = memory;
+  base_ = memory + guard;
   bytes_ = layout.total_bytes();
   auto* header = at<SegmentHeader>(0);
   header->abi = kSegmentAbi;
@@ -26,7 +28,7 @@ Result<void> ControlSegment::create_private(const SegmentLayout& layout, const G
 }
 
 void ControlSegment::close() noexcept {
-  if (base_ != nullptr) os::unmap(base_, bytes_);
+  if (base_ != nullptr) os::unmap(base_ - os::page_size(), bytes_ + 2 * os::page_size());
   base_ = nullptr;
   bytes_ = 0;
 }

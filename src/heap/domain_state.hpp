@@ -1,0 +1,205 @@
+// DomainState: one process' view of a domain. Everything public ends here.
+//
+// What it is: the control segment, the alloc layer over it, and what only this process knows: where regions are mapped,
+// listeners, growth policies. It lives in a mapping of its own, so that nothing here needs malloc.
+// Thread-safety: as the public classes say. Lock order: directory, regions, a heap, metadata.
+//
+// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (open and close, heaps, tags), objects.cpp
+// (allocate, free), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
+// inspect.cpp (statistics, holders, verify), walk.cpp.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "alloc/core.hpp"
+#include "extmem/domain.hpp"
+#include "heap/name_table.hpp"
+#include "heap/records.hpp"
+#include "heap/region_index.hpp"
+#include "shared/control_segment.hpp"
+
+namespace extmem::heap {
+
+/// This process' side of a heap. Its address is stable while the domain is open.
+struct HeapLocal {
+  DomainState* state;
+  std::atomic<std::uint64_t> key;  // of the living heap; 0: none. Relaxed: a handle is passed on by its user
+  std::uint32_t id;
+  bool exact;
+  bool grows;
+  GrowthPolicy growth;             // guarded by the region lock
+  std::uint64_t grown_bytes;       // guarded by the region lock
+  std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again
+  char label[kMaxNameLength + 1];
+};
+
+inline constexpr std::uint32_t kMaxListeners = 64;
+
+/// A request after all checks, as the alloc layer wants it.
+struct CheckedRequest {
+  std::uint64_t size = 0;
+  std::uint32_t cls = alloc::kClasses;  // the class that can serve it; kClasses: a span
+  std::uint16_t holder = alloc::kHolderUntagged;
+  alloc::SpanRequest span{};
+  alloc::RegionFilter filter{};
+};
+
+class DomainState {
+ public:
+  static Result<DomainState*> create(const DomainOptions& options) noexcept;
+  void close() noexcept;
+
+  // threads.cpp
+  /// The calling thread's slot; claims one at the thread's first use. Errors: ENOSPC.
+  Result<std::uint32_t> thread_slot() noexcept;
+  /// Returns what the thread's caches hold and gives up its slot, if it has one.
+  void leave_thread(std::uint32_t thread) noexcept;
+  Result<alloc::ThreadCache*> thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
+
+  // domain.cpp
+  Result<Heap> create_heap(std::string_view name, const HeapOptions& options, int node) noexcept;
+  Result<Heap> find_heap(std::string_view name) noexcept;
+  Result<Heap> heap_by_id(std::uint32_t id) noexcept;
+  Result<Heap> heap_of_node(int node) noexcept;
+  Result<void> destroy_heap(Heap heap, HolderReport* users) noexcept;
+  Result<void> walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) noexcept;
+  Result<Tag> intern_tag(std::string_view name) noexcept;
+  Result<const char*> tag_name(Tag tag) noexcept;
+  [[nodiscard]] const char* holder_name(std::uint16_t holder) const noexcept;
+  [[nodiscard]] Tag holder_tag(std::uint16_t holder) const noexcept;
+  Result<HeapLocal*> checked(const Heap& heap) noexcept;
+
+  // objects.cpp
+  Result<CheckedRequest> check_request(const HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept;
+  Result<RegionPtr> allocate(HeapLocal& heap, const CheckedRequest& request) noexcept;
+  Result<void*> allocate_pointer(HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept;
+  Result<void*> reallocate(HeapLocal& heap, void* p, std::size_t new_size, const AllocOptions& options) noexcept;
+  Result<void> deallocate(HeapLocal* heap, void* p, bool memzone) noexcept;
+  /// The object at or around p. Errors: EFAULT in no region.
+  Result<ObjectInfo> object_at(const void* p, std::uint16_t* holder) noexcept;
+  Result<ObjectInfo> held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept;
+
+  // regions.cpp, removal.cpp
+  Result<RegionId> add_region(HeapLocal& heap, const RegionSpec& spec) noexcept;
+  Result<RegionId> add_backing(HeapLocal& heap, const BackingSpec& spec) noexcept;
+  Result<void> remove_region(RegionId id, HolderReport* holders) noexcept;
+  Result<void> drain_region(RegionId id, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept;
+  Result<void> undrain_region(RegionId id) noexcept;
+  Result<RegionInfo> region_info(RegionId id) noexcept;
+  [[nodiscard]] RegionInfo make_region_info(std::uint32_t slot, bool with_runs) noexcept;
+  Result<void> add_listener(RegionListener listener, void* arg) noexcept;
+  Result<void> remove_listener(RegionListener listener, void* arg) noexcept;
+  Result<void> walk_regions(FunctionRef<bool(const RegionInfo&)> visit) noexcept;
+  /// The slot of a living region. Errors: ENOENT.
+  Result<std::uint32_t> checked_region(RegionId id) noexcept;
+
+  // lookup.cpp
+  RegionLocal* region_at(const void* p) noexcept;
+  Result<Iova> iova_of(const void* p) noexcept;
+  Result<void*> address_of(Iova iova) noexcept;
+  Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs, bool* contiguous) noexcept;
+  Result<void> walk_iova_runs(RegionId id, FunctionRef<bool(const IovaRun&)> visit) noexcept;
+  Result<RegionPtr> to_region_ptr(const void* p) noexcept;
+  Result<void*> from_region_ptr(RegionPtr ptr) noexcept;
+  [[nodiscard]] void* address(RegionPtr ptr) const noexcept {
+    return reinterpret_cast<void*>(bases_[ptr.slot()].get() + ptr.offset());
+  }
+
+  // memzones.cpp
+  Result<MemzoneInfo> reserve_memzone(HeapLocal& heap, std::string_view name, std::size_t length,
+                                      const AllocOptions& options) noexcept;
+  Result<MemzoneInfo> find_memzone(std::string_view name) noexcept;
+  Result<void> free_memzone(std::string_view name) noexcept;
+  Result<void> walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept;
+  [[nodiscard]] std::size_t memzone_count() const noexcept { return directory_->memzone_count; }
+  [[nodiscard]] const char* memzone_name_at(RegionPtr ptr) const noexcept;
+
+  // growth.cpp
+  /// Adds memory by the heap's policy. True: trying again makes sense.
+  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen) noexcept;
+  /// Removes grown regions that are empty, but one.
+  void give_back(HeapLocal& heap) noexcept;
+
+  // inspect.cpp, walk.cpp
+  Result<HeapStats> stats(HeapLocal& heap) noexcept;
+  Result<std::size_t> tag_stats(HeapLocal& heap, std::span<TagStats> out) noexcept;
+  Result<std::size_t> verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept;
+  Result<std::size_t> verify(FunctionRef<void(const Breach&)> report) noexcept;
+  Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept;
+  Result<void> flush(HeapLocal& heap) noexcept;
+  /// Adds who holds memory of a region to a report. Requires: the heap's lock.
+  void report_holders_locked(std::uint32_t region, HolderReport& report) noexcept;
+  [[nodiscard]] std::uint64_t resident_bytes() const noexcept { return segment_.resident_bytes(); }
+
+  // What the inline paths of the public classes need.
+  alloc::Core core_;
+  RegionIndex index_;
+  base::Relaxed<std::uintptr_t>* bases_ = nullptr;  // by region slot
+  RegionLocal* locals_ = nullptr;                   // by region slot
+  std::uint32_t serial_ = 0;                        // this domain among all that this process ever opened
+  DomainState* next_live_ = nullptr;                // threads.cpp's list
+
+ private:
+  friend class extmem::Domain;
+  DomainState() noexcept = default;
+  ~DomainState() = default;
+
+  Result<void> open(const DomainOptions& options, std::byte* locals, std::uint64_t locals_bytes) noexcept;
+  Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
+  Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown) noexcept;
+  Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
+  Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
+  void release_region(std::uint32_t slot, std::uint32_t region) noexcept;
+  int notify(RegionEventKind kind, std::uint32_t region) noexcept;
+  MemzoneInfo make_memzone_info(const MemzoneRecord& record) noexcept;
+  Result<RegionPtr> allocate_biggest(HeapLocal& heap, const AllocOptions& options, std::uint64_t& length) noexcept;
+  [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) noexcept { return core_.transaction(slot); }
+
+  struct Listener {
+    RegionListener fn;
+    void* arg;
+  };
+
+  shared::ControlSegment segment_;
+  Directory* directory_ = nullptr;
+  NameTable<HeapRecord> heaps_;
+  NameTable<TagName> tags_;
+  NameTable<MemzoneRecord> memzones_;
+  base::Relaxed<std::uint32_t>* memzones_by_ptr_ = nullptr;
+  std::uint32_t memzone_mask_ = 0;
+  HolderRecord* holders_ = nullptr;
+  HeapLocal* heap_locals_ = nullptr;
+  DomainOptions options_{};
+  std::uint32_t node_heaps_ = 0;
+  std::uint64_t mapping_bytes_ = 0;  // of the mapping that this object lives in
+  Listener listeners_[kMaxListeners]{};  // guarded by the region lock
+  std::uint32_t listener_count_ = 0;
+};
+
+/// What a thread remembers: its last heap and its last region, and its slots in a few domains.
+struct ThreadMemory {
+  std::uint64_t heap_key = 0;
+  alloc::ThreadCache* cache = nullptr;
+  std::uint64_t region_sequence = 0;
+  std::uintptr_t region_base = 0;
+  std::uint64_t region_length = 0;
+  RegionLocal* region = nullptr;
+  struct Seat {
+    std::uint32_t serial = 0;
+    std::uint32_t slot = 0;
+  };
+  static constexpr std::uint32_t kSeats = 8;
+  Seat seats[kSeats];
+  std::uint32_t next_seat = 0;
+};
+// Initial-exec (set for the whole library): one add, no call; no malloc at a thread's first touch.
+extern thread_local constinit ThreadMemory thread_memory;
+
+constexpr std::uint64_t make_heap_key(std::uint32_t serial, std::uint32_t generation, std::uint32_t id) noexcept {
+  return std::uint64_t{serial} << 40 | std::uint64_t{generation & 0xffffff} << 16 | id;
+}
+
+}  // namespace extmem::heap

@@ -1,0 +1,51 @@
+// Growth: a heap takes memory from a backing by itself, and gives it back.
+#include <algorithm>
+
+#include "heap/domain_state.hpp"
+
+namespace extmem::heap {
+
+bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen) noexcept {
+  auto slot = thread_slot();
+  if (!slot) return false;
+  const shared::LockGuard guard(directory_->region_lock, *slot, core_.process_shared());
+  if (!guard.held()) return false;  // inside a listener: the allocation fails instead of hanging
+  if (heap.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
+  const GrowthPolicy& policy = heap.growth;
+  // Room for the page that slabs or alignment may need beside the request itself.
+  const std::uint64_t need = base::align_up(bytes + (1u << 20), 4096);
+  const std::uint64_t room = policy.limit > heap.grown_bytes ? policy.limit - heap.grown_bytes : 0;
+  std::uint64_t length = std::min(std::max(policy.step, need), room);
+  if (length < bytes) return false;
+  BackingSpec spec = policy.backing;
+  spec.length = length;
+  // add_backing takes the region lock: this thread has it, so the shared part is called.
+  auto added = add_backing_locked(heap, spec, true);
+  if (!added) return false;
+  heap.grown_bytes += core_.region(added->slot).length;
+  heap.growths.fetch_add(1, std::memory_order_release);
+  return true;
+}
+
+void DomainState::give_back(HeapLocal& heap) noexcept {
+  if (!heap.grows || !heap.growth.give_back) return;
+  auto slot = thread_slot();
+  if (!slot) return;
+  const shared::LockGuard guard(directory_->region_lock, *slot, core_.process_shared());
+  if (!guard.held()) return;
+  // One empty region is kept, so that a heap at the edge does not map and unmap for ever.
+  bool kept = false;
+  for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0;) {
+    const std::uint32_t next = core_.region(region).next;
+    if ((core_.region(region).flags & alloc::kRegionGrown) != 0 && core_.region_empty_locked(region)) {
+      if (kept) {
+        (void)remove_locked(region, nullptr);
+      } else {
+        kept = true;
+      }
+    }
+    region = next;
+  }
+}
+
+}  // namespace extmem::heap

@@ -1,0 +1,318 @@
+// The public classes: Domain and Heap. The two hot paths are here, inline over the alloc layer; the rest forwards.
+#include <utility>
+
+#include "base/error.hpp"
+#include "extmem/domain.hpp"
+#include "heap/domain_state.hpp"
+
+namespace extmem {
+
+using heap::DomainState;
+using heap::HeapLocal;
+using heap::ThreadMemory;
+
+namespace {
+
+Error stale(const HeapLocal* local) noexcept {
+  if (local == nullptr) return EXTMEM_ERROR(EINVAL, "the heap handle is empty: get one from create_heap or find_heap");
+  return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
+}
+
+bool living(const HeapLocal* local, std::uint64_t key) noexcept {
+  return local != nullptr && local->key.load(std::memory_order_relaxed) == key;
+}
+
+Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
+
+}  // namespace
+
+// ---- Heap: the hot paths -----------------------------------------------------------------------------------
+
+Result<void*> Heap::allocate(std::size_t size) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  // A thread's remembered key names a living binned heap that this thread has a cache for, unless it was destroyed.
+  if (size - 1 < alloc::kMaxClassSize && memory.heap_key == key_ && living(local_, key_)) [[likely]] {
+    DomainState& state = *local_->state;
+    const std::uint64_t ptr =
+        state.core_.pop(*memory.cache, alloc::class_of(size), alloc::held_by(alloc::kHolderUntagged));
+    if (ptr != 0) [[likely]] return state.address(RegionPtr{ptr});
+  }
+  return allocate(size, AllocOptions{});
+}
+
+Result<void> Heap::deallocate(void* p) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  if (memory.heap_key == key_ && living(local_, key_)) [[likely]] {
+    DomainState& state = *local_->state;
+    const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+    if (offset < memory.region_length && memory.region_sequence == state.index_.sequence()) [[likely]] {
+      const heap::RegionLocal& region = *memory.region;
+      const alloc::PageDesc& desc = region.descs[offset >> region.page_shift];
+      if (state.core_.free_fast(*memory.cache, desc, region.slot, offset) == alloc::Freed::done) [[likely]] return {};
+    }
+  }
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->deallocate(local_, p, false);
+}
+
+// ---- Heap: the rest ----------------------------------------------------------------------------------------
+
+std::uint32_t Heap::id() const noexcept { return static_cast<std::uint32_t>(key_ & 0xffff); }
+const char* Heap::name() const noexcept { return local_ == nullptr ? "" : local_->label; }
+
+Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
+  AllocOptions options;
+  options.align = align;
+  if (align == 0) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
+  return allocate(size, options);
+}
+Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->allocate_pointer(*local_, size, options);
+}
+Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexcept {
+  AllocOptions zeroed = options;
+  zeroed.zero = true;
+  return allocate(size, zeroed);
+}
+Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptions& options) noexcept {
+  std::uint64_t bytes;
+  if (!base::checked_mul(count, size, bytes)) return EXTMEM_ERROR(EOVERFLOW, "count times size overflows");
+  return zalloc(bytes, options);
+}
+Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->reallocate(*local_, p, new_size, options);
+}
+Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options) noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  const bool plain = options.align == 0 && options.nocross == 0 && !options.iova_contiguous && options.dma_bits == 0 &&
+                     options.placement == Placement::any && !options.zero && options.tag.index == 0 &&
+                     options.numa_node == kAnyNode && options.os_page_size == 0 && !options.region &&
+                     options.min_offset == 0 && options.max_offset == 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    auto p = plain ? allocate(size) : allocate(size, options);
+    if (!p) {
+      while (i-- > 0) {
+        (void)deallocate(out[i]);
+        out[i] = nullptr;
+      }
+      return p.error();
+    }
+    out[i] = *p;
+  }
+  return {};
+}
+Result<void> Heap::deallocate_batch(std::span<void* const> pointers, std::size_t* first_bad) noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  Error first{};
+  for (std::size_t i = 0; i < pointers.size(); ++i) {
+    if (auto freed = deallocate(pointers[i]); !freed && !first) {
+      first = freed.error();
+      if (first_bad != nullptr) *first_bad = i;
+    }
+  }
+  return first ? Result<void>(first) : Result<void>();
+}
+Result<std::size_t> Heap::usable_size(const void* p) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  auto object = local_->state->held_object(local_, p, nullptr);
+  if (!object) return object.error();
+  return static_cast<std::size_t>(object->size);
+}
+Result<ObjectInfo> Heap::owner_of(const void* p) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  auto object = local_->state->object_at(p, nullptr);
+  if (object && object->heap_id != local_->id) {
+    return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
+  }
+  return object;
+}
+Result<HeapStats> Heap::stats() const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->stats(*local_);
+}
+Result<std::size_t> Heap::tag_stats(std::span<TagStats> out) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->tag_stats(*local_, out);
+}
+Result<void> Heap::walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->walk(*local_, visit, options);
+}
+Result<std::size_t> Heap::verify(FunctionRef<void(const Breach&)> report) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->verify_heap(*local_, report);
+}
+Result<void> Heap::flush() noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->flush(*local_);
+}
+
+// ---- Domain ------------------------------------------------------------------------------------------------
+
+Result<Domain> Domain::create(const DomainOptions& options) noexcept {
+  auto state = DomainState::create(options);
+  if (!state) return state.error();
+  return Domain(*state);
+}
+Domain::Domain(Domain&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+Domain& Domain::operator=(Domain&& other) noexcept {
+  if (this != &other) {
+    if (state_ != nullptr) state_->close();
+    state_ = std::exchange(other.state_, nullptr);
+  }
+  return *this;
+}
+Domain::~Domain() {
+  if (state_ != nullptr) state_->close();
+}
+
+Result<Heap> Domain::create_heap(std::string_view name, const HeapOptions& options) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->create_heap(name, options, kAnyNode);
+}
+Result<Heap> Domain::find_heap(std::string_view name) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->find_heap(name);
+}
+Result<Heap> Domain::heap_by_id(std::uint32_t id) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->heap_by_id(id);
+}
+Result<Heap> Domain::heap_of_node(int numa_node) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->heap_of_node(numa_node);
+}
+Result<void> Domain::destroy_heap(Heap heap, HolderReport* users) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->destroy_heap(heap, users);
+}
+Result<void> Domain::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->walk_heaps(visit);
+}
+Result<RegionId> Domain::add_region(Heap heap, const RegionSpec& spec) noexcept {
+  if (state_ == nullptr) return closed();
+  EXTMEM_TRY(local, state_->checked(heap));
+  return state_->add_region(*local, spec);
+}
+Result<RegionId> Domain::add_backing(Heap heap, const BackingSpec& spec) noexcept {
+  if (state_ == nullptr) return closed();
+  EXTMEM_TRY(local, state_->checked(heap));
+  return state_->add_backing(*local, spec);
+}
+Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->remove_region(region, holders);
+}
+Result<void> Domain::drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->drain_region(region, timeout, holders);
+}
+Result<void> Domain::undrain_region(RegionId region) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->undrain_region(region);
+}
+Result<RegionInfo> Domain::region_info(RegionId region) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->region_info(region);
+}
+Result<RegionId> Domain::region_of(const void* p) const noexcept {
+  if (state_ == nullptr) return closed();
+  auto object = state_->to_region_ptr(p);
+  if (!object) return object.error();
+  return RegionId{object->slot(), state_->core_.region(object->slot()).generation};
+}
+Result<void> Domain::walk_regions(FunctionRef<bool(const RegionInfo&)> visit) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->walk_regions(visit);
+}
+Result<void> Domain::walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->walk_iova_runs(region, visit);
+}
+Result<void> Domain::add_listener(RegionListener listener, void* arg) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->add_listener(listener, arg);
+}
+Result<void> Domain::remove_listener(RegionListener listener, void* arg) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->remove_listener(listener, arg);
+}
+Result<Iova> Domain::iova_of(const void* p) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->iova_of(p);
+}
+Result<void*> Domain::address_of(Iova iova) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->address_of(iova);
+}
+Result<bool> Domain::iova_contiguous(const void* p, std::size_t n) const noexcept {
+  if (state_ == nullptr) return closed();
+  bool contiguous = false;
+  if (auto runs = state_->iova_runs(p, n, {}, &contiguous); !runs) return runs.error();
+  return contiguous;
+}
+Result<std::size_t> Domain::iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->iova_runs(p, n, runs, nullptr);
+}
+Result<RegionPtr> Domain::to_region_ptr(const void* p) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->to_region_ptr(p);
+}
+Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->from_region_ptr(ptr);
+}
+Result<void> Domain::deallocate(void* p) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->deallocate(nullptr, p, false);
+}
+Result<std::size_t> Domain::usable_size(const void* p) const noexcept {
+  if (state_ == nullptr) return closed();
+  auto object = state_->held_object(nullptr, p, nullptr);
+  if (!object) return object.error();
+  return static_cast<std::size_t>(object->size);
+}
+Result<ObjectInfo> Domain::owner_of(const void* p) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->object_at(p, nullptr);
+}
+Result<Tag> Domain::intern_tag(std::string_view name) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->intern_tag(name);
+}
+Result<const char*> Domain::tag_name(Tag tag) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->tag_name(tag);
+}
+Result<MemzoneInfo> Domain::reserve_memzone(Heap heap, std::string_view name, std::size_t length,
+                                            const AllocOptions& options) noexcept {
+  if (state_ == nullptr) return closed();
+  EXTMEM_TRY(local, state_->checked(heap));
+  return state_->reserve_memzone(*local, name, length, options);
+}
+Result<MemzoneInfo> Domain::find_memzone(std::string_view name) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->find_memzone(name);
+}
+Result<void> Domain::free_memzone(std::string_view name) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->free_memzone(name);
+}
+Result<void> Domain::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->walk_memzones(visit);
+}
+std::size_t Domain::memzone_count() const noexcept { return state_ == nullptr ? 0 : state_->memzone_count(); }
+Result<std::size_t> Domain::verify(FunctionRef<void(const Breach&)> report) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->verify(report);
+}
+std::uint64_t Domain::metadata_resident_bytes() const noexcept {
+  return state_ == nullptr ? 0 : state_->resident_bytes();
+}
+
+}  // namespace extmem

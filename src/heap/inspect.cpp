@@ -1,0 +1,311 @@
+// Statistics, holders and verification. All of it under the heap's lock with the heap's threads paused: one instant.
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+#include "heap/paused_heap.hpp"
+#include "region/iova_table.hpp"
+
+namespace extmem::heap {
+
+namespace {
+
+constexpr std::uint64_t magazine_bytes() noexcept {
+  std::uint64_t bytes = 0;
+  for (const alloc::SizeClass& c : alloc::kSizeClasses) bytes += std::uint64_t{c.capacity} * c.size;
+  return bytes;
+}
+
+/// Calls fn(holder, bytes, count) for all that is held in a region; objects of a slab in groups of equal holders.
+template <typename Fn>
+void for_each_held(const alloc::Core& core, std::uint32_t region, Fn&& fn) noexcept {
+  const alloc::RegionCore& r = core.region(region);
+  const alloc::PageAllocator pages = core.pages(region);
+  for (std::uint32_t page = 0; page < r.pages.pages;) {
+    const alloc::PageDesc& desc = pages.desc(page);
+    std::uint32_t length = desc.length();
+    if (desc.kind() == alloc::PageKind::slab) {
+      const alloc::Slab& slab = core.slab(desc.low());
+      length = core.slab_pages(slab);
+      std::uint32_t count = 0;
+      std::uint16_t holder = 0;
+      for (std::uint32_t i = 0; i < slab.objects; ++i) {
+        const std::uint16_t state = core.state(slab.first_state + i).load(std::memory_order_relaxed);
+        if (!alloc::is_held(state)) continue;
+        if (count != 0 && alloc::holder_of(state) != holder) {
+          fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
+          count = 0;
+        }
+        holder = alloc::holder_of(state);
+        ++count;
+      }
+      if (count != 0) fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
+    } else if (desc.kind() == alloc::PageKind::held_head) {
+      fn(desc.holder(), std::uint64_t{length} << r.pages.page_shift, std::uint64_t{1});
+    }
+    if (length == 0) return;  // a broken space: verify() says more
+    page += length;
+  }
+}
+
+}  // namespace
+
+Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  alloc::HeapCore& h = core_.heap(heap.id);
+  const PausedHeap paused(core_, slot, h);
+  if (!paused.held()) return PausedHeap::deadlock();
+  HeapStats s;
+  for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
+    const alloc::RegionCore& r = core_.region(region);
+    const unsigned shift = r.pages.page_shift;
+    s.total_bytes += std::uint64_t{r.pages.pages} << shift;
+    s.free_bytes += r.pages.free_pages << shift;
+    s.free_runs += r.pages.free_runs;
+    s.largest_free = std::max(s.largest_free, std::uint64_t{core_.pages(region).largest_free()} << shift);
+    s.metadata_bytes += sizeof(alloc::RegionCore) + r.iova.data_bytes;
+    ++s.regions;
+  }
+  std::uint64_t out_of_slabs = 0;
+  std::uint64_t out_count = 0;
+  for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0; link = core_.slab(link - 1).all_next) {
+      const alloc::Slab& slab = core_.slab(link - 1);
+      const std::uint64_t out = slab.objects - slab.free;
+      const std::uint64_t pages = core_.slab_pages(slab);
+      out_count += out;
+      out_of_slabs += out * slab.size;
+      s.slab_free_bytes += (pages << core_.region(slab.region).pages.page_shift) - out * slab.size;
+      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, 64) +
+                          pages * sizeof(alloc::PageDesc);
+      ++s.slabs;
+    }
+  }
+  std::int64_t not_told = 0;
+  for (std::uint32_t link = h.first_cache; link != 0; link = core_.cache(link - 1).next) {
+    const alloc::ThreadCache& cache = core_.cache(link - 1);
+    for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
+      s.cached_count += cache.count[cls];
+      s.cached_bytes += std::uint64_t{cache.count[cls]} * alloc::kSizeClasses[cls].size;
+    }
+    not_told += cache.out_delta;
+    s.metadata_bytes += sizeof(alloc::ThreadCache);
+  }
+  s.used_bytes = h.span_pages_bytes + out_of_slabs - s.cached_bytes;
+  s.used_count = h.span_count + out_count - s.cached_count;
+  s.metadata_bytes += h.span_count * 2 * sizeof(alloc::PageDesc);
+  s.memzones = heaps_[heap.id].memzones;
+  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + not_told;
+  const std::uint64_t unseen = std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(alloc::kSpillBytes);
+  s.peak_bytes = static_cast<std::uint64_t>(std::max({h.out_peak.get(), now, std::int64_t{0}})) + unseen;
+  s.peak_error = 2 * unseen + h.most_caches * magazine_bytes();
+  if (s.free_bytes != 0) {
+    s.fragmentation = 1.0 - static_cast<double>(s.largest_free) / static_cast<double>(s.free_bytes);
+  }
+  return s;
+}
+
+Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> out) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  alloc::HeapCore& h = core_.heap(heap.id);
+  const PausedHeap paused(core_, slot, h);
+  if (!paused.held()) return PausedHeap::deadlock();
+  std::size_t n = 0;
+  const auto put = [&](const TagStats& stats) {
+    if (n < out.size()) out[n] = stats;
+    ++n;
+  };
+  TagStats untagged;
+  for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
+    for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+      if (holder != alloc::kHolderUntagged) return;
+      untagged.live_bytes += bytes;
+      untagged.live_count += count;
+    });
+  }
+  const std::uint64_t unseen = std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(alloc::kSpillBytes);
+  // Untagged allocations keep no counter of their own: their peak is bounded by the heap's.
+  untagged.peak_bytes = static_cast<std::uint64_t>(std::max(h.out_peak.get(), std::int64_t{0})) + unseen;
+  untagged.peak_error = untagged.peak_bytes - untagged.live_bytes;
+  put(untagged);
+  for (const auto& bucket : h.tags) {
+    for (std::uint32_t link = bucket; link != 0; link = core_.tag_record(link - 1).next) {
+      const alloc::TagRecord& record = core_.tag_record(link - 1);
+      std::int64_t bytes = record.bytes;
+      std::int64_t count = record.count;
+      std::int64_t most = 0;
+      for (std::uint32_t c = h.first_cache; c != 0; c = core_.cache(c - 1).next) {
+        const auto holder = static_cast<std::uint16_t>(record.holder.get());
+        const alloc::TagDelta& delta = core_.cache(c - 1).deltas[holder % alloc::kTagDeltas];
+        if (delta.record != link) continue;
+        bytes += delta.bytes;
+        count += delta.count;
+        most += delta.most;
+      }
+      TagStats stats;
+      const auto holder = static_cast<std::uint16_t>(record.holder.get());
+      std::memcpy(stats.name, holder_name(holder), sizeof stats.name);
+      stats.tag = holder_tag(holder);
+      stats.live_bytes = static_cast<std::uint64_t>(std::max(bytes, std::int64_t{0}));
+      stats.live_count = static_cast<std::uint64_t>(std::max(count, std::int64_t{0}));
+      // Each other thread may have had up to kSpillBytes untold when one told its own.
+      const std::uint64_t others = h.most_caches > 1 ? (h.most_caches - 1) * static_cast<std::uint64_t>(2 * alloc::kSpillBytes) : 0;
+      stats.peak_bytes = static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}})) + others;
+      stats.peak_error = others;
+      put(stats);
+    }
+  }
+  return n;
+}
+
+void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
+  for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+    report.total_bytes += bytes;
+    report.total_count += count;
+    const bool memzone = holder == alloc::kHolderMemzone;
+    const char* name = holder_name(holder);
+    for (std::size_t i = 0; i < report.count; ++i) {
+      Holder& known = report.holders[i];
+      if (known.memzone != memzone || std::strcmp(known.tag, name) != 0) continue;
+      known.bytes += bytes;
+      known.count += count;
+      return;
+    }
+    if (report.count == HolderReport::kMax) {
+      ++report.more;
+      return;
+    }
+    Holder& fresh = report.holders[report.count++];
+    fresh = Holder{};
+    std::strncpy(fresh.tag, name, kMaxNameLength);
+    fresh.memzone = memzone;
+    fresh.bytes = bytes;
+    fresh.count = count;
+  });
+}
+
+Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  alloc::HeapCore& h = core_.heap(heap.id);
+  const PausedHeap paused(core_, slot, h);
+  if (!paused.held()) return PausedHeap::deadlock();
+  std::size_t breaches = 0;
+  std::uint32_t region_now = 0;
+  const auto tell = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+    if (report) report(Breach{what, heap.id, region_now, where, expected, found});
+  };
+  breaches += core_.check_heap_locked(heap.id, tell);
+  if (breaches != 0) return breaches;  // the walks below trust the structure
+
+  for (const auto& bucket : h.tags) {
+    for (std::uint32_t link = bucket; link != 0; link = core_.tag_record(link - 1).next) {
+      core_.tag_record(link - 1).scanned_bytes = 0;
+      core_.tag_record(link - 1).scanned_count = 0;
+    }
+  }
+  std::uint64_t used = 0;
+  std::uint64_t memzone_memory = 0;
+  for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
+    region_now = region;
+    const alloc::RegionCore& r = core_.region(region);
+    if (const char* broken = region::check(r.iova, core_.segment(), segment_.bytes(), r.length); broken != nullptr) {
+      ++breaches;
+      tell(broken, region, 0, 0);
+    }
+    for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+      used += bytes;
+      if (holder == alloc::kHolderMemzone) memzone_memory += count;
+      if (holder < alloc::kFirstTagHolder) return;
+      alloc::TagRecord* record = core_.find_tag_locked(h, holder);
+      if (record == nullptr) {
+        ++breaches;
+        tell("a held object's tag has a record", holder, 1, 0);
+        return;
+      }
+      record->scanned_bytes += static_cast<std::int64_t>(bytes);
+      record->scanned_count += static_cast<std::int64_t>(count);
+    });
+  }
+  region_now = 0;
+  if (memzone_memory != heaps_[heap.id].memzones) {
+    // A memzone's memory is taken just before its record is made: only a quiet directory lets us compare.
+    if (directory_->lock.holder() == 0 || directory_->lock.holder() == slot) {
+      ++breaches;
+      tell("every memzone has its memory", heap.id, heaps_[heap.id].memzones, memzone_memory);
+    }
+  }
+  for (const auto& bucket : h.tags) {
+    for (std::uint32_t link = bucket; link != 0; link = core_.tag_record(link - 1).next) {
+      const alloc::TagRecord& record = core_.tag_record(link - 1);
+      std::int64_t bytes = record.bytes;
+      std::int64_t count = record.count;
+      for (std::uint32_t c = h.first_cache; c != 0; c = core_.cache(c - 1).next) {
+        const alloc::TagDelta& delta = core_.cache(c - 1).deltas[record.holder % alloc::kTagDeltas];
+        if (delta.record != link) continue;
+        bytes += delta.bytes;
+        count += delta.count;
+      }
+      if (bytes != record.scanned_bytes || count != record.scanned_count) {
+        ++breaches;
+        tell("a tag's live bytes are what its objects add up to", record.holder,
+             static_cast<std::uint64_t>(record.scanned_bytes), static_cast<std::uint64_t>(bytes));
+      }
+    }
+  }
+  return breaches;
+}
+
+Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  std::size_t breaches = 0;
+  for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
+    if (heaps_[id].used == 0) continue;
+    EXTMEM_TRY(found, verify_heap(heap_locals_[id], report));
+    breaches += found;
+  }
+  const auto tell = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+    ++breaches;
+    if (report) report(Breach{what, 0, 0, where, expected, found});
+  };
+  {
+    const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+    if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory");
+    std::uint32_t used = 0;
+    for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
+      if (memzones_[i].used == 0) continue;
+      ++used;
+      if (memzones_.find(memzones_[i].name.text) != i) tell("a memzone is found by its name", i, i, memzones_.find(memzones_[i].name.text));
+      std::uint16_t holder = 0;
+      auto object = object_at(address(RegionPtr{memzones_[i].ptr}), &holder);
+      if (!object || !object->held || holder != alloc::kHolderMemzone || object->size < memzones_[i].length) {
+        tell("a memzone's memory is held by it", i, alloc::kHolderMemzone, holder);
+      }
+    }
+    if (used != directory_->memzone_count) tell("memzone_count counts the memzones", 0, used, directory_->memzone_count);
+  }
+  alloc::CoreRoots& roots = core_.roots();
+  const auto no_slabs = [](std::uint32_t, std::uint32_t) { return 0u; };
+  const auto ignore = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+    if (report) report(Breach{what, 0, 0, where, expected, found});
+  };
+  for (alloc::MetaSpace* meta : {&roots.small, &roots.large}) {
+    const shared::LockGuard guard(meta->lock, slot, core_.process_shared());
+    breaches += alloc::PageAllocator(core_.segment(), meta->pages).check(no_slabs, ignore);
+  }
+  return breaches;
+}
+
+Result<void> DomainState::flush(HeapLocal& heap) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  {
+    alloc::HeapCore& h = core_.heap(heap.id);
+    const shared::LockGuard guard(h.lock, slot, core_.process_shared());
+    if (!guard.held()) return PausedHeap::deadlock();
+    core_.flush_all_locked(slot, heap.id, true);
+  }
+  give_back(heap);
+  return {};
+}
+
+}  // namespace extmem::heap

@@ -1,0 +1,112 @@
+// Addresses: pointer -> region -> IOVA and back. All but the first reverse lookup of a region are lock-free.
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+#include "os/mapping.hpp"
+#include "region/iova_table.hpp"
+
+namespace extmem::heap {
+
+RegionLocal* DomainState::region_at(const void* p) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(p);
+  ThreadMemory& memory = thread_memory;
+  if (memory.region_sequence == index_.sequence() && at - memory.region_base < memory.region_length) return memory.region;
+  std::uint64_t sequence = 0;
+  const std::uint32_t slot = index_.find(at, sequence);
+  if (slot == 0) return nullptr;
+  RegionLocal* region = &locals_[slot];
+  memory.region_sequence = sequence;
+  memory.region_base = region->base;
+  memory.region_length = region->length;
+  memory.region = region;
+  return region;
+}
+
+namespace {
+Error foreign() noexcept {
+  return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
+}
+}  // namespace
+
+Result<Iova> DomainState::iova_of(const void* p) noexcept {
+  const RegionLocal* region = region_at(p);
+  if (region == nullptr) return foreign();
+  return region::lookup(core_.region(region->slot).iova, core_.segment(), reinterpret_cast<std::uintptr_t>(p) - region->base);
+}
+
+Result<std::size_t> DomainState::iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs, bool* contiguous) noexcept {
+  if (n == 0) return EXTMEM_ERROR(EINVAL, "the range is empty: give at least one byte");
+  const RegionLocal* region = region_at(p);
+  if (region == nullptr) return foreign();
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
+  if (n > region->length - offset) return EXTMEM_ERROR(EFAULT, "the range reaches beyond the end of its region");
+  const region::IovaTable& table = core_.region(region->slot).iova;
+  if (contiguous != nullptr) {
+    *contiguous = region::contiguous(table, core_.segment(), offset, n);
+    return std::size_t{0};
+  }
+  return region::scatter_list(table, core_.segment(), offset, n, runs);
+}
+
+Result<void> DomainState::walk_iova_runs(RegionId id, FunctionRef<bool(const IovaRun&)> visit) noexcept {
+  if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
+  EXTMEM_TRY(region, checked_region(id));
+  (void)region::for_each_run(core_.region(region).iova, core_.segment(), visit);
+  return {};
+}
+
+Result<void*> DomainState::address_of(Iova iova) noexcept {
+  if (iova == kBadIova) return EXTMEM_ERROR(EINVAL, "kBadIova is no device address");
+  EXTMEM_TRY(slot, thread_slot());
+  for (std::uint32_t i = 1; i <= directory_->regions.high; ++i) {
+    const alloc::RegionCore& core = core_.region(i);
+    if ((core.flags & alloc::kRegionUsed) == 0) continue;
+    const region::IovaTable& table = core.iova;
+    if (region::max_run_length(table) == 0 || iova < region::lowest_iova(table) || iova > region::highest_iova(table)) {
+      // Not "highest of the region's end": lowest and highest are of known bytes, whatever their order.
+      if (region::reverse_words(table) == 0) continue;
+    }
+    RegionLocal& local = locals_[i];
+    std::uint32_t* words = local.reverse.load(std::memory_order_acquire);  // pairs with the release below
+    if (const std::uint64_t wanted = region::reverse_words(table); wanted != 0 && words == nullptr) {
+      const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+      words = local.reverse.load(std::memory_order_acquire);
+      if (words == nullptr && guard.held()) {
+        const std::uint64_t bytes = base::align_up(wanted * 4, os::page_size());
+        EXTMEM_TRY(memory, os::reserve(bytes));
+        if (auto committed = os::commit(memory, bytes); !committed) {
+          os::unmap(memory, bytes);
+          return committed.error();
+        }
+        words = reinterpret_cast<std::uint32_t*>(memory);
+        auto built = region::build_reverse(table, core_.segment(), std::span(words, wanted));
+        if (!built) {
+          os::unmap(memory, bytes);
+          return built.error();
+        }
+        local.reverse_words = static_cast<std::uint32_t>(built->size());
+        local.reverse_bytes = bytes;
+        local.reverse.store(words, std::memory_order_release);
+      }
+    }
+    const std::span<const std::uint32_t> index(words, words == nullptr ? 0 : local.reverse_words);
+    const std::uint64_t offset = region::find(table, core_.segment(), index, iova);
+    if (offset != region::kNoOffset) return reinterpret_cast<void*>(local.base + offset);
+  }
+  return EXTMEM_ERROR(ENOENT, "no page of this domain has this device address");
+}
+
+Result<RegionPtr> DomainState::to_region_ptr(const void* p) noexcept {
+  const RegionLocal* region = region_at(p);
+  if (region == nullptr) return foreign();
+  return RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)};
+}
+
+Result<void*> DomainState::from_region_ptr(RegionPtr ptr) noexcept {
+  if (ptr.slot() == 0 || ptr.slot() > core_.geometry().max_regions || bases_[ptr.slot()] == 0 ||
+      ptr.offset() >= core_.region(ptr.slot()).length) {
+    return EXTMEM_ERROR(EFAULT, "the region pointer names no byte of a region of this domain");
+  }
+  return address(ptr);
+}
+
+}  // namespace extmem::heap

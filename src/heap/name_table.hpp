@@ -1,0 +1,75 @@
+// NameTable: records found by name in O(1), over a hash table of record numbers in the control segment.
+//
+// Requires of Record: Name name; Relaxed<u32> hash_next, used. Thread-safety: the lock of the table's owner.
+// Invariant: a record is in the chain of its name's hash exactly when used != 0.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "heap/records.hpp"
+
+namespace extmem::heap {
+
+/// FNV-1a.
+inline std::uint64_t hash_name(std::string_view name) noexcept {
+  std::uint64_t hash = 14695981039346656037u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return hash ^ hash >> 32;
+}
+
+template <typename Record>
+class NameTable {
+ public:
+  static constexpr std::uint32_t kNone = shared::IndexList::kNone;
+
+  void bind(Record* records, base::Relaxed<std::uint32_t>* heads, std::uint32_t head_count,
+            shared::IndexList* list) noexcept {
+    records_ = records;
+    heads_ = heads;
+    mask_ = head_count - 1;
+    list_ = list;
+  }
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0; link = records_[link - 1].hash_next) {
+      const Record& record = records_[link - 1];
+      if (record.name.text[name.size()] == '\0' && std::memcmp(record.name.text, name.data(), name.size()) == 0) {
+        return link - 1;
+      }
+    }
+    return kNone;
+  }
+  /// A record with this name, linked; kNone when the table is full. Requires: the name is new and short enough.
+  std::uint32_t insert(shared::Transaction& tx, std::string_view name) noexcept {
+    const std::uint32_t index = list_->take(tx, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
+    if (index == kNone) return kNone;
+    Record& record = records_[index];
+    std::memset(record.name.text, 0, sizeof record.name.text);
+    std::memcpy(record.name.text, name.data(), name.size());
+    auto& head = heads_[hash_name(name) & mask_];
+    tx.set(record.hash_next, head);
+    tx.set(record.used, 1);
+    tx.set(head, index + 1);
+    return index;
+  }
+  void erase(shared::Transaction& tx, std::uint32_t index) noexcept {
+    Record& record = records_[index];
+    auto* link = &heads_[hash_name(std::string_view(record.name.text)) & mask_];
+    while (*link != index + 1) link = &records_[*link - 1].hash_next;
+    tx.set(*link, record.hash_next);
+    tx.set(record.used, 0);
+    list_->put(tx, index, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
+  }
+  [[nodiscard]] Record& operator[](std::uint32_t index) const noexcept { return records_[index]; }
+  /// Records that were ever used: [0, high()).
+  [[nodiscard]] std::uint32_t high() const noexcept { return list_->high; }
+
+ private:
+  Record* records_ = nullptr;
+  base::Relaxed<std::uint32_t>* heads_ = nullptr;
+  std::uint32_t mask_ = 0;
+  shared::IndexList* list_ = nullptr;
+};
+
+}  // namespace extmem::heap

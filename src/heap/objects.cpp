@@ -1,0 +1,239 @@
+// Allocating and freeing: the checks, the choice between object and span, and growing when memory runs out.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+
+namespace extmem::heap {
+
+namespace {
+constexpr std::uint64_t kExactGranule = 64;
+constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 47;
+}  // namespace
+
+Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::size_t size,
+                                                  const AllocOptions& o) noexcept {
+  if (size == 0) return EXTMEM_ERROR(EINVAL, "cannot allocate zero bytes: ask for at least one");
+  if (size > kMaxSize) return EXTMEM_ERROR(EOVERFLOW, "the size is larger than any region can be (2^47 bytes)");
+  if (o.align != 0 && !base::is_power_of_two(o.align)) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
+  if (o.align > kMaxAlign) return EXTMEM_ERROR(EINVAL, "the alignment must be at most 1 GiB");
+  if (o.nocross != 0 && (!base::is_power_of_two(o.nocross) || o.nocross < size)) {
+    return EXTMEM_ERROR(EINVAL, "nocross must be a power of two that is not smaller than the size");
+  }
+  if (o.dma_bits > 63) return EXTMEM_ERROR(EINVAL, "dma_bits must be 1 to 63, or 0 for any");
+  if (o.os_page_size != 0 && !base::is_power_of_two(o.os_page_size)) {
+    return EXTMEM_ERROR(EINVAL, "the OS page size must be a power of two");
+  }
+  if (o.max_offset != 0 && (o.min_offset >= o.max_offset || o.max_offset - o.min_offset < size)) {
+    return EXTMEM_ERROR(EINVAL, "the window [min_offset, max_offset) is smaller than the size");
+  }
+  if (o.placement > Placement::high) return EXTMEM_ERROR(EINVAL, "unknown placement: use any, low or high");
+  CheckedRequest request;
+  request.size = size;
+  if (o.tag.index != 0) {
+    if (o.tag.index > tags_.high()) return EXTMEM_ERROR(EINVAL, "the tag is not one of this domain: use intern_tag");
+    request.holder = static_cast<std::uint16_t>(alloc::kFirstTagHolder + o.tag.index - 1);
+  }
+  if (o.region) {
+    EXTMEM_TRY(region, checked_region(o.region));
+    if (core_.region(region).heap != heap.id) return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
+    request.filter.region = region;
+  }
+  request.filter.node = o.numa_node;
+  request.filter.os_page_shift = o.os_page_size == 0 ? 0 : base::floor_log2(o.os_page_size);
+  request.span.align = std::max<std::uint64_t>(1, o.align);
+  request.span.nocross = o.nocross;
+  request.span.iova_contiguous = o.iova_contiguous;
+  request.span.dma_bits = o.dma_bits;
+  request.span.placement = o.placement;
+  request.span.min_offset = o.min_offset;
+  request.span.max_offset = o.max_offset == 0 ? ~std::uint64_t{0} : o.max_offset;
+  if (heap.exact) {
+    request.size = base::align_up(size, kExactGranule);
+    request.span.align = std::max(kExactGranule, request.span.align);
+    request.span.high_end = true;
+    if (o.nocross != 0 && o.nocross < request.size) {
+      return EXTMEM_ERROR(EINVAL, "nocross must not be smaller than the size rounded to 64 bytes");
+    }
+    return request;
+  }
+  const bool anywhere = o.dma_bits == 0 && o.placement == Placement::any && !o.region && o.numa_node == kAnyNode &&
+                        o.os_page_size == 0 && o.min_offset == 0 && o.max_offset == 0;
+  if (anywhere) {
+    std::uint64_t bytes = size;
+    std::uint64_t align = std::max<std::uint64_t>(16, o.align);
+    if (o.nocross != 0 || o.iova_contiguous) {
+      // An object as long as its alignment crosses no larger boundary, and no OS page.
+      bytes = align = std::bit_ceil(std::max<std::uint64_t>(size, align));
+    }
+    request.cls = alloc::class_of_aligned(bytes, align);
+  }
+  request.span.align = std::max<std::uint64_t>(16, request.span.align);
+  return request;
+}
+
+Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  for (;;) {
+    const std::uint64_t growths = heap.growths.load(std::memory_order_acquire);
+    Error failed{};
+    if (request.cls < alloc::kClasses) {
+      EXTMEM_TRY(cache, thread_cache(slot, heap));
+      auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
+      if (ptr) return RegionPtr{*ptr};
+      failed = ptr.error();
+    }
+    if (request.cls >= alloc::kClasses || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
+      auto span = core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
+      if (span) {
+        return RegionPtr{alloc::make_ptr(span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
+      }
+      failed = span.error();
+    }
+    if (failed.code() != ENOMEM || !heap.grows) return failed;
+    if (!grow(heap, request.size + request.span.align, growths)) return failed;
+  }
+}
+
+Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept {
+  EXTMEM_TRY(request, check_request(heap, size, options));
+  EXTMEM_TRY(ptr, allocate(heap, request));
+  void* p = address(ptr);
+  if (options.zero) {
+    if ((core_.region(ptr.slot()).flags & alloc::kRegionCpu) == 0) {
+      (void)deallocate(&heap, p, false);
+      return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
+    }
+    std::memset(p, 0, size);
+  }
+  return p;
+}
+
+Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) noexcept {
+  RegionLocal* region = region_at(p);
+  if (region == nullptr) return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
+  const alloc::RegionCore& core = core_.region(region->slot);
+  const unsigned shift = region->page_shift;
+  const auto page = static_cast<std::uint32_t>(offset >> shift);
+  ObjectInfo info;
+  info.heap_id = core.heap;
+  info.region = RegionId{region->slot, core.generation};
+  std::uint16_t found = alloc::kHolderUntagged;
+  if (page >= core.pages.pages) return info;
+  const alloc::PageAllocator pages = core_.pages(region->slot);
+  const alloc::PageDesc& desc = pages.desc(page);
+  if (desc.kind() == alloc::PageKind::slab) {
+    const std::uint32_t index = desc.low();
+    if (!core_.slab_covers(index, region->slot, page)) return info;
+    const alloc::Slab& slab = core_.slab(index);
+    const std::uint64_t object = alloc::object_of(offset - slab.offset, slab.reciprocal);
+    if (object >= slab.objects) return info;
+    const std::uint16_t state =
+        core_.state(slab.first_state + static_cast<std::uint32_t>(object)).load(std::memory_order_relaxed);
+    info.base = reinterpret_cast<void*>(region->base + slab.offset + object * slab.size);
+    info.size = slab.size;
+    info.held = alloc::is_held(state);
+    if (info.held) found = alloc::holder_of(state);
+  } else if (const std::uint32_t head = pages.find_head(page); head != alloc::kNoPage) {
+    info.base = reinterpret_cast<void*>(region->base + (std::uint64_t{head} << shift));
+    info.size = std::uint64_t{pages.desc(head).length()} << shift;
+    info.held = true;
+    found = pages.desc(head).holder();
+  }
+  info.tag = holder_tag(found);
+  info.memzone = info.held && found == alloc::kHolderMemzone;
+  if (holder != nullptr) *holder = found;
+  return info;
+}
+
+Result<ObjectInfo> DomainState::held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept {
+  if (p == nullptr) return EXTMEM_ERROR(EINVAL, "the pointer is null");
+  EXTMEM_TRY(info, object_at(p, holder));
+  if (heap != nullptr && info.heap_id != heap->id) {
+    return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
+  }
+  if (!info.held) return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed, or never was");
+  if (info.base != p) return EXTMEM_ERROR(EINVAL, "interior pointer: use the address that allocate returned");
+  return info;
+}
+
+Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noexcept {
+  if (p == nullptr) return {};
+  RegionLocal* region = region_at(p);
+  if (region == nullptr) return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
+  if (heap == nullptr) {
+    heap = &heap_locals_[region->heap];
+  } else if (region->heap != heap->id) {
+    return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
+  }
+  EXTMEM_TRY(slot, thread_slot());
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
+  const alloc::RegionCore& core = core_.region(region->slot);
+  if (offset >> region->page_shift >= core.pages.pages) {
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it is the region's unusable end");
+  }
+  const bool grown = (core.flags & alloc::kRegionGrown) != 0;
+  Result<void> freed = EXTMEM_ERROR(ENOTBLK, "not tried");
+  // A page may turn from a slab's to a span's between the two looks only when p is not allocated: then one of
+  // them says so at the second try.
+  for (int round = 0; round < 2 && !freed && freed.error().code() == ENOTBLK; ++round) {
+    if (!heap->exact && core_.pages(region->slot).desc(static_cast<std::uint32_t>(offset >> region->page_shift)).kind() ==
+                            alloc::PageKind::slab) {
+      EXTMEM_TRY(cache, thread_cache(slot, *heap));
+      freed = core_.free_small(slot, *cache, region->slot, offset, memzone);
+    } else {
+      freed = core_.free_span(slot, heap->id, region->slot, offset, memzone);
+    }
+  }
+  if (!freed && freed.error().code() == ENOTBLK) {
+    return EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address");
+  }
+  if (freed && grown && heap->growth.give_back && core_.region_empty_locked(region->slot)) give_back(*heap);
+  return freed;
+}
+
+Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_size, const AllocOptions& o) noexcept {
+  if (p == nullptr) return allocate_pointer(heap, new_size, o);
+  std::uint16_t holder = alloc::kHolderUntagged;
+  EXTMEM_TRY(object, held_object(&heap, p, &holder));
+  if (object.memzone) return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: it cannot be reallocated");
+  EXTMEM_TRY(request, check_request(heap, new_size, o));
+  if (o.tag.index == 0) request.holder = holder;
+  EXTMEM_TRY(slot, thread_slot());
+  const auto address_now = reinterpret_cast<std::uintptr_t>(p);
+  const alloc::RegionCore& region = core_.region(object.region.slot);
+  const std::uint64_t offset = address_now - region.phase;
+  // In place: when the object stays where it is, its constraints must hold for the new size there.
+  const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 && o.placement == Placement::any &&
+                     !o.region && o.numa_node == kAnyNode && o.os_page_size == 0 && o.min_offset == 0 &&
+                     o.max_offset == 0 && request.holder == holder;
+  const bool aligned = o.align == 0 || base::is_aligned(address_now, o.align);
+  if (plain && aligned) {
+    const alloc::PageDesc& desc =
+        core_.pages(object.region.slot).desc(static_cast<std::uint32_t>(offset >> region.pages.page_shift));
+    if (desc.kind() == alloc::PageKind::slab) {
+      // Staying is right while the object is not much too large.
+      if (request.size <= object.size && (request.size > object.size / 2 || object.size <= 64)) return p;
+    } else if (heap.exact || request.size > alloc::kMaxClassSize || request.size > object.size / 2) {
+      EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));
+      if (resized) return p;
+    }
+  }
+  EXTMEM_TRY(moved, allocate(heap, request));
+  void* to = address(moved);
+  if ((region.flags & alloc::kRegionCpu) == 0 || (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
+    (void)deallocate(&heap, to, false);
+    return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
+  }
+  std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));
+  if (auto freed = deallocate(&heap, p, false); !freed) {  // somebody else freed it meanwhile: a bug of the caller's
+    (void)deallocate(&heap, to, false);
+    return freed.error();
+  }
+  return to;
+}
+
+}  // namespace extmem::heap

@@ -1,0 +1,106 @@
+// RegionIndex: address -> region of this process.
+//
+// What it is: the process-local side table of regions, sorted by address, under a sequence lock: readers never write.
+// Thread-safety: find() any thread; insert/erase under Directory::region_lock.
+// Invariants: entries do not overlap; `sequence` is odd while a writer is at work and changes with every write.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "alloc/page_space.hpp"
+#include "base/relaxed.hpp"
+#include "os/backing.hpp"
+
+namespace extmem::heap {
+
+/// What this process knows of a region beside the shared record.
+struct RegionLocal {
+  std::uintptr_t base;
+  std::uint64_t length;
+  alloc::PageDesc* descs;
+  std::uint32_t page_shift;
+  std::uint32_t slot;
+  std::uint32_t heap;
+  std::uint32_t reverse_words;        // of the index from IOVA to offset
+  std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words
+  std::uint64_t reverse_bytes;
+  os::Mapping mapping;                // of an own backing
+  BackingKind kind;
+};
+
+class RegionIndex {
+ public:
+  struct Entry {
+    base::Relaxed<std::uintptr_t> base;
+    base::Relaxed<std::uint64_t> length;
+    base::Relaxed<std::uint32_t> slot;
+  };
+  void bind(Entry* entries, std::uint64_t first_sequence) noexcept {
+    entries_ = entries;
+    sequence_.store(first_sequence, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_.load(std::memory_order_acquire); }
+
+  /// The slot of the region that holds the address, or 0; and the sequence at which that was true.
+  std::uint32_t find(std::uintptr_t address, std::uint64_t& sequence) const noexcept {
+    for (;;) {
+      sequence = sequence_.load(std::memory_order_acquire);  // pairs with the release in end_write()
+      std::uint32_t found = 0;
+      const std::uint32_t at = upper_bound(address);
+      if (at > 0 && address - entries_[at - 1].base < entries_[at - 1].length) found = entries_[at - 1].slot;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if ((sequence & 1) == 0 && sequence_.load(std::memory_order_relaxed) == sequence) return found;
+    }
+  }
+  /// A region that overlaps [base, base + length), or 0. Requires: the region lock.
+  [[nodiscard]] std::uint32_t overlapping(std::uintptr_t base, std::uint64_t length) const noexcept {
+    const std::uint32_t at = upper_bound(base);
+    if (at > 0 && base - entries_[at - 1].base < entries_[at - 1].length) return entries_[at - 1].slot;
+    if (at < count_ && entries_[at].base - base < length) return entries_[at].slot;
+    return 0;
+  }
+  void insert(std::uintptr_t base, std::uint64_t length, std::uint32_t slot) noexcept {
+    const std::uint32_t at = upper_bound(base);
+    begin_write();
+    for (std::uint32_t i = count_; i > at; --i) entries_[i] = entries_[i - 1];
+    entries_[at].base = base;
+    entries_[at].length = length;
+    entries_[at].slot = slot;
+    count_.add(1);
+    end_write();
+  }
+  void erase(std::uintptr_t base) noexcept {
+    const std::uint32_t at = upper_bound(base) - 1;
+    begin_write();
+    for (std::uint32_t i = at; i + 1 < count_; ++i) entries_[i] = entries_[i + 1];
+    count_.add(~std::uint32_t{0});
+    end_write();
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t upper_bound(std::uintptr_t address) const noexcept {
+    std::uint32_t low = 0;
+    std::uint32_t high = count_;
+    while (low < high) {
+      const std::uint32_t middle = (low + high) / 2;
+      if (entries_[middle].base <= address) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  }
+  void begin_write() noexcept {
+    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);  // readers that see a changed entry see the odd sequence
+  }
+  void end_write() noexcept { sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+
+  Entry* entries_ = nullptr;
+  base::Relaxed<std::uint32_t> count_;
+  std::atomic<std::uint64_t> sequence_{0};
+};
+
+}  // namespace extmem::heap

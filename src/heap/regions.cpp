@@ -1,0 +1,302 @@
+// Adding regions: validate, place metadata, tell listeners, publish. Whatever fails undoes what came before.
+#include <algorithm>
+#include <bit>
+
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+#include "os/backing.hpp"
+#include "os/mapping.hpp"
+#include "os/pagemap.hpp"
+#include "os/vma.hpp"
+
+namespace extmem::heap {
+
+namespace {
+
+constexpr std::uint64_t kMinOsPage = 64;
+constexpr std::uint64_t kSlabRegion = 1u << 20;  // smaller regions have small pages instead of slabs
+
+Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
+  const auto base = reinterpret_cast<std::uintptr_t>(spec.base);
+  const std::uint64_t os_page = spec.os_page_size == 0 ? os::page_size() : spec.os_page_size;
+  if (spec.base == nullptr) return EXTMEM_ERROR(EINVAL, "the region's base is null");
+  if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the region's length is zero");
+  if (!base::is_power_of_two(os_page)) return EXTMEM_ERROR(EINVAL, "the OS page size must be a power of two");
+  if (os_page < kMinOsPage) return EXTMEM_ERROR(EINVAL, "the OS page size must be at least 64 bytes");
+  if (!base::is_aligned(base, os_page)) return EXTMEM_ERROR(EINVAL, "the region's base must be a multiple of the OS page size");
+  if (!base::is_aligned(spec.length, os_page)) {
+    return EXTMEM_ERROR(EINVAL, "the region's length must be a multiple of the OS page size");
+  }
+  std::uint64_t end;
+  if (!base::checked_add(base, spec.length, end)) {
+    return EXTMEM_ERROR(EOVERFLOW, "the region reaches beyond the end of the address space: base + length overflows");
+  }
+  if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
+  if (!spec.iovas.empty() && spec.iova_source != IovaSource::table) {
+    return EXTMEM_ERROR(EINVAL, "an IOVA table goes with IovaSource::table only");
+  }
+  if (!spec.iovas.empty() && (spec.iovas.data() == nullptr || spec.iovas.size() != spec.length / os_page)) {
+    return EXTMEM_ERROR(EINVAL, "the IOVA table must have exactly one entry per OS page: length / os_page_size");
+  }
+  return os_page;
+}
+
+/// The granule: small for small regions, so that little is wasted; never above what the base is aligned to.
+unsigned choose_page_shift(std::uint64_t length, std::uintptr_t base, bool exact) noexcept {
+  const unsigned log = base::floor_log2(length);
+  unsigned shift = exact ? 6 : std::clamp(log < 10 ? 0u : log - 10, 6u, 12u);
+  while (length >> shift > 1u << 31) ++shift;
+  return std::min(shift, static_cast<unsigned>(std::countr_zero(base)));
+}
+
+/// Memory for one call: an array of IOVAs.
+class Scratch {
+ public:
+  Scratch() noexcept = default;
+  Scratch(const Scratch&) = delete;
+  ~Scratch() { os::unmap(memory_, bytes_); }
+  Result<std::uint64_t*> make(std::uint64_t words) noexcept {
+    bytes_ = base::align_up(words * 8, os::page_size());
+    EXTMEM_TRY(memory, os::reserve(bytes_));
+    memory_ = memory;
+    EXTMEM_TRY_VOID(os::commit(memory_, bytes_));
+    return reinterpret_cast<std::uint64_t*>(memory_);
+  }
+
+ private:
+  std::byte* memory_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+
+Result<std::span<const Iova>> physical_iovas(const RegionSpec& spec, std::uint64_t os_page, Scratch& scratch) noexcept {
+  if (!spec.allow_unstable_iova) {
+    auto stable = os::is_hugetlb(spec.base, spec.length);
+    if (!stable) return stable.error();
+    if (!*stable) {
+      return EXTMEM_ERROR(EINVAL,
+                          "the kernel may move these pages, so their physical addresses are not stable: use hugetlb memory "
+                          "or pinned pages with a table of your own, or set allow_unstable_iova");
+    }
+  }
+  const std::uint64_t pages = spec.length / os_page;
+  EXTMEM_TRY(words, scratch.make(pages));
+  EXTMEM_TRY_VOID(os::physical_addresses(spec.base, os_page, pages, words));
+  return std::span<const Iova>(reinterpret_cast<const Iova*>(words), pages);
+}
+
+}  // namespace
+
+Result<std::uint32_t> DomainState::checked_region(RegionId id) noexcept {
+  if (id.slot == 0 || id.slot > core_.geometry().max_regions || id.generation == 0 ||
+      (core_.region(id.slot).flags & alloc::kRegionUsed) == 0 || core_.region(id.slot).generation != id.generation) {
+    return EXTMEM_ERROR(ENOENT, "no such region: it was removed, or the id is of another domain");
+  }
+  return id.slot;
+}
+
+int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
+  if (listener_count_ == 0) return 0;
+  const RegionEventKind opposite = kind == RegionEventKind::added ? RegionEventKind::removing : RegionEventKind::added;
+  const RegionInfo info = make_region_info(region, true);
+  for (std::uint32_t i = 0; i < listener_count_; ++i) {
+    const int refused = listeners_[i].fn(RegionEvent{kind, info}, listeners_[i].arg);
+    if (refused == 0) continue;
+    while (i-- > 0) (void)listeners_[i].fn(RegionEvent{opposite, info}, listeners_[i].arg);
+    return refused;
+  }
+  return 0;
+}
+
+Result<RegionId> DomainState::add_region(HeapLocal& heap, const RegionSpec& spec) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
+  return add_locked(heap, spec, nullptr, false);
+}
+
+Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
+                                         bool grown) noexcept {
+  EXTMEM_TRY(os_page, check_spec(spec));
+  const auto base = reinterpret_cast<std::uintptr_t>(spec.base);
+  if (index_.overlapping(base, spec.length) != 0) {
+    return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already in this domain");
+  }
+  const unsigned os_shift = base::floor_log2(os_page);
+  Scratch scratch;
+  std::span<const Iova> iovas = spec.iovas;
+  region::IovaPlan plan;
+  if (spec.iova_source == IovaSource::identity) {
+    EXTMEM_TRY(linear, region::plan_linear(Iova{base}, spec.length >> os_shift, os_shift));
+    plan = linear;
+  } else {
+    if (spec.iova_source == IovaSource::physical) {
+      EXTMEM_TRY(physical, physical_iovas(spec, os_page, scratch));
+      iovas = physical;
+    }
+    auto planned = iovas.empty() ? region::plan_none(spec.length >> os_shift, os_shift)
+                                 : region::plan_iova_table(iovas, os_shift);
+    if (!planned) return planned.error();
+    plan = *planned;
+  }
+  const unsigned shift = choose_page_shift(spec.length, base, heap.exact);
+  const auto pages = static_cast<std::uint32_t>(spec.length >> shift);
+  EXTMEM_TRY(slot, thread_slot());
+  alloc::CoreRoots& roots = core_.roots();
+  std::uint32_t region;
+  std::uint64_t page_table;
+  std::uint64_t iova_data = 0;
+  {
+    auto tx = transaction(slot);
+    const shared::LockGuard meta(roots.large.lock, slot, core_.process_shared());
+    region = directory_->regions.take(tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+    if (region == shared::IndexList::kNone) return EXTMEM_ERROR(ENOSPC, "no room for another region: raise DomainOptions::max_regions");
+    ++region;  // slot 0 is "no region"
+    page_table = alloc::allocate_meta(core_.segment(), roots.large, tx, std::uint64_t{pages} * sizeof(alloc::PageDesc));
+    if (page_table != 0 && plan.data_bytes != 0) {
+      iova_data = alloc::allocate_meta(core_.segment(), roots.large, tx, plan.data_bytes);
+    }
+    if (page_table == 0 || (iova_data == 0 && plan.data_bytes != 0)) {
+      return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::large_metadata");
+    }
+    tx.commit();
+  }
+  alloc::RegionCore& core = core_.region(region);
+  core.page_table_bytes = std::uint64_t{pages} * sizeof(alloc::PageDesc);
+  core.pages.descs_offset = page_table;
+  if (auto built = region::build_iova_table(core.iova, plan, iovas, core_.segment() + iova_data, iova_data); !built) {
+    core.iova = plan.table;  // what release_region gives back
+    core.iova.data_offset = iova_data;
+    release_region(slot, region);
+    return built.error();
+  }
+  core.pages.pages = pages;
+  core.pages.page_shift = shift;
+  core.generation = core.generation + 1 == 0 ? 1 : core.generation + 1;
+  core.heap = heap.id;
+  core.os_page_shift = os_shift;
+  core.node = spec.numa_node;
+  core.length = spec.length;
+  core.phase = base;
+  const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
+  RegionLocal& local = locals_[region];
+  local.base = base;
+  local.length = spec.length;
+  local.descs = segment_.at<alloc::PageDesc>(page_table);
+  local.page_shift = shift;
+  local.slot = region;
+  local.heap = heap.id;
+  local.reverse.store(nullptr, std::memory_order_relaxed);
+  local.kind = mapping != nullptr ? mapping->kind : BackingKind::external;
+  local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
+  bases_[region] = base;
+  core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
+               (mapping == nullptr ? alloc::kRegionExternal : 0) | (grown ? alloc::kRegionGrown : 0);
+  index_.insert(base, spec.length, region);
+  if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
+    index_.erase(base);
+    local.mapping = os::Mapping{};  // the caller's to close
+    release_region(slot, region);
+    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the region; nothing has changed");
+  }
+  core_.attach_region(slot, region);
+  return RegionId{region, core.generation};
+}
+
+void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexcept {
+  alloc::RegionCore& core = core_.region(region);
+  alloc::CoreRoots& roots = core_.roots();
+  RegionLocal& local = locals_[region];
+  if (std::uint32_t* words = local.reverse.load(std::memory_order_acquire); words != nullptr) {
+    os::unmap(words, local.reverse_bytes);
+    local.reverse.store(nullptr, std::memory_order_relaxed);
+  }
+  core.flags = 0;
+  const shared::LockGuard meta(roots.large.lock, slot, core_.process_shared());
+  // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
+  segment_.discard(core.pages.descs_offset, core.page_table_bytes);
+  if (core.iova.data_bytes != 0) segment_.discard(core.iova.data_offset, core.iova.data_bytes);
+  auto tx = transaction(slot);
+  alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
+  if (core.iova.data_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova.data_offset);
+  directory_->regions.put(tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+  tx.commit();
+  core.iova = region::IovaTable{};
+  core.pages = alloc::PageSpace{};
+  bases_[region] = 0;
+}
+
+Result<RegionId> DomainState::add_backing(HeapLocal& heap, const BackingSpec& spec) noexcept {
+  if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the backing's length is zero");
+  if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
+  EXTMEM_TRY(slot, thread_slot());
+  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
+  return add_backing_locked(heap, spec, false);
+}
+
+Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept {
+  os::BackingRequest request;
+  request.kind = spec.kind;
+  request.length = spec.length;
+  request.os_page_size = spec.os_page_size;
+  request.numa_node = spec.numa_node;
+  request.lock = spec.lock;
+  request.prefault = spec.prefault || spec.iova_source == IovaSource::physical;
+  request.thp = spec.thp;
+  request.path_or_name = spec.path;
+  request.create = spec.create;
+  request.unlink_on_close = spec.unlink_on_remove;
+  // Aligned to 2 MiB where it is long enough: transparent hugepages and alignment constraints then work.
+  request.align = spec.length >= 2u << 20 ? 2u << 20 : 0;
+  request.progress = spec.progress;
+  auto made = os::create_backing(request);
+  if (!made && made.error().code() != ECANCELED && spec.fallback != Fallback::none) {
+    request.kind = BackingKind::anonymous;
+    request.os_page_size = 0;
+    request.path_or_name = nullptr;
+    request.thp = spec.fallback == Fallback::thp;
+    made = os::create_backing(request);
+  }
+  if (!made) return made.error();
+  os::Mapping& mapping = *made;
+  RegionSpec region;
+  region.base = mapping.addr;
+  region.length = mapping.length;
+  region.os_page_size = mapping.os_page_size;
+  region.iova_source = spec.iova_source;
+  region.allow_unstable_iova = spec.allow_unstable_iova;
+  region.numa_node = mapping.node;
+  auto added = add_locked(heap, region, &mapping, grown);
+  if (!added) (void)os::close_backing(mapping);
+  return added;
+}
+
+Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexcept {
+  if (listener == nullptr) return EXTMEM_ERROR(EINVAL, "the listener is null");
+  EXTMEM_TRY(slot, thread_slot());
+  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener");
+  for (std::uint32_t i = 0; i < listener_count_; ++i) {
+    if (listeners_[i].fn == listener && listeners_[i].arg == arg) {
+      return EXTMEM_ERROR(EEXIST, "this listener is registered with this argument");
+    }
+  }
+  if (listener_count_ == kMaxListeners) return EXTMEM_ERROR(ENOSPC, "a domain has room for 64 listeners");
+  listeners_[listener_count_++] = Listener{listener, arg};
+  return {};
+}
+
+Result<void> DomainState::remove_listener(RegionListener listener, void* arg) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener");
+  for (std::uint32_t i = 0; i < listener_count_; ++i) {
+    if (listeners_[i].fn != listener || listeners_[i].arg != arg) continue;
+    for (; i + 1 < listener_count_; ++i) listeners_[i] = listeners_[i + 1];
+    --listener_count_;
+    return {};
+  }
+  return EXTMEM_ERROR(ENOENT, "this listener is not registered with this argument");
+}
+
+}  // namespace extmem::heap

@@ -1,0 +1,115 @@
+// Threads: claiming a slot at first use, returning everything at thread exit.
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+#include "heap/live_domains.hpp"
+#include "os/thread.hpp"
+
+namespace extmem::heap {
+
+thread_local constinit ThreadMemory thread_memory;
+
+namespace {
+
+/// The open domains of this process, for the thread exit hook alone.
+struct LiveDomains {
+  shared::Lock lock;
+  DomainState* first = nullptr;
+};
+LiveDomains live_domains;  // zero-initialised: usable before any constructor runs
+
+/// Locks by thread id here: this lock belongs to no domain and so knows no slots.
+class LiveGuard {
+ public:
+  LiveGuard() noexcept : held_(live_domains.lock.lock(os::thread_id(), false)) {}
+  LiveGuard(const LiveGuard&) = delete;
+  ~LiveGuard() {
+    if (held_) live_domains.lock.unlock(false);
+  }
+
+ private:
+  bool held_;
+};
+
+void leave_all(void*) noexcept {
+  const LiveGuard guard;
+  const std::uint32_t thread = os::thread_id();
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) state->leave_thread(thread);
+  thread_memory = ThreadMemory{};
+}
+
+std::uint64_t owner_word(std::uint32_t thread) noexcept {
+  return std::uint64_t{os::process_id()} << 32 | thread;
+}
+
+}  // namespace
+
+void enlist(DomainState* state) noexcept {
+  const LiveGuard guard;
+  state->next_live_ = live_domains.first;
+  live_domains.first = state;
+}
+
+void delist(DomainState* state) noexcept {
+  const LiveGuard guard;
+  for (DomainState** link = &live_domains.first; *link != nullptr; link = &(*link)->next_live_) {
+    if (*link == state) {
+      *link = state->next_live_;
+      return;
+    }
+  }
+}
+
+Result<std::uint32_t> DomainState::thread_slot() noexcept {
+  ThreadMemory& memory = thread_memory;
+  for (const ThreadMemory::Seat& seat : memory.seats) {
+    if (seat.serial == serial_) return seat.slot;
+  }
+  EXTMEM_TRY(slot, claim_slot(os::thread_id()));
+  // A domain that is pushed out of the seats is found again by its slot's owner word.
+  memory.seats[memory.next_seat++ % ThreadMemory::kSeats] = ThreadMemory::Seat{serial_, slot};
+  return slot;
+}
+
+Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
+  const std::uint64_t me = owner_word(thread);
+  const std::uint32_t high = directory_->slots_high;
+  for (std::uint32_t slot = 1; slot <= high; ++slot) {
+    if (core_.slot(slot).owner.load(std::memory_order_relaxed) == me) return slot;
+  }
+  EXTMEM_TRY_VOID(os::on_thread_exit(&leave_all, this));
+  for (std::uint32_t slot = 1; slot <= core_.geometry().max_threads; ++slot) {
+    std::uint64_t nobody = 0;
+    if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
+    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
+    std::uint32_t seen = directory_->slots_high.get();
+    while (seen < slot && !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
+    }
+    return slot;
+  }
+  return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");
+}
+
+void DomainState::leave_thread(std::uint32_t thread) noexcept {
+  const std::uint64_t me = owner_word(thread);
+  for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
+    if (core_.slot(slot).owner.load(std::memory_order_relaxed) != me) continue;
+    for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
+      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) core_.drop_cache(slot, *cache);
+    }
+    core_.slot(slot).owner.store(0, std::memory_order_release);
+    return;
+  }
+}
+
+Result<alloc::ThreadCache*> DomainState::thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept {
+  alloc::ThreadCache* cache = core_.cache_of(slot, heap.id);
+  if (cache == nullptr) {
+    EXTMEM_TRY(made, core_.make_cache(slot, heap.id));
+    cache = made;
+  }
+  thread_memory.heap_key = heap.key.load(std::memory_order_relaxed);
+  thread_memory.cache = cache;
+  return cache;
+}
+
+}  // namespace extmem::heap
