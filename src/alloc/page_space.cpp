@@ -196,6 +196,7 @@ void PageAllocator::grow(shared::Transaction& tx, std::uint32_t page, std::uint3
   const std::uint16_t holder = descs_[page].holder();
   const std::uint32_t run = descs_[page + length].length();
   remove(tx, page + length, run);
+  tx.set(descs_[page + length].word1, page);  // over the links of the run, where mark_inside() may put the same value
   if (run > more) insert(tx, page + length + more, run - more);
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
   set_held(tx, page, length + more, holder);
