@@ -28,6 +28,15 @@
 
 namespace extmem::os::test {
 
+// Sanitizers make munlock (and mlock) do nothing.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 struct Outcome {
   bool ok = false;
   bool skipped = false;
