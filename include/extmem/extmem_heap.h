@@ -241,6 +241,7 @@ EXTMEM_API int extmem_heap_get_tag_stats(extmem_heap_t heap, extmem_tag_stats_t*
 
 /**
  * Visits the heap's regions, spans, slabs, memzones and, if asked, objects, in address order in each region.
+ * A small memzone lies in a slab, like an object, and is met where objects are asked for.
  *
  * Requires: options NULL (no objects) or initialised with EXTMEM_WALK_OPTIONS_INIT.
  * Returns: 0; what `visit` returned when it ended the walk; -errno.

@@ -145,7 +145,7 @@ EXTMEM_API int extmem_iova_of_address(extmem_domain_t* domain, const void* p, ex
  * The address that a device's address means.
  *
  * Returns: 0 and the address in *p; -errno.
- * Errors: ENOENT no page has that IOVA.
+ * Errors: ENOENT no page has that IOVA; EINVAL EXTMEM_BAD_IOVA.
  * Threads: any.
  */
 EXTMEM_API int extmem_iova_to_address(extmem_domain_t* domain, extmem_iova_t iova, void** p);
