@@ -11,11 +11,11 @@
 // A page descriptor, 16 bytes:
 //
 //   word 0:  63      48 47    40 39    32 31            0
-//            | holder  |  zero  |  kind  |  run length   |     length in pages, at heads and free tails
+//            | holder  |  zero  |  kind  |  run length   |     length in pages, at heads and tails
+//            |    0    |  zero  |  slab  |  slab index   |     every page of a slab: one load says all
 //   word 1:  63               32 31                      0
 //            | previous in bin  | next in bin            |     free_head
-//            | 0                | slab index             |     slab (every page of it)
-//            | 0                | head page              |     mark
+//            | 0                | head page              |     mark, held_tail
 //
 // Invariants:
 //  1. Free and held runs and slabs tile [0, pages) without gap or overlap.
@@ -55,6 +55,7 @@ struct PageDesc {
 
   [[nodiscard]] PageKind kind() const noexcept { return kind_of(word0.get()); }
   [[nodiscard]] std::uint32_t length() const noexcept { return static_cast<std::uint32_t>(word0.get()); }
+  [[nodiscard]] std::uint32_t slab() const noexcept { return static_cast<std::uint32_t>(word0.get()); }
   [[nodiscard]] std::uint16_t holder() const noexcept { return static_cast<std::uint16_t>(word0.get() >> 48); }
   [[nodiscard]] std::uint32_t low() const noexcept { return static_cast<std::uint32_t>(word1.get()); }
   [[nodiscard]] std::uint32_t high() const noexcept { return static_cast<std::uint32_t>(word1.get() >> 32); }
@@ -86,7 +87,8 @@ struct SpanRequest {
   std::uint32_t pages = 0;        // length
   std::uint64_t bytes = 0;        // of these pages, what must fulfil nocross / contiguity / mask; <= pages' bytes
   std::uint64_t align = 1;        // power of two, of address = offset + phase
-  std::uint64_t nocross = 0;      // power of two >= bytes, of the address or, with iova_contiguous, of the IOVA
+  std::uint64_t nocross = 0;      // power of two >= bytes, of offset + nocross_phase or, with iova_contiguous, the IOVA
+  std::uint64_t nocross_phase = 0;  // 0: boundaries of region offsets, the same in every process; phase: of addresses
   std::uint64_t phase = 0;        // address of offset 0
   std::uint64_t min_offset = 0;
   std::uint64_t max_offset = ~std::uint64_t{0};

@@ -30,7 +30,7 @@ struct PageOracle {
     const std::uint64_t first_os = at >> os_shift;
     const std::uint64_t last_os = (at + bytes - 1) >> os_shift;
     const std::uint64_t os_page = std::uint64_t{1} << os_shift;
-    std::uint64_t nocross_of = at + request.phase;
+    std::uint64_t nocross_of = at + request.nocross_phase;
     if (request.iova_contiguous) {
       for (std::uint64_t os = first_os + 1; os <= last_os; ++os) {
         if (os_iovas[os] == kUnknown || os_iovas[os - 1] == kUnknown) return false;
