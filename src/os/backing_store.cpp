@@ -207,7 +207,7 @@ Result<void> Store::open_path(const char* path, bool create) noexcept {
   const std::size_t length = slash == 0 ? 1 : slash;  // "/file": the root keeps its slash
   std::memcpy(folder.data(), whole.data(), length);
   folder[length] = '\0';
-  return open_name(folder.data(), whole.substr(slash + 1), create, 0);
+  return open_name(folder.data(), whole.data() + slash + 1, create, 0);
 }
 
 Result<void> Store::open_name(const char* folder, std::string_view name, bool create, int flags) noexcept {

@@ -164,7 +164,9 @@ TEST(BackingDax, OnAnOrdinaryFileSystemIsAnError) {
 TEST(BackingDax, ADevicesSizeAndAlignmentCount) {
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!test::own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!test::can_pretend("/sys/dev/char")) {
+      return std::string("skip: needs root, mounts of its own, /proc and /sys");
+    }
     // /dev/zero in the clothes of a DAX device of 4 MiB.
     REQUIRE(::mount("none", "/sys/dev/char", "tmpfs", 0, nullptr) == 0);
     REQUIRE(::mkdir("/sys/dev/char/1:5", 0755) == 0);
@@ -172,8 +174,9 @@ TEST(BackingDax, ADevicesSizeAndAlignmentCount) {
     REQUIRE(test::write_file("/sys/dev/char/1:5/align", "2097152\n"));
     BackingRequest request = ask(BackingKind::dax, 4 * kMiB + 1);
     request.path_or_name = "/dev/zero";
-    if (std::string wrong = fails(request, EINVAL, "longer than its DAX device"); !wrong.empty())
+    if (std::string wrong = fails(request, EINVAL, "longer than its DAX device"); !wrong.empty()) {
       return wrong;
+    }
     request.length = kMiB;
     request.os_page_size = page_size();
     if (std::string wrong = fails(request, EINVAL, "does not have OS pages"); !wrong.empty()) return wrong;
@@ -203,14 +206,16 @@ TEST(BackingHugetlb, TellsNoneFromTooFew) {
   const std::size_t size = std::size_t{2} * kMiB;
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!test::own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!test::can_pretend("/sys/kernel/mm/hugepages/hugepages-2048kB")) {
+      return std::string("skip: needs root, mounts of its own, /proc and /sys");
+    }
     const std::string pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/";
-    if (!test::path_exists(pool)) return std::string("skip: no hugepages of 2 MiB here");
     BackingRequest request = ask(BackingKind::hugetlb, std::size_t{1} << 44);
     request.os_page_size = size;
     REQUIRE(test::pretend(folder, pool + "nr_hugepages", "0\n"));
-    if (std::string wrong = fails(request, ENOMEM, "no 2 MiB hugepages are reserved"); !wrong.empty())
+    if (std::string wrong = fails(request, ENOMEM, "no 2 MiB hugepages are reserved"); !wrong.empty()) {
       return wrong;
+    }
     REQUIRE(test::pretend(folder, pool + "nr_hugepages", "7\n"));
     return fails(request, ENOMEM, "not enough 2 MiB hugepages are free");
   });

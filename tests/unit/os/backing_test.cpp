@@ -174,7 +174,9 @@ TEST_P(Backing, BindsWhereThereIsAChoiceOfNodes) {
   if (!test::is_root()) GTEST_SKIP() << "pretending a second node needs root";
   const TestFolder pretended;
   RUN_IN_CHILD([&] {
-    if (!test::own_mounts()) return std::string("skip: no mounts of its own");
+    if (!test::can_pretend("/sys/devices/system/node/has_memory")) {
+      return std::string("skip: needs mounts of its own and /sys");
+    }
     REQUIRE(test::pretend(pretended, "/sys/devices/system/node/has_memory", "0,1022\n"));
     BackingRequest bound = request(2 * page_);
     bound.numa_node = 0;
@@ -314,7 +316,7 @@ TEST(BackingHugetlbfs, GivesTheFileSystemsPages) {
   if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!test::own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!test::own_mounts()) return std::string("skip: needs root, mounts of its own, /proc and /sys");
     if (::mount("none", folder.path().c_str(), "hugetlbfs", 0, nullptr) != 0) {
       return std::string("skip: no hugetlbfs can be mounted");
     }

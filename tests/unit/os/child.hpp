@@ -182,7 +182,10 @@ inline bool own_mounts() {
   return ::unshare(CLONE_NEWNS) == 0 && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
 }
 
-/// Puts a file with this content in the place of a file of the kernel's (after own_mounts).
+/// As own_mounts, for a test that pretends something in the place of `target`, which must be there.
+inline bool can_pretend(const std::string& target) { return path_exists(target) && own_mounts(); }
+
+/// Puts a file with this content in the place of a file of the kernel's (after can_pretend).
 inline bool pretend(const TestFolder& folder, const std::string& target, const std::string& content) {
   static int number = 0;
   const std::string source = folder.file("pretend" + std::to_string(number++));

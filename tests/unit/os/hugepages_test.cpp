@@ -13,7 +13,7 @@
 namespace extmem::os {
 namespace {
 
-using test::own_mounts;
+using test::can_pretend;
 using test::pretend;
 using test::TestFolder;
 
@@ -84,7 +84,9 @@ TEST(HugepagesAbsent, AreAnEmptyList) {
 TEST(HugepagesAbsent, WithoutSysMeminfoTellsTheDefaultSize) {
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!can_pretend("/proc/meminfo")) {
+      return std::string("skip: needs root, mounts of its own, /proc and /sys");
+    }
     REQUIRE(::mount("none", "/sys", "tmpfs", 0, nullptr) == 0);
     const std::string text =
         "Hugepagesize: 2048 kB\nHugePages_Total: 7\nHugePages_Free: 5\nHugePages_Rsvd: 2\n";
@@ -99,10 +101,9 @@ TEST(HugepagesAbsent, WithoutSysMeminfoTellsTheDefaultSize) {
 }
 
 TEST(ThpPolicy, FollowsTheSettings) {
-  if (!test::path_exists(std::string(kThp) + "enabled")) GTEST_SKIP() << "no transparent hugepages here";
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!can_pretend(kThp)) return std::string("skip: needs root, mounts of its own, /proc and /sys");
     // Only the two common settings count: sizes with settings of their own are hidden.
     REQUIRE(::mount("none", kThp, "tmpfs", 0, nullptr) == 0);
     const auto set = [&](const char* name, const char* text) {

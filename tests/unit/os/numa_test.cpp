@@ -12,7 +12,7 @@
 namespace extmem::os {
 namespace {
 
-using test::own_mounts;
+using test::can_pretend;
 using test::pretend;
 using test::TestFolder;
 
@@ -106,7 +106,7 @@ TEST(Numa, APageThatIsNotThereHasNoNode) {
 TEST(NumaPretended, AsksTheKernelWhereThereIsAChoice) {
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!can_pretend(kHasMemory)) return std::string("skip: needs root, mounts of its own, /proc and /sys");
     REQUIRE(pretend(folder, kHasMemory, "0,1022\n"));
     REQUIRE(numa_memory_nodes().count() == 2);
     Pages pages(4);
@@ -128,7 +128,7 @@ TEST(NumaPretended, AsksTheKernelWhereThereIsAChoice) {
 TEST(NumaPretended, ReadsTheKernelsLists) {
   const TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!own_mounts()) return std::string("skip: needs root and mounts of its own");
+    if (!can_pretend(kHasMemory)) return std::string("skip: needs root, mounts of its own, /proc and /sys");
     REQUIRE(pretend(folder, kHasMemory, "1-3,17,64-65\n"));
     const NodeSet nodes = numa_memory_nodes();
     REQUIRE(nodes.count() == 6);

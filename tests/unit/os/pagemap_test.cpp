@@ -143,7 +143,7 @@ TEST(Pagemap, WithoutPageFlagsDoubtfulPagesAreRefused) {
   SKIP_UNLESS_SHOWN();
   const test::TestFolder folder;
   RUN_IN_CHILD([&] {
-    if (!test::own_mounts()) return std::string("skip: needs mounts of its own");
+    if (!test::can_pretend("/proc/kpageflags")) return std::string("skip: needs mounts of its own and /proc");
     // A file of no length in place of /proc/kpageflags: nothing can be read.
     REQUIRE(test::pretend(folder, "/proc/kpageflags", ""));
     Memory memory(2 * page_size(), kPrivate);
