@@ -281,8 +281,9 @@ struct FlatView {
 /// The IOVA of the byte `bytes_after` the start of the page that has this frame.
 template <typename Word>
 inline Iova iova_of_frame(const IovaTable& table, Word frame, std::uint64_t bytes_after) noexcept {
-  if (frame == kBadFrame<Word>) return kBadIova;
-  return Iova{table.iova_base + (std::uint64_t{frame} << table.os_page_shift) + bytes_after};
+  // kBadIova is all ones: an OR, because a branch on scattered bad pages could not be predicted.
+  const std::uint64_t if_bad = std::uint64_t{0} - static_cast<std::uint64_t>(frame == kBadFrame<Word>);
+  return Iova{(table.iova_base + (std::uint64_t{frame} << table.os_page_shift) + bytes_after) | if_bad};
 }
 
 template <typename Word>

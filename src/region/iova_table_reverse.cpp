@@ -130,7 +130,7 @@ std::span<const std::uint32_t> build_index(const Runs& runs, std::span<std::uint
   bool overlapping = false;
   for (std::uint64_t i = 0; i + 1 < n && !overlapping; ++i) {
     const std::uint64_t distance = runs.frame(ids[i + 1]) - std::uint64_t{runs.frame(ids[i])};
-    overlapping = runs.pages(ids[i], distance + 1) > distance;
+    overlapping = distance < table.max_run_pages && runs.pages(ids[i], distance + 1) > distance;
   }
   storage[1] = static_cast<std::uint32_t>(n);
   storage[0] = overlapping ? kOverlapping : kBuilt;
