@@ -16,7 +16,7 @@ namespace bench {
 inline constexpr std::size_t kMinSize = 16;
 inline constexpr std::size_t kBatch = 4096;
 inline constexpr std::size_t kFragmentedFill = 256 * kMiB;
-inline constexpr std::size_t kFragmentObject = 16384;
+inline constexpr std::size_t kFragmentMean = 68 * 1024;
 
 inline void* touched(void* p) {
   if (p == nullptr) fail("out of memory");
@@ -142,21 +142,21 @@ class Growth {
   std::size_t size_;
 };
 
-/// Fills 256 MiB with objects of 16 KiB and frees a random half of them; the rest stays while the object
-/// lives.
+/// Fills 256 MiB with objects of 34 to 102 KiB and frees a random half of them; the rest stays while this lives.
+/// So large, because objects that share a slab leave holes that only their own size can use.
 template <class A>
 class Fragments {
  public:
-  Fragments() : live_(map_array<void*>(kFragmentedFill / kFragmentObject)) {
+  Fragments() : live_(map_array<void*>(kFragmentedFill / kFragmentMean)) {
+    Rng rng(7);
     std::size_t n = 0;
     for (void*& p : live_) {
-      p = A::allocate(kFragmentObject);
+      p = A::allocate(kFragmentMean / 2 + rng.below(kFragmentMean));
       if (p == nullptr) break;
       touched(p);
       ++n;
     }
     if (n < live_.size() / 2) fail("could not fill half of the memory");
-    Rng rng(7);
     for (void*& p : live_.first(n)) {
       if (rng.below(2) == 0) A::deallocate(std::exchange(p, nullptr));
     }

@@ -87,7 +87,7 @@ def all_cases(quick):
     cases += [churn(s, 10_000, threads=2) for s in churns2]
     cases += [simple("batch", 64, threads=2)]
     cases += [simple("producer_consumer", s, threads=2) for s in (64, KIB)]
-    cases += [simple("fragmented", 64 * KIB, bytes=512 * MIB), simple("contiguous", 64 * KIB, bytes=512 * MIB)]
+    cases += [simple(name, 128 * KIB, bytes=512 * MIB) for name in ("fragmented", "contiguous")]
     cases += [simple("region_add_remove", GIB, bytes=GIB)]
     cases += [counted("iova_lookup", n, GIB) for n in (1, 16)]
     cases += [counted("memzone", n, 64 * MIB + n * 8192) for n in zones]
