@@ -1,0 +1,45 @@
+#include <memory>
+#include <string>
+
+#include "faces/cli/commands.hpp"
+#include "faces/cli/console.hpp"
+#include "faces/cli/demo.hpp"
+#include "faces/cli/exit_code.hpp"
+
+namespace extmem::cli {
+
+void add_demo_command(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand(
+      "demo",
+      "Show extmem on this machine's memory, and check it\n"
+      "Creates heaps over hugepages (else what comes closest), plain memory, a file and lent memory, with "
+      "IOVAs;\n"
+      "runs a load of several threads; drains and removes a region meanwhile; verifies; draws the heap map.");
+  auto options = std::make_shared<DemoOptions>();
+  command->add_option("--seconds", options->seconds, "How long the load runs")
+      ->type_name("N")
+      ->check(CLI::Range(0.05, 86400.0))
+      ->capture_default_str();
+  command
+      ->add_option("--threads", options->threads,
+                   "Threads of the load; default: one for each processor, at least 2")
+      ->type_name("N")
+      ->check(CLI::Range(1u, 512u));
+  command->add_option("--svg", options->svg, "Where the heap map goes; default: out/extmem-demo.svg")
+      ->type_name("FILE");
+  command->add_option("--json", options->json, "Also write the report as JSON")->type_name("FILE");
+  command->add_flag("--no-color", options->no_color, "No colours");
+  command->callback([options, &exit_code] {
+    const Console console = Console::create(options->no_color);
+    try {
+      Demo demo(*options, console);
+      exit_code = demo.run();
+    } catch (const Impossible& error) {
+      console.progress_done();
+      console.complain(error.what());
+      exit_code = kImpossible;
+    }
+  });
+}
+
+}  // namespace extmem::cli

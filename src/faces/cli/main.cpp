@@ -1,0 +1,53 @@
+// The command `extmem`. What it prints is for people; what scripts need is in exit codes and --json.
+#include <fmt/core.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "faces/cli/commands.hpp"
+#include "faces/cli/exit_code.hpp"
+
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes:\n"
+    "  0  done, and every check passed\n"
+    "  1  a check failed\n"
+    "  2  the command line makes no sense\n"
+    "  3  memory could not be had, or a file could not be written\n"
+    "\nNO_COLOR in the environment, or output that is no terminal, means no colours. See also: man extmem";
+
+int run(int argc, char** argv) {
+  int exit_code = extmem::cli::kPassed;
+  CLI::App app("extmem: named heaps over memory you already own", "extmem");
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  extmem::cli::add_demo_command(app, exit_code);
+  extmem::cli::add_version_command(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
+    fmt::print(stderr, "extmem: {}\nTry: extmem --help\n", error.what());
+    return extmem::cli::kUsage;
+  }
+  if (std::fflush(stdout) != 0) {
+    std::perror("extmem: cannot write to standard output");
+    return extmem::cli::kImpossible;
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "extmem: {}\n", error.what());
+    return extmem::cli::kImpossible;
+  }
+}
