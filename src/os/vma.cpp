@@ -1,21 +1,17 @@
 #include "os/vma.hpp"
 
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <string_view>
 
 #include "base/error.hpp"
 #include "os/descriptor.hpp"
-#include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
+#include "os/smaps.hpp"
 
 namespace extmem::os {
 namespace {
@@ -74,73 +70,19 @@ std::optional<Result<std::size_t>> ask_by_query(Range range) noexcept {
   return Result<std::size_t>(smallest);
 }
 
-// What has been understood of smaps so far.
-class SmapsReading {
- public:
-  explicit SmapsReading(Range range) noexcept : range_(range), at_(range.start) {}
-
-  // Takes one line, or the beginning of a long one. Returns: whether the range may go on in what follows.
-  bool take(std::string_view line) noexcept {
-    if (const auto mapping = header(line)) {
-      inside_ = mapping->start <= at_ && at_ < mapping->end;
-      if (inside_) at_ = mapping->end;
-      return inside_ || mapping->start <= at_;
-    }
-    if (inside_) {
-      if (const auto kilobytes = number_after(line, "KernelPageSize:")) {
-        smallest_ = std::min(smallest_, static_cast<std::size_t>(*kilobytes) * 1024);
-        inside_ = false;
-        return at_ < range_.end;
-      }
-    }
-    return true;
-  }
-
-  [[nodiscard]] Result<std::size_t> result() const noexcept {
-    if (at_ < range_.end) return not_mapped();
-    return smallest_;
-  }
-
- private:
-  // "7f0000000000-7f0000200000 rw-p ...": all other lines begin with a capital letter.
-  static std::optional<Range> header(std::string_view line) noexcept {
-    Range range{};
-    const char* const end = line.data() + line.size();
-    const auto start_result = std::from_chars(line.data(), end, range.start, 16);
-    if (start_result.ec != std::errc{} || start_result.ptr == end || *start_result.ptr != '-')
-      return std::nullopt;
-    const auto end_result = std::from_chars(start_result.ptr + 1, end, range.end, 16);
-    if (end_result.ec != std::errc{}) return std::nullopt;
-    return range;
-  }
-
-  Range range_;
-  std::uint64_t at_;  // the range is known up to here
-  bool inside_ = false;
-  std::size_t smallest_ = std::numeric_limits<std::size_t>::max();
-};
-
 Result<std::size_t> ask_by_smaps(Range range) noexcept {
-  const Descriptor smaps = Descriptor::open_to_read("/proc/self/smaps");
-  if (!smaps.is_open()) return cannot_look(errno);
-  SmapsReading reading(range);
-  std::array<char, 4096> buffer;
-  std::array<char, 128> line;  // the start of a line is enough: headers end in a path of any length
-  std::size_t length = 0;
-  for (;;) {
-    const ssize_t got = ::read(smaps.get(), buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return cannot_look(errno);
-    if (got == 0) return reading.result();
-    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
-      if (c != '\n') {
-        if (length < line.size()) line[length++] = c;
-        continue;
-      }
-      if (!reading.take(std::string_view(line.data(), length))) return reading.result();
-      length = 0;
-    }
+  SmapsReader reader;
+  if (!reader.is_open()) return cannot_look(errno);
+  std::size_t smallest = std::numeric_limits<std::size_t>::max();
+  std::uint64_t known = range.start;  // the range is known up to here
+  while (known < range.end) {
+    const auto mapping = reader.next();
+    if (!mapping || mapping->start > known) return not_mapped();
+    if (mapping->end <= known) continue;
+    smallest = std::min(smallest, static_cast<std::size_t>(mapping->kernel_page_size));
+    known = mapping->end;
   }
+  return smallest;
 }
 
 }  // namespace
