@@ -154,7 +154,11 @@ void Demo::add_huge(Heap heap) {
   std::string why = "no hugepages are reserved";
   for (const HugePool& pool : machine_.pools) {
     const std::uint64_t wanted = std::max<std::uint64_t>(unit_ / pool.page_size, 1);
-    if (pool.free == 0 || pool.page_size > 1024 * kMiB) continue;
+    if (pool.total == 0 || pool.page_size > 1024 * kMiB) continue;
+    if (pool.free * pool.page_size < unit_ / 4) {
+      why = fmt::format("only {} of {} is free", plural(pool.free, "hugepage"), bytes_text(pool.page_size));
+      continue;
+    }
     BackingSpec spec;
     spec.kind = BackingKind::hugetlb;
     spec.os_page_size = pool.page_size;

@@ -42,19 +42,24 @@ void Demo::wait_until(double seconds, const char* doing) {
 }
 
 void Demo::run_load() {
-  const auto share = [](std::uint64_t bytes) { return bytes * 6 / 10; };
+  // Of what is free once the region in question has gone, as much as leaves room for rounding and fragmentation.
+  const auto budget = [&](const Heap& heap, unsigned percent) {
+    const HeapStats stats = need(heap.stats(), "cannot read a heap's statistics");
+    const std::uint64_t going = heap == packets_ ? lent_[0].length() : 0;
+    return (stats.free_bytes - std::min(stats.free_bytes, going)) / 100 * percent;
+  };
   std::vector<LoadHeap> heaps(3);
   heaps[0] = {packets_,
-              share(unit_ + unit_ / 2),
+              budget(packets_, 75),
               12,
               {load_tag(domain_, "packet", 64, 2048, 300), load_tag(domain_, "flow", 128, 512, 200),
                load_tag(domain_, "frame-batch", 128 * 1024, 512 * 1024, 1)}};
   heaps[1] = {storage_,
-              share(unit_ / 2 + unit_ / 4),
+              budget(storage_, 60),
               7,
               {load_tag(domain_, "index", 2048, 32 * 1024, 6), load_tag(domain_, "session", 512, 4096, 12),
                load_tag(domain_, "log-line", 16, 200, 24)}};
-  heaps[2] = {control_, share(unit_ / 8), 1, {load_tag(domain_, "session", 256, 8192, 1)}};
+  heaps[2] = {control_, budget(control_, 60), 1, {load_tag(domain_, "session", 256, 8192, 1)}};
   load_ = std::make_unique<Load>(std::move(heaps), options_.threads);
 
   load_watch_ = Stopwatch();
