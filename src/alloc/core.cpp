@@ -53,7 +53,7 @@ void Core::format() noexcept {
 }
 
 std::uint32_t Core::slab_pages(const Slab& slab) const noexcept {
-  const unsigned shift = regions_[slab.region].pages.page_shift;
+  const unsigned shift = regions_[slab.region()].pages.page_shift;
   const std::uint64_t begin = slab.offset.get() >> shift;
   const std::uint64_t end = slab.offset.get() + std::uint64_t{slab.objects} * slab.size;
   const std::uint64_t pages = (end + (std::uint64_t{1} << shift) - 1) >> shift;
@@ -63,7 +63,7 @@ std::uint32_t Core::slab_pages(const Slab& slab) const noexcept {
 bool Core::slab_covers(std::uint32_t index, std::uint32_t region, std::uint32_t page) const noexcept {
   if (index >= geometry_.max_slabs) return false;
   const Slab& s = slabs_[index];
-  if (s.objects == 0 || s.region != region) return false;
+  if (s.objects == 0 || s.region() != region) return false;
   const std::uint64_t first = s.offset.get() >> regions_[region].pages.page_shift;
   return page >= first && page - first < slab_pages(s);
 }
@@ -119,6 +119,7 @@ void Core::detach_region_locked(std::uint32_t region) noexcept {
 void Core::set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
+  if (((r.flags & kRegionDraining) != 0) == draining) return;
   // One pause for both steps: between them nobody may cache an object of the region again.
   pause_all(slot, h);
   if (draining) {
@@ -129,10 +130,10 @@ void Core::set_draining_locked(std::uint32_t slot, std::uint32_t region, bool dr
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     for (std::uint32_t link = h.all_slabs[cls]; link != 0; link = slabs_[link - 1].all_next) {
       Slab& s = slabs_[link - 1];
-      if (s.region != region) continue;
+      if (s.region() != region) continue;
       if (s.flags & kSlabListed) unlink_listed(link - 1);
-      s.owner = 0;
-      s.flags = draining ? kSlabDraining : std::uint8_t{0};
+      s.share();
+      s.flags = draining ? kSlabDraining : 0;
       if (!draining && s.free != 0) link_listed(link - 1);
     }
   }

@@ -19,6 +19,7 @@
 #include "alloc/object_state.hpp"
 #include "alloc/slab.hpp"
 #include "alloc/thread_cache.hpp"
+#include "base/always_inline.hpp"
 #include "base/error.hpp"
 #include "shared/control_segment.hpp"
 #include "shared/index_list.hpp"
@@ -59,8 +60,6 @@ struct Span {
 constexpr std::uint64_t make_ptr(std::uint32_t region, std::uint64_t offset) noexcept {
   return std::uint64_t{region} << 48 | offset;
 }
-
-enum class Freed : std::uint8_t { done, slow, not_slab };
 
 class Core {
  public:
@@ -115,9 +114,10 @@ class Core {
   void resume_all(std::uint32_t slot, HeapCore& heap) noexcept;
 
   // ---- small objects ---------------------------------------------------------------------------------------
-  /// Pops an object of the class and marks it `held`. 0: the magazine is empty.
-  std::uint64_t pop(ThreadCache& cache, std::uint32_t cls, std::uint16_t held) noexcept {
-    cache.gate.enter(process_shared_);
+  /// Pops an object of the class and marks it `held`. 0: not that easily, use allocate_small.
+  /// Calls nothing: so the public function around it needs no stack frame.
+  EXTMEM_ALWAYS_INLINE std::uint64_t pop(ThreadCache& cache, std::uint32_t cls, std::uint16_t held) noexcept {
+    if (!cache.gate.try_enter()) [[unlikely]] return 0;
     const std::uint32_t n = cache.count[cls];
     if (n == 0) [[unlikely]] {
       cache.gate.leave();
@@ -136,41 +136,43 @@ class Core {
   Result<std::uint64_t> allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                                        std::uint16_t holder) noexcept;
 
-  /// Frees an untagged object of a slab that is biased to this thread.
-  Freed free_fast(ThreadCache& cache, const PageDesc& desc, std::uint32_t region, std::uint64_t offset) noexcept {
-    cache.gate.enter(process_shared_);
-    if (desc.kind() != PageKind::slab) [[unlikely]] {
+  /// Frees an untagged object of a slab that is biased to this thread. False: not that easily, use free_small.
+  EXTMEM_ALWAYS_INLINE bool free_fast(ThreadCache& cache, const PageDesc& desc, std::uint32_t region, std::uint64_t offset) noexcept {
+    if (!cache.gate.try_enter()) [[unlikely]] return false;
+    const std::uint64_t word = desc.word0;
+    if (PageDesc::kind_of(word) != PageKind::slab) [[unlikely]] {
       cache.gate.leave();
-      return Freed::not_slab;
+      return false;
     }
     // All of the slab's fields are stable while its owner, who is us, is busy.
-    const std::uint32_t index = desc.low();
+    const auto index = static_cast<std::uint32_t>(word);
     const Slab& slab = slabs_[index];
-    const std::uint32_t slot = cache.slot;
     const std::uint64_t inside = offset - slab.offset;
     const std::uint64_t object = object_of(inside, slab.reciprocal);
+    const std::uint64_t identity = slab.identity;
+    const std::uint32_t cls = static_cast<std::uint32_t>(identity >> 48);
     const std::uint32_t state_index = slab.first_state + static_cast<std::uint32_t>(object);
-    const std::uint32_t cls = slab.cls;
     const std::uint32_t n = cache.count[cls];
-    if (slab.owner != slot || object >= slab.objects || object * slab.size != inside || slab.region != region ||
-        slab.heap != cache.heap || n >= kSizeClasses[cls].capacity ||
+    if ((identity ^ (cache.identity | region)) << 16 != 0 || object >= slab.objects || object * slab.size != inside ||
+        n >= kSizeClasses[cls].capacity ||
         states_[state_index].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] {
       cache.gate.leave();
-      return Freed::slow;
+      return false;
     }
     cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
     cache.count[cls] = n + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
+    states_[state_index].store(cached_by(cache.slot), std::memory_order_relaxed);
     cache.gate.leave();
-    return Freed::done;
+    return true;
   }
   /// Any path of a small free. `memzone`: the caller is the memzone layer. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
   Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
                           bool memzone) noexcept;
-  /// Flushes magazines of this class, oldest half first.
-  void flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
+  /// Flushes the oldest half of this class' magazine. False: nothing could be returned, because the caller holds the
+  /// heap's lock.
+  [[nodiscard]] bool flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   /// Returns what every cache of the heap holds. `unbias`: their slabs become everybody's. Requires: the heap's lock.
   void flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
   /// The same. Requires: also that the other caches are paused.
@@ -236,7 +238,7 @@ class Core {
   void link_listed(std::uint32_t index) noexcept;
   void unlink_listed(std::uint32_t index) noexcept;
   base::Relaxed<std::uint32_t>& list_of(const Slab& slab) const noexcept;
-  void return_object(std::uint32_t slab_index, std::uint32_t state_index) noexcept;
+  void note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept;
   void return_locked(std::uint32_t slot, const CachedObject& object) noexcept;
   void flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls, std::uint32_t keep) noexcept;

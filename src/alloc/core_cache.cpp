@@ -23,6 +23,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   cache.gate.reset(has_membarrier_);
   cache.slot = slot;
   cache.heap = heap;
+  cache.identity = Slab::pack(0, heap, slot, 0);
   cache.out_delta = 0;
   for (std::uint32_t c = 0; c < kClasses; ++c) {
     cache.count[c] = 0;
@@ -162,7 +163,7 @@ void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
     while (cache.own[cls] != 0) {
       const std::uint32_t index = cache.own[cls] - 1;
       unlink_listed(index);
-      slabs_[index].owner = 0;
+      slabs_[index].share();
       link_listed(index);
     }
   }

@@ -39,7 +39,7 @@ std::size_t Core::check_heap_locked(
         ++span_count;
         span_bytes += std::uint64_t{desc.length()} << r.pages.page_shift;
       }
-      page += desc.kind() == PageKind::slab ? slab_pages(slabs_[desc.low()]) : desc.length();
+      page += desc.kind() == PageKind::slab ? slab_pages(slabs_[desc.slab()]) : desc.length();
     }
   }
   if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
@@ -56,7 +56,7 @@ std::size_t Core::check_heap_locked(
         return breaches;
       }
       const Slab& s = slabs_[link - 1];
-      if (s.heap != heap || s.cls != cls) breach("a slab names its heap and class", link - 1, heap, s.heap);
+      if (s.heap() != heap || s.cls() != cls) breach("a slab names its heap and class", link - 1, heap, s.heap());
       if (s.all_prev != previous) breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
       const SlabCount count = count_slab(s);
       cached_states += count.cached;
@@ -85,8 +85,8 @@ std::size_t Core::check_heap_locked(
         break;
       }
       const Slab& s = slabs_[link - 1];
-      if (s.owner != owner || s.cls != cls || s.heap != heap) {
-        breach("a slab is in the list of its owner and class", link - 1, owner, s.owner);
+      if (s.owner() != owner || s.cls() != cls || s.heap() != heap) {
+        breach("a slab is in the list of its owner and class", link - 1, owner, s.owner());
       }
       if (s.list_prev != previous) breach("a list of slabs is doubly linked", link - 1, previous, s.list_prev);
       empty += s.free == s.objects ? 1u : 0u;

@@ -42,10 +42,7 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   s.size = size;
   s.first_state = first_state;
   s.free = objects;
-  s.region = static_cast<std::uint16_t>(region);
-  s.heap = static_cast<std::uint16_t>(heap);
-  s.owner = static_cast<std::uint16_t>(owner);
-  s.cls = static_cast<std::uint8_t>(cls);
+  s.identity = Slab::pack(region, heap, owner, cls);
   s.flags = 0;
   s.hint = 0;
   tx.set(s.objects, objects);
@@ -64,7 +61,8 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
   any_region = false;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
     const RegionCore& r = regions_[region];
-    if ((r.flags & kRegionSlabs) == 0) continue;
+    // Slabs have at most kMaxSlabPages pages: the undo journal holds a word or two for each.
+    if ((r.flags & kRegionSlabs) == 0 || size > std::uint64_t{kMaxSlabPages} << r.pages.page_shift) continue;
     any_region = true;
     if ((r.flags & kRegionDraining) != 0) continue;
     const std::uint64_t most = std::min<std::uint64_t>(std::uint64_t{kMaxSlabPages} << r.pages.page_shift,
@@ -98,10 +96,10 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
 
 void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept {
   Slab& s = slabs_[index];
-  HeapCore& h = heaps_[s.heap];
-  const std::uint32_t cls = s.cls;
+  HeapCore& h = heaps_[s.heap()];
+  const std::uint32_t cls = s.cls();
   const std::uint32_t pages_of_slab = slab_pages(s);
-  RegionCore& r = regions_[s.region];
+  RegionCore& r = regions_[s.region()];
   const auto page = static_cast<std::uint32_t>(s.offset.get() >> r.pages.page_shift);
   auto tx = transaction(slot);
   const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);

@@ -13,10 +13,10 @@ constexpr std::uint32_t kShareAfter = 16;     // revocations after which a class
 // ---- lists of slabs with free objects ----------------------------------------------------------------------
 
 base::Relaxed<std::uint32_t>& Core::list_of(const Slab& s) const noexcept {
-  if (s.owner != 0) {
-    if (ThreadCache* cache = cache_of(s.owner, s.heap); cache != nullptr) return cache->own[s.cls];
+  if (s.owner() != 0) {
+    if (ThreadCache* cache = cache_of(s.owner(), s.heap()); cache != nullptr) return cache->own[s.cls()];
   }
-  return heaps_[s.heap].partial[s.cls];
+  return heaps_[s.heap()].partial[s.cls()];
 }
 
 void Core::link_listed(std::uint32_t index) noexcept {
@@ -40,27 +40,28 @@ void Core::unlink_listed(std::uint32_t index) noexcept {
   } else {
     list_of(s) = next;
   }
-  s.flags = static_cast<std::uint8_t>(s.flags & ~kSlabListed);
+  s.flags = s.flags & ~kSlabListed;
 }
 
+/// Counts objects whose states were set to kFree, the lowest of them at `lowest_state`.
 /// Requires: the slab is the caller's (biased and busy, or under the heap's lock with its owner paused).
-void Core::return_object(std::uint32_t slab_index, std::uint32_t state_index) noexcept {
+void Core::note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept {
   Slab& s = slabs_[slab_index];
-  states_[state_index].store(kFree, std::memory_order_relaxed);
-  s.free.add(1);
-  const std::uint32_t number = state_index - s.first_state;
+  s.free.add(count);
+  const std::uint32_t number = lowest_state - s.first_state;
   if (number < s.hint) s.hint = number;
-  const std::uint8_t flags = s.flags;
+  const std::uint32_t flags = s.flags;
   if ((flags & (kSlabListed | kSlabDraining)) == 0) link_listed(slab_index);
-  if (s.free == s.objects && s.owner != 0) {
-    if (ThreadCache* cache = cache_of(s.owner, s.heap); cache != nullptr) cache->empty[s.cls].add(1);
+  if (s.free == s.objects && s.owner() != 0) {
+    if (ThreadCache* cache = cache_of(s.owner(), s.heap()); cache != nullptr) cache->empty[s.cls()].add(1);
   }
 }
 
 void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcept {
   Slab& s = slabs_[object.slab];
-  return_object(object.slab, object.state);
-  if (s.owner != 0 || s.free != s.objects) return;
+  states_[object.state].store(kFree, std::memory_order_relaxed);
+  note_returned(object.slab, 1, object.state);
+  if (s.owner() != 0 || s.free != s.objects) return;
   // A shared slab became wholly free: keep it when it is the only one of its class to take from.
   if ((s.flags & kSlabDraining) == 0 && s.list_next == 0 && s.list_prev == 0) return;
   if (s.flags & kSlabListed) unlink_listed(object.slab);
@@ -69,28 +70,31 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
 
 // ---- refill ------------------------------------------------------------------------------------------------
 
-/// Moves free objects of the slab into the magazine. Requires: as return_object; the slab is listed and has some.
+/// Moves free objects of the slab into the magazine. Requires: as note_returned; the slab is listed and has some.
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
   const std::uint32_t wanted =
       std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count[cls]);
   const std::uint16_t mine = cached_by(cache.slot);
-  const std::uint64_t first_ptr = make_ptr(s.region, s.offset);
+  const std::uint64_t first_ptr = make_ptr(s.region(), s.offset);
   const std::uint32_t first_state = s.first_state;
   const std::uint32_t objects = s.objects;
   const std::uint32_t size = s.size;
-  if (s.owner != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
+  if (s.owner() != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
   std::uint32_t n = cache.count[cls];
   std::uint32_t taken = 0;
   std::uint32_t i = s.hint;
-  for (; taken < wanted && i < objects; ++i) {
-    if (states_[first_state + i].load(std::memory_order_relaxed) != kFree) continue;
-    states_[first_state + i].store(mine, std::memory_order_relaxed);
-    cache.objects[cls][n++] = CachedObject{first_ptr + std::uint64_t{i} * size, first_state + i, slab_index};
+  std::atomic<std::uint16_t>* const states = &states_[first_state];
+  // Filled from the top, so that they are popped in the order of their addresses.
+  const std::uint32_t batch = std::min<std::uint32_t>(wanted, s.free);
+  CachedObject* into = &cache.objects[cls][n + batch];
+  for (std::uint64_t ptr = first_ptr + std::uint64_t{i} * size; taken < batch && i < objects; ++i, ptr += size) {
+    if (states[i].load(std::memory_order_relaxed) != kFree) continue;
+    states[i].store(mine, std::memory_order_relaxed);
+    *--into = CachedObject{ptr, first_state + i, slab_index};
     ++taken;
   }
-  // The oldest objects are popped first when the batch is turned round: addresses then rise.
-  std::reverse(&cache.objects[cls][n - taken], &cache.objects[cls][n]);
+  n += taken;
   s.hint = i;
   s.free.add(-taken);
   cache.count[cls] = n;
@@ -137,29 +141,26 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
                                            std::uint16_t holder) noexcept {
   const bool tagged = holder >= kFirstTagHolder;
   for (;;) {
-    if (!tagged) {
-      if (const std::uint64_t ptr = pop(cache, cls, held_by(holder)); ptr != 0) return ptr;
-    } else {
-      cache.gate.enter(process_shared_);
-      TagDelta* delta = delta_of(cache, holder);
-      const std::uint32_t n = cache.count[cls];
-      if (delta != nullptr && n != 0) {
-        const CachedObject object = cache.objects[cls][n - 1];
+    cache.gate.enter(process_shared_);
+    TagDelta* delta = tagged ? delta_of(cache, holder) : nullptr;
+    const std::uint32_t n = cache.count[cls];
+    if (n != 0 && (!tagged || delta != nullptr)) {
+      const CachedObject object = cache.objects[cls][n - 1];
+      if (delta != nullptr) {
         const std::int64_t bytes = delta->bytes + kSizeClasses[cls].size;
         delta->bytes = bytes;
         if (bytes > delta->most) delta->most = bytes;
         delta->count.add(1);
-        states_[object.state].store(held_by(holder), std::memory_order_relaxed);
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-        cache.count[cls] = n - 1;
-        cache.gate.leave();
-        return object.ptr;
       }
+      states_[object.state].store(held_by(holder), std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      cache.count[cls] = n - 1;
       cache.gate.leave();
-      if (delta == nullptr) EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
-      if (n != 0) continue;
+      return object.ptr;
     }
-    EXTMEM_TRY_VOID(refill(slot, cache, cls));
+    cache.gate.leave();
+    if (tagged && delta == nullptr) EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
+    if (n == 0) EXTMEM_TRY_VOID(refill(slot, cache, cls));
   }
 }
 
@@ -168,22 +169,22 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
 /// Makes a slab that is biased to another thread everybody's.
 Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept {
   Slab& s = slabs_[slab_index];
-  HeapCore& h = heaps_[s.heap];
+  HeapCore& h = heaps_[s.heap()];
   const shared::LockGuard guard(h.lock, slot, process_shared_);
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
   }
-  const std::uint32_t owner = s.owner;
-  if (owner == 0 || owner == slot || s.objects == 0 || &heaps_[s.heap] != &h) return {};
-  ThreadCache* cache = cache_of(owner, s.heap);
+  const std::uint32_t owner = s.owner();
+  if (owner == 0 || owner == slot || s.objects == 0 || &heaps_[s.heap()] != &h) return {};
+  ThreadCache* cache = cache_of(owner, s.heap());
   if (cache != nullptr) pause(*cache);
   const bool listed = (s.flags & kSlabListed) != 0;
   if (listed) unlink_listed(slab_index);
-  if (cache != nullptr && s.free == s.objects) cache->empty[s.cls].add(~std::uint32_t{0});
-  s.owner = 0;
+  if (cache != nullptr && s.free == s.objects) cache->empty[s.cls()].add(~std::uint32_t{0});
+  s.share();
   if (listed) link_listed(slab_index);
   if (cache != nullptr) resume(*cache);
-  h.revoked[s.cls].add(1);
+  h.revoked[s.cls()].add(1);
   return {};
 }
 
@@ -191,7 +192,7 @@ Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept
 Result<void> Core::free_draining(std::uint32_t slot, std::uint32_t slab_index, std::uint32_t state_index,
                                  std::uint16_t seen) noexcept {
   Slab& s = slabs_[slab_index];
-  HeapCore& h = heaps_[s.heap];
+  HeapCore& h = heaps_[s.heap()];
   const shared::LockGuard guard(h.lock, slot, process_shared_);
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
@@ -199,7 +200,7 @@ Result<void> Core::free_draining(std::uint32_t slot, std::uint32_t slab_index, s
   if (!states_[state_index].compare_exchange_strong(seen, cached_by(slot), std::memory_order_acq_rel)) {
     return EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time");
   }
-  RegionCore& r = regions_[s.region];
+  RegionCore& r = regions_[s.region()];
   const std::uint16_t holder = holder_of(seen);
   if (holder >= kFirstTagHolder) {
     if (TagRecord* record = find_tag_locked(h, holder); record != nullptr) {
@@ -226,12 +227,12 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     if (desc.kind() != PageKind::slab) {
       return refuse(EXTMEM_ERROR(ENOTBLK, "the page belongs to no slab"));
     }
-    const std::uint32_t index = desc.low();
+    const std::uint32_t index = desc.slab();
     if (!slab_covers(index, region, page)) {
       return refuse(EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address"));
     }
     Slab& s = slabs_[index];
-    const std::uint32_t owner = s.owner;
+    const std::uint32_t owner = s.owner();
     if (owner != 0 && owner != slot) {
       cache.gate.leave();
       EXTMEM_TRY_VOID(revoke(slot, index));
@@ -242,7 +243,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     const std::uint32_t first_state = s.first_state;
     const std::uint64_t inside = offset - start;
     const std::uint64_t object = object_of(inside, s.reciprocal);
-    const std::uint32_t cls = s.cls;
+    const std::uint32_t cls = s.cls();
     if (object >= s.objects) {
       return refuse(EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail"));
     }
@@ -274,7 +275,9 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     const std::uint32_t n = cache.count[cls];
     if (n >= kSizeClasses[cls].capacity) {
       cache.gate.leave();
-      flush_class(slot, cache, cls);
+      if (!flush_class(slot, cache, cls)) {
+        return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
+      }
       continue;
     }
     if (owner == 0) {
@@ -285,7 +288,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       }
       // A shared slab may be released and made anew while a *second* free looks at it: then the word we took was
       // another object's. Give it back.
-      if (s.offset != start || s.size != size || s.first_state != first_state || s.region != region ||
+      if (s.offset != start || s.size != size || s.first_state != first_state || s.region() != region ||
           (s.flags & kSlabDraining) != 0) {
         states_[state_index].store(seen, std::memory_order_release);
         return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
@@ -304,19 +307,28 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
   }
 }
 
-void Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
+bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
   cache.gate.enter(process_shared_);
   const std::uint32_t n = cache.count[cls];
   CachedObject* objects = cache.objects[cls];
   const std::uint32_t old = n / 2;
   std::uint32_t left = 0;
-  for (std::uint32_t i = 0; i < old; ++i) {
-    if (slabs_[objects[i].slab].owner == slot) {
-      return_object(objects[i].slab, objects[i].state);
-    } else {
-      objects[left++] = objects[i];
+  for (std::uint32_t i = 0; i < old;) {
+    // Neighbours in a magazine mostly come from one slab: its record is touched once for all of them.
+    const std::uint32_t index = objects[i].slab;
+    Slab& s = slabs_[index];
+    if (s.owner() != slot) {
+      objects[left++] = objects[i++];
+      continue;
     }
+    std::uint32_t returned = 0;
+    std::uint32_t lowest = ~std::uint32_t{0};
+    for (; i < old && objects[i].slab == index; ++i, ++returned) {
+      states_[objects[i].state].store(kFree, std::memory_order_relaxed);
+      lowest = std::min(lowest, objects[i].state);
+    }
+    note_returned(index, returned, lowest);
   }
   const std::uint32_t returned = old - left;
   std::copy(objects + old, objects + n, objects + left);
@@ -324,19 +336,20 @@ void Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
   const bool too_many_empty = cache.empty[cls] > kKeepEmpty;
   cache.gate.leave();
-  if (left == 0 && !too_many_empty) return;
+  if (left == 0 && !too_many_empty) return true;
 
   HeapCore& h = heaps_[cache.heap];
   const shared::LockGuard guard(h.lock, slot, process_shared_);
-  if (!guard.held()) return;  // inside a walk: the caller's next operation tries again
+  if (!guard.held()) return returned != 0;  // inside a walk
   if (too_many_empty) release_empty_locked(slot, cache, cls, kKeepEmpty / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.count[cls]);
-  if (now == 0) return;
+  if (now == 0) return true;
   for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
   const std::uint32_t count = cache.count[cls];
   std::copy(objects + now, objects + count, objects);
   cache.count[cls] = count - now;
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
+  return true;
 }
 
 }  // namespace extmem::alloc

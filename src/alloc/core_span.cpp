@@ -17,7 +17,7 @@ SpanRequest for_region(const SpanRequest& request, const RegionCore& r, const st
   SpanRequest own = request;
   const std::uint64_t page_size = std::uint64_t{1} << r.pages.page_shift;
   const std::uint64_t pages = (bytes >> r.pages.page_shift) + ((bytes & (page_size - 1)) != 0);
-  own.pages = pages > kMaxPages ? kMaxPages : static_cast<std::uint32_t>(pages);
+  own.pages = pages > kMaxPages ? kNoPage : static_cast<std::uint32_t>(pages);  // kNoPage: more than any space has
   own.bytes = bytes;
   own.phase = r.phase;
   own.iova = &r.iova;
@@ -118,6 +118,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
     return EXTMEM_ERROR(EINVAL, "not the address of a held span");
   }
+  if (bytes == 0) return EXTMEM_ERROR(EINVAL, "a span cannot shrink to nothing: free it");
   const std::uint64_t wanted64 = (bytes >> shift) + ((bytes & ((std::uint64_t{1} << shift) - 1)) != 0);
   if (wanted64 > kMaxPages) return false;
   const auto wanted = static_cast<std::uint32_t>(wanted64);
@@ -128,8 +129,8 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   if (wanted > length) {
     if ((r.flags & kRegionDraining) != 0) return false;
     if (allocator.free_after(page, length) < wanted - length) {
-      // The neighbour may be free, but cached by a thread.
-      const std::uint64_t end = std::uint64_t{page} + length;
+      // What lies behind may be free, but cached by a thread.
+      const std::uint64_t end = std::uint64_t{page} + length + allocator.free_after(page, length);
       if (end >= r.pages.pages || allocator.desc(static_cast<std::uint32_t>(end)).kind() != PageKind::slab) return false;
       flush_all_locked(slot, heap, false);
       if (allocator.free_after(page, length) < wanted - length) return false;

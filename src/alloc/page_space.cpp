@@ -181,8 +181,7 @@ void PageAllocator::free(shared::Transaction& tx, std::uint32_t page, std::uint3
 void PageAllocator::make_slab(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
                               std::uint32_t slab) noexcept {
   for (std::uint32_t i = page; i < page + length; ++i) {
-    tx.set(descs_[i].word1, slab);
-    tx.set(descs_[i].word0, PageDesc::pack(PageKind::slab, 0));
+    tx.set(descs_[i].word0, PageDesc::pack(PageKind::slab, slab));
   }
 }
 
@@ -266,10 +265,10 @@ std::size_t PageAllocator::check(
     std::uint64_t length = desc.length();
     const PageKind kind = desc.kind();
     if (kind == PageKind::slab) {
-      length = slab_pages(desc.low(), static_cast<std::uint32_t>(page));
+      length = slab_pages(desc.slab(), static_cast<std::uint32_t>(page));
       for (std::uint64_t i = page; length != 0 && i < page + length && i < space_.pages; ++i) {
-        if (descs_[i].kind() != PageKind::slab || descs_[i].low() != desc.low()) {
-          breach("every page of a slab names the slab", i, desc.low(), descs_[i].low());
+        if (descs_[i].kind() != PageKind::slab || descs_[i].slab() != desc.slab()) {
+          breach("every page of a slab names the slab", i, desc.slab(), descs_[i].slab());
         }
       }
     } else if (kind == PageKind::free_head || kind == PageKind::held_head) {

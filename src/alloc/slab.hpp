@@ -29,22 +29,31 @@ struct alignas(64) Slab {
   base::Relaxed<std::uint32_t> objects;      // constant while the slab lives
   base::Relaxed<std::uint32_t> first_state;  // index of object 0's state word; constant
   base::Relaxed<std::uint32_t> free;
-  base::Relaxed<std::uint16_t> region;       // slot; constant
-  base::Relaxed<std::uint16_t> heap;         // id; constant
-  base::Relaxed<std::uint16_t> owner;        // thread slot, 0: shared. Changes under the heap's lock with the owner
-                                             // paused, or by the owner under the heap's lock
-  std::uint8_t cls;                          // constant
-  base::Relaxed<std::uint8_t> flags;
+  base::Relaxed<std::uint64_t> identity;     // see below; its owner changes under the heap's lock, with the owner paused
+  base::Relaxed<std::uint32_t> flags;
   base::Relaxed<std::uint32_t> hint;
   base::Relaxed<std::uint32_t> list_next;    // + 1, in the list of slabs with free objects
   base::Relaxed<std::uint32_t> list_prev;
   base::Relaxed<std::uint32_t> all_next;     // + 1, in the heap's list of all slabs of the class (heap's lock)
   base::Relaxed<std::uint32_t> all_prev;
+
+  // identity:  63    56 55   48 47    32 31   16 15     0
+  //           |   0    | class | owner  |  heap | region |    owner 0: shared
+  // One word, so that a free compares region, heap and owner at once.
+  static constexpr std::uint64_t pack(std::uint64_t region, std::uint64_t heap, std::uint64_t owner,
+                                      std::uint64_t cls) noexcept {
+    return region | heap << 16 | owner << 32 | cls << 48;
+  }
+  [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint16_t>(identity.get()); }
+  [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 16); }
+  [[nodiscard]] std::uint32_t owner() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 32); }
+  [[nodiscard]] std::uint32_t cls() const noexcept { return static_cast<std::uint32_t>(identity.get() >> 48); }
+  void share() noexcept { identity = pack(region(), heap(), 0, cls()); }
 };
 static_assert(sizeof(Slab) == 64);
 
-inline constexpr std::uint8_t kSlabListed = 1;
-inline constexpr std::uint8_t kSlabDraining = 2;
+inline constexpr std::uint32_t kSlabListed = 1;
+inline constexpr std::uint32_t kSlabDraining = 2;
 
 /// The object number of an offset (counted from the slab's first object). Exact below 256 KiB.
 inline std::uint64_t object_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {

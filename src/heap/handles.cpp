@@ -22,6 +22,22 @@ bool living(const HeapLocal* local, std::uint64_t key) noexcept {
   return local != nullptr && local->key.load(std::memory_order_relaxed) == key;
 }
 
+// Out of line, and so that the hot functions end in jumps: they then need no stack frame.
+[[gnu::noinline]] Result<void*> allocate_slowly(Heap& heap, HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  if (size - 1 < alloc::kMaxClassSize && memory.heap_key == key && living(local, key)) {
+    // The usual reason: an empty magazine.
+    DomainState& state = *local->state;
+    auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
+    if (ptr) return state.address(RegionPtr{*ptr});
+  }
+  return heap.allocate(size, AllocOptions{});
+}
+[[gnu::noinline]] Result<void> deallocate_slowly(HeapLocal* local, std::uint64_t key, void* p) noexcept {
+  if (!living(local, key)) return stale(local);
+  return local->state->deallocate(local, p, false);
+}
+
 Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
 
 }  // namespace
@@ -37,7 +53,7 @@ Result<void*> Heap::allocate(std::size_t size) noexcept {
         state.core_.pop(*memory.cache, alloc::class_of(size), alloc::held_by(alloc::kHolderUntagged));
     if (ptr != 0) [[likely]] return state.address(RegionPtr{ptr});
   }
-  return allocate(size, AllocOptions{});
+  return allocate_slowly(*this, local_, key_, size);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
@@ -48,11 +64,10 @@ Result<void> Heap::deallocate(void* p) noexcept {
     if (offset < memory.region_length && memory.region_sequence == state.index_.sequence()) [[likely]] {
       const heap::RegionLocal& region = *memory.region;
       const alloc::PageDesc& desc = region.descs[offset >> region.page_shift];
-      if (state.core_.free_fast(*memory.cache, desc, region.slot, offset) == alloc::Freed::done) [[likely]] return {};
+      if (state.core_.free_fast(*memory.cache, desc, region.slot, offset)) [[likely]] return {};
     }
   }
-  if (!living(local_, key_)) return stale(local_);
-  return local_->state->deallocate(local_, p, false);
+  return deallocate_slowly(local_, key_, p);
 }
 
 // ---- Heap: the rest ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ void for_each_held(const alloc::Core& core, std::uint32_t region, Fn&& fn) noexc
     const alloc::PageDesc& desc = pages.desc(page);
     std::uint32_t length = desc.length();
     if (desc.kind() == alloc::PageKind::slab) {
-      const alloc::Slab& slab = core.slab(desc.low());
+      const alloc::Slab& slab = core.slab(desc.slab());
       length = core.slab_pages(slab);
       std::uint32_t count = 0;
       std::uint16_t holder = 0;
@@ -76,7 +76,7 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
       const std::uint64_t pages = core_.slab_pages(slab);
       out_count += out;
       out_of_slabs += out * slab.size;
-      s.slab_free_bytes += (pages << core_.region(slab.region).pages.page_shift) - out * slab.size;
+      s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size;
       s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, 64) +
                           pages * sizeof(alloc::PageDesc);
       ++s.slabs;

@@ -126,7 +126,7 @@ Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) 
   const alloc::PageAllocator pages = core_.pages(region->slot);
   const alloc::PageDesc& desc = pages.desc(page);
   if (desc.kind() == alloc::PageKind::slab) {
-    const std::uint32_t index = desc.low();
+    const std::uint32_t index = desc.slab();
     if (!core_.slab_covers(index, region->slot, page)) return info;
     const alloc::Slab& slab = core_.slab(index);
     const std::uint64_t object = alloc::object_of(offset - slab.offset, slab.reciprocal);

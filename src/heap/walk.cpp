@@ -94,7 +94,7 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
       const std::uint64_t offset = std::uint64_t{page} << shift;
       std::uint32_t length = desc.length();
       if (desc.kind() == alloc::PageKind::slab) {
-        const alloc::Slab& slab = core_.slab(desc.low());
+        const alloc::Slab& slab = core_.slab(desc.slab());
         length = core_.slab_pages(slab);
         const alloc::Core::SlabCount count = core_.count_slab(slab);
         fresh(WalkKind::slab, offset, std::uint64_t{length} << shift);

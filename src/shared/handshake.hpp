@@ -22,12 +22,19 @@ class Handshake {
     request_.store(has_membarrier ? 0 : kFence, std::memory_order_relaxed);
   }
 
-  /// Begins an operation of the owner.
-  void enter(bool process_shared) noexcept {
+  /// Begins an operation of the owner, unless somebody wants it to stand still: then nothing has begun.
+  /// A fast path that gets false leaves its work to a slow one, which calls enter().
+  bool try_enter() noexcept {
     busy_.store(1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // the pauser's membarrier makes a real fence of this
     // Acquire: pairs with the release in resume().
-    if (request_.load(std::memory_order_acquire) != 0) [[unlikely]] enter_slow(process_shared);
+    if (request_.load(std::memory_order_acquire) == 0) [[likely]] return true;
+    leave();
+    return false;
+  }
+  /// Begins an operation of the owner; waits while it is paused.
+  void enter(bool process_shared) noexcept {
+    if (!try_enter()) [[unlikely]] enter_slow(process_shared);
   }
   void leave() noexcept {
     busy_.store(0, std::memory_order_release);  // pairs with the acquire in wait()
