@@ -1,7 +1,7 @@
 // Hugepages for the length of a test.
 //
 // Reserving them needs root and memory that is not fragmented; a test that gets none says so and is skipped.
-// What was reserved before is reserved again afterwards. Tests that run at the same time take turns.
+// What was added is taken away again afterwards. Tests that run at the same time take turns.
 #pragma once
 
 #include <fcntl.h>
@@ -32,12 +32,13 @@ class HugepagesForATest {
     }
     const std::uint64_t before = number("nr_hugepages");
     if (!set(before + count)) return;
-    changed_ = true;
-    before_ = before;
+    added_ = number("nr_hugepages") - before;  // as many as the kernel found
     ready_ = available() >= count;
   }
   ~HugepagesForATest() {
-    if (changed_ && !set(before_)) std::abort();
+    // Relative: someone else may have changed the pool meanwhile.
+    const std::uint64_t now = number("nr_hugepages");
+    if (added_ > 0 && !set(now > added_ ? now - added_ : 0)) std::abort();
     if (turn_ >= 0) ::close(turn_);
   }
   HugepagesForATest(const HugepagesForATest&) = delete;
@@ -71,8 +72,7 @@ class HugepagesForATest {
   std::string folder_;
   int turn_ = -1;
   bool ready_ = false;
-  bool changed_ = false;
-  std::uint64_t before_ = 0;
+  std::uint64_t added_ = 0;
 };
 
 }  // namespace extmem::os::test
