@@ -54,8 +54,8 @@ void Core::format() noexcept {
 
 std::uint32_t Core::slab_pages(const Slab& slab) const noexcept {
   const unsigned shift = regions_[slab.region()].pages.page_shift;
-  const std::uint64_t begin = slab.offset.get() >> shift;
-  const std::uint64_t end = slab.offset.get() + std::uint64_t{slab.objects} * slab.size;
+  const std::uint64_t begin = slab.offset() >> shift;
+  const std::uint64_t end = slab.offset() + std::uint64_t{slab.objects} * slab.size;
   const std::uint64_t pages = (end + (std::uint64_t{1} << shift) - 1) >> shift;
   return static_cast<std::uint32_t>(pages - begin);
 }
@@ -64,7 +64,7 @@ bool Core::slab_covers(std::uint32_t index, std::uint32_t region, std::uint32_t 
   if (index >= geometry_.max_slabs) return false;
   const Slab& s = slabs_[index];
   if (s.objects == 0 || s.region() != region) return false;
-  const std::uint64_t first = s.offset.get() >> regions_[region].pages.page_shift;
+  const std::uint64_t first = s.offset() >> regions_[region].pages.page_shift;
   return page >= first && page - first < slab_pages(s);
 }
 

@@ -82,6 +82,8 @@ class Core {
   [[nodiscard]] shared::ThreadSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
   [[nodiscard]] CoreRoots& roots() const noexcept { return *roots_; }
   [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept { return states_[index]; }
+  [[nodiscard]] std::atomic<std::uint16_t>* states() const noexcept { return states_; }
+  [[nodiscard]] Slab* slabs() const noexcept { return slabs_; }
   [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] bool process_shared() const noexcept { return process_shared_; }
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
@@ -114,20 +116,23 @@ class Core {
   void resume_all(std::uint32_t slot, HeapCore& heap) noexcept;
 
   // ---- small objects ---------------------------------------------------------------------------------------
-  /// Pops an object of the class and marks it `held`. 0: not that easily, use allocate_small.
-  /// Calls nothing: so the public function around it needs no stack frame.
-  EXTMEM_ALWAYS_INLINE std::uint64_t pop(ThreadCache& cache, std::uint32_t cls, std::uint16_t held) noexcept {
+  // The two fast paths are static and get the tables' addresses from their caller, who has them at hand. They call
+  // nothing: so the public functions around them need no stack frame.
+
+  /// Pops an object of the class for an untagged holder. 0: not that easily, use allocate_small.
+  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(std::atomic<std::uint16_t>* states, ThreadCache& cache,
+                                                std::uint32_t cls) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return 0;
-    const std::uint32_t n = cache.count[cls];
+    const std::uint32_t n = cache.magazines[cls].count;
     if (n == 0) [[unlikely]] {
       cache.gate.leave();
       return 0;
     }
     const CachedObject& object = cache.objects[cls][n - 1];
     const std::uint64_t ptr = object.ptr;
-    states_[object.state].store(held, std::memory_order_relaxed);
+    states[object.state].store(held_by(kHolderUntagged), std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
-    cache.count[cls] = n - 1;
+    cache.magazines[cls].count = n - 1;
     cache.gate.leave();
     return ptr;
   }
@@ -137,32 +142,30 @@ class Core {
                                        std::uint16_t holder) noexcept;
 
   /// Frees an untagged object of a slab that is biased to this thread. False: not that easily, use free_small.
-  EXTMEM_ALWAYS_INLINE bool free_fast(ThreadCache& cache, const PageDesc& desc, std::uint32_t region, std::uint64_t offset) noexcept {
+  static EXTMEM_ALWAYS_INLINE bool free_fast(std::atomic<std::uint16_t>* states, Slab* slabs, ThreadCache& cache,
+                                             const PageDesc& desc, std::uint64_t ptr) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return false;
+    // One test after the other, each with little alive: that way everything stays in scratch registers.
     const std::uint64_t word = desc.word0;
-    if (PageDesc::kind_of(word) != PageKind::slab) [[unlikely]] {
-      cache.gate.leave();
-      return false;
-    }
+    if (PageDesc::kind_of(word) != PageKind::slab) [[unlikely]] return refuse(cache);
     // All of the slab's fields are stable while its owner, who is us, is busy.
     const auto index = static_cast<std::uint32_t>(word);
-    const Slab& slab = slabs_[index];
-    const std::uint64_t inside = offset - slab.offset;
-    const std::uint64_t object = object_of(inside, slab.reciprocal);
-    const std::uint64_t identity = slab.identity;
-    const std::uint32_t cls = static_cast<std::uint32_t>(identity >> 48);
-    const std::uint32_t state_index = slab.first_state + static_cast<std::uint32_t>(object);
-    const std::uint32_t n = cache.count[cls];
-    if ((identity ^ (cache.identity | region)) << 16 != 0 || object >= slab.objects || object * slab.size != inside ||
-        n >= kSizeClasses[cls].capacity ||
-        states_[state_index].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] {
-      cache.gate.leave();
-      return false;
-    }
-    cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
-    cache.count[cls] = n + 1;
+    const Slab& slab = slabs[index];
+    const std::uint64_t identity = slab.identity - cache.identity;  // only the class is left of our own slab's
+    if (static_cast<std::uint32_t>(identity) != 0) [[unlikely]] return refuse(cache);
+    const ObjectPlace place = place_of(ptr - slab.first, slab.reciprocal);
+    if (!place.exact) [[unlikely]] return refuse(cache);
+    if (place.number >= slab.objects) [[unlikely]] return refuse(cache);
+    const std::uint32_t state = slab.first_state + static_cast<std::uint32_t>(place.number);
+    if (states[state].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] return refuse(cache);
+    const std::uint64_t cls = identity >> 32;
+    Magazine& magazine = cache.magazines[cls];
+    const std::uint32_t n = magazine.count;
+    if (n >= magazine.capacity) [[unlikely]] return refuse(cache);
+    cache.objects[cls][n] = CachedObject{ptr, state, index};
+    magazine.count = n + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    states_[state_index].store(cached_by(cache.slot), std::memory_order_relaxed);
+    states[state].store(cached_by(cache.slot), std::memory_order_relaxed);
     cache.gate.leave();
     return true;
   }
@@ -228,6 +231,10 @@ class Core {
   void note_out(HeapCore& heap, std::int64_t bytes) noexcept;
 
  private:
+  static EXTMEM_ALWAYS_INLINE bool refuse(ThreadCache& cache) noexcept {
+    cache.gate.leave();
+    return false;
+  }
   Result<void> refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   void take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept;
   std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, std::uint32_t owner,

@@ -27,7 +27,7 @@ std::size_t Core::check_heap_locked(
         [&](std::uint32_t slab, std::uint32_t page) {
           if (!slab_covers(slab, region, page)) return 0u;
           const Slab& s = slabs_[slab];
-          return s.offset.get() >> r.pages.page_shift == page ? slab_pages(s) : 0u;
+          return s.offset() >> r.pages.page_shift == page ? slab_pages(s) : 0u;
         },
         [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
           breach(what, where, expected, found);
@@ -102,12 +102,12 @@ std::size_t Core::check_heap_locked(
     }
     const ThreadCache& cache = caches_[link - 1];
     for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-      if (cache.count[cls] > kSizeClasses[cls].capacity) {
-        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.count[cls]);
+      if (cache.magazines[cls].count > kSizeClasses[cls].capacity) {
+        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.magazines[cls].count);
         continue;
       }
-      entries += cache.count[cls];
-      for (std::uint32_t i = 0; i < cache.count[cls]; ++i) {
+      entries += cache.magazines[cls].count;
+      for (std::uint32_t i = 0; i < cache.magazines[cls].count; ++i) {
         const CachedObject& object = cache.objects[cls][i];
         const std::uint16_t state = states_[object.state].load(std::memory_order_relaxed);
         if (state != cached_by(cache.slot)) breach("an object in a magazine is cached by its thread", object.ptr, cache.slot, state);

@@ -37,12 +37,12 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   const auto first_state = static_cast<std::uint32_t>((states - tables_.small_area) / 2);
   for (std::uint32_t i = 0; i < objects; ++i) states_[first_state + i].store(kFree, std::memory_order_relaxed);
   Slab& s = slabs_[index];
-  s.offset = std::uint64_t{page} << shift;
+  s.first = make_ptr(region, std::uint64_t{page} << shift);
   s.reciprocal = reciprocal_of(size);
   s.size = size;
   s.first_state = first_state;
   s.free = objects;
-  s.identity = Slab::pack(region, heap, owner, cls);
+  s.identity = Slab::pack(heap, owner, cls);
   s.flags = 0;
   s.hint = 0;
   tx.set(s.objects, objects);
@@ -100,7 +100,7 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   const std::uint32_t cls = s.cls();
   const std::uint32_t pages_of_slab = slab_pages(s);
   RegionCore& r = regions_[s.region()];
-  const auto page = static_cast<std::uint32_t>(s.offset.get() >> r.pages.page_shift);
+  const auto page = static_cast<std::uint32_t>(s.offset() >> r.pages.page_shift);
   auto tx = transaction(slot);
   const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
   PageAllocator allocator(segment_, r.pages);

@@ -74,14 +74,14 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
   const std::uint32_t wanted =
-      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count[cls]);
+      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.magazines[cls].count);
   const std::uint16_t mine = cached_by(cache.slot);
-  const std::uint64_t first_ptr = make_ptr(s.region(), s.offset);
+  const std::uint64_t first_ptr = s.first.get();
   const std::uint32_t first_state = s.first_state;
   const std::uint32_t objects = s.objects;
   const std::uint32_t size = s.size;
   if (s.owner() != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
-  std::uint32_t n = cache.count[cls];
+  std::uint32_t n = cache.magazines[cls].count;
   std::uint32_t taken = 0;
   std::uint32_t i = s.hint;
   std::atomic<std::uint16_t>* const states = &states_[first_state];
@@ -97,15 +97,15 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
   n += taken;
   s.hint = i;
   s.free.add(-taken);
-  cache.count[cls] = n;
+  cache.magazines[cls].count = n;
   if (s.free == 0) unlink_listed(slab_index);
   note_cached_out(cache, static_cast<std::int64_t>(std::uint64_t{taken} * size));
 }
 
 Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   cache.gate.enter(process_shared_);
-  if (cache.count[cls] == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
-  const bool filled = cache.count[cls] != 0;
+  if (cache.magazines[cls].count == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
+  const bool filled = cache.magazines[cls].count != 0;
   cache.gate.leave();
   if (filled) return {};
 
@@ -115,7 +115,7 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it");
   }
-  if (cache.count[cls] != 0) return {};
+  if (cache.magazines[cls].count != 0) return {};
   bool metadata_full = false;
   bool any_region = false;
   for (int round = 0; round < 2; ++round) {
@@ -143,7 +143,7 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
   for (;;) {
     cache.gate.enter(process_shared_);
     TagDelta* delta = tagged ? delta_of(cache, holder) : nullptr;
-    const std::uint32_t n = cache.count[cls];
+    const std::uint32_t n = cache.magazines[cls].count;
     if (n != 0 && (!tagged || delta != nullptr)) {
       const CachedObject object = cache.objects[cls][n - 1];
       if (delta != nullptr) {
@@ -154,7 +154,7 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
       }
       states_[object.state].store(held_by(holder), std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      cache.count[cls] = n - 1;
+      cache.magazines[cls].count = n - 1;
       cache.gate.leave();
       return object.ptr;
     }
@@ -189,14 +189,18 @@ Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept
 }
 
 /// A free into a region that drains: straight to the slab, so that nothing of it is cached again.
-Result<void> Core::free_draining(std::uint32_t slot, std::uint32_t slab_index, std::uint32_t state_index,
-                                 std::uint16_t seen) noexcept {
+/// False: the slab is no longer what the caller saw; look again.
+Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index, std::uint64_t first,
+                                 std::uint32_t state_index, std::uint16_t seen) noexcept {
   Slab& s = slabs_[slab_index];
-  HeapCore& h = heaps_[s.heap()];
+  HeapCore& h = heaps_[heap];
   const shared::LockGuard guard(h.lock, slot, process_shared_);
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
   }
+  // Of two frees of one object the later may come when the slab is gone, or is another's, or no longer drains.
+  const std::uint32_t number = state_index - s.first_state;
+  if (s.first != first || number >= s.objects || s.heap() != heap || (s.flags & kSlabDraining) == 0) return false;
   if (!states_[state_index].compare_exchange_strong(seen, cached_by(slot), std::memory_order_acq_rel)) {
     return EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time");
   }
@@ -211,7 +215,7 @@ Result<void> Core::free_draining(std::uint32_t slot, std::uint32_t slab_index, s
   return_locked(slot, CachedObject{0, state_index, slab_index});
   // Release pairs with the acquire of who waits for the drain.
   r.drained.fetch_add(1, std::memory_order_release);
-  return {};
+  return true;
 }
 
 Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
@@ -238,18 +242,30 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       EXTMEM_TRY_VOID(revoke(slot, index));
       continue;
     }
-    const std::uint64_t start = s.offset;
+    const std::uint64_t first = s.first;
     const std::uint32_t size = s.size;
     const std::uint32_t first_state = s.first_state;
-    const std::uint64_t inside = offset - start;
-    const std::uint64_t object = object_of(inside, s.reciprocal);
+    // A shared slab may be released and made anew while a *second* free of an object looks at it.
+    const auto changed = [&] {
+      std::atomic_thread_fence(std::memory_order_acquire);
+      return !slab_covers(index, region, page) || s.first != first || s.size != size || s.first_state != first_state ||
+             s.owner() != owner;
+    };
+    const auto refuse_or_retry = [&](Error error) {
+      const bool retry = changed();
+      cache.gate.leave();
+      return retry ? Error{} : error;
+    };
+    const ObjectPlace place = place_of(make_ptr(region, offset) - first, s.reciprocal);
     const std::uint32_t cls = s.cls();
-    if (object >= s.objects) {
-      return refuse(EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail"));
+    if (place.number >= s.objects) {
+      const Error error = EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail");
+      if (const Error sure = refuse_or_retry(error)) return sure;
+      continue;
     }
-    const auto state_index = first_state + static_cast<std::uint32_t>(object);
+    const auto state_index = first_state + static_cast<std::uint32_t>(place.number);
     const std::uint16_t seen = states_[state_index].load(std::memory_order_relaxed);
-    if (object * size != inside) {
+    if (!place.exact) {
       return refuse(EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned"));
     }
     if (!is_held(seen)) {
@@ -272,7 +288,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       cache.gate.leave();
       return free_draining(slot, index, state_index, seen);
     }
-    const std::uint32_t n = cache.count[cls];
+    const std::uint32_t n = cache.magazines[cls].count;
     if (n >= kSizeClasses[cls].capacity) {
       cache.gate.leave();
       if (!flush_class(slot, cache, cls)) {
@@ -288,7 +304,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       }
       // A shared slab may be released and made anew while a *second* free looks at it: then the word we took was
       // another object's. Give it back.
-      if (s.offset != start || s.size != size || s.first_state != first_state || s.region() != region ||
+      if (s.first != first || s.size != size || s.first_state != first_state ||
           (s.flags & kSlabDraining) != 0) {
         states_[state_index].store(seen, std::memory_order_release);
         return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
@@ -297,7 +313,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
     }
     cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
-    cache.count[cls] = n + 1;
+    cache.magazines[cls].count = n + 1;
     if (delta != nullptr) {
       delta->bytes.add(-static_cast<std::int64_t>(size));
       delta->count.add(-1);
@@ -310,7 +326,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
 bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
   cache.gate.enter(process_shared_);
-  const std::uint32_t n = cache.count[cls];
+  const std::uint32_t n = cache.magazines[cls].count;
   CachedObject* objects = cache.objects[cls];
   const std::uint32_t old = n / 2;
   std::uint32_t left = 0;
@@ -332,7 +348,7 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   }
   const std::uint32_t returned = old - left;
   std::copy(objects + old, objects + n, objects + left);
-  cache.count[cls] = n - returned;
+  cache.magazines[cls].count = n - returned;
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
   const bool too_many_empty = cache.empty[cls] > kKeepEmpty;
   cache.gate.leave();
@@ -342,12 +358,12 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   const shared::LockGuard guard(h.lock, slot, process_shared_);
   if (!guard.held()) return returned != 0;  // inside a walk
   if (too_many_empty) release_empty_locked(slot, cache, cls, kKeepEmpty / 2);
-  const std::uint32_t now = std::min<std::uint32_t>(left, cache.count[cls]);
+  const std::uint32_t now = std::min<std::uint32_t>(left, cache.magazines[cls].count);
   if (now == 0) return true;
   for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
-  const std::uint32_t count = cache.count[cls];
+  const std::uint32_t count = cache.magazines[cls].count;
   std::copy(objects + now, objects + count, objects);
-  cache.count[cls] = count - now;
+  cache.magazines[cls].count = count - now;
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
   return true;
 }

@@ -74,7 +74,4 @@ constexpr std::uint32_t class_of_aligned(std::uint64_t size, std::uint64_t align
   return kClasses;
 }
 
-/// Object number of an offset inside a slab: offset * reciprocal >> 40, exact for slabs up to 256 KiB.
-constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return (std::uint64_t{1} << 40) / size + 1; }
-
 }  // namespace extmem::alloc

@@ -18,12 +18,13 @@
 
 #include <cstdint>
 
+#include "base/always_inline.hpp"
 #include "base/relaxed.hpp"
 
 namespace extmem::alloc {
 
 struct alignas(64) Slab {
-  base::Relaxed<std::uint64_t> offset;       // of object 0 in the region; constant
+  base::Relaxed<std::uint64_t> first;        // RegionPtr bits of object 0; constant
   base::Relaxed<std::uint64_t> reciprocal;   // constant
   base::Relaxed<std::uint32_t> size;         // of an object; constant
   base::Relaxed<std::uint32_t> objects;      // constant while the slab lives
@@ -37,27 +38,37 @@ struct alignas(64) Slab {
   base::Relaxed<std::uint32_t> all_next;     // + 1, in the heap's list of all slabs of the class (heap's lock)
   base::Relaxed<std::uint32_t> all_prev;
 
-  // identity:  63    56 55   48 47    32 31   16 15     0
-  //           |   0    | class | owner  |  heap | region |    owner 0: shared
-  // One word, so that a free compares region, heap and owner at once.
-  static constexpr std::uint64_t pack(std::uint64_t region, std::uint64_t heap, std::uint64_t owner,
-                                      std::uint64_t cls) noexcept {
-    return region | heap << 16 | owner << 32 | cls << 48;
+  // identity:  63         40 39   32 31   16 15     0
+  //           |      0      | class | owner | heap   |    owner 0: shared
+  // One word, so that a free compares heap and owner at once.
+  static constexpr std::uint64_t pack(std::uint64_t heap, std::uint64_t owner, std::uint64_t cls) noexcept {
+    return heap | owner << 16 | cls << 32;
   }
-  [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint16_t>(identity.get()); }
-  [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 16); }
-  [[nodiscard]] std::uint32_t owner() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 32); }
-  [[nodiscard]] std::uint32_t cls() const noexcept { return static_cast<std::uint32_t>(identity.get() >> 48); }
-  void share() noexcept { identity = pack(region(), heap(), 0, cls()); }
+  [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint32_t>(first.get() >> 48); }
+  [[nodiscard]] std::uint64_t offset() const noexcept { return first.get() & ((std::uint64_t{1} << 48) - 1); }
+  [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(identity.get()); }
+  [[nodiscard]] std::uint32_t owner() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 16); }
+  [[nodiscard]] std::uint32_t cls() const noexcept { return static_cast<std::uint32_t>(identity.get() >> 32); }
+  void share() noexcept { identity = pack(heap(), 0, cls()); }
 };
 static_assert(sizeof(Slab) == 64);
 
 inline constexpr std::uint32_t kSlabListed = 1;
 inline constexpr std::uint32_t kSlabDraining = 2;
 
-/// The object number of an offset (counted from the slab's first object). Exact below 256 KiB.
-inline std::uint64_t object_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {
-  return offset * reciprocal >> 40;
+/// Division by an object's size: the object's number, and whether the offset is where it begins.
+/// Lemire, Kaser, Kurz: "Faster remainder by direct computation" (2019): with reciprocal = ceil(2^64 / size), the high
+/// half of the product is the quotient and the low half is below the reciprocal exactly when the remainder is 0; right
+/// for offsets below 2^32. A larger one (an address outside the slab) gives a number no smaller than 2^32 / size.
+struct ObjectPlace {
+  std::uint64_t number;
+  bool exact;
+};
+EXTMEM_ALWAYS_INLINE ObjectPlace place_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {
+  __extension__ using Wide = unsigned __int128;
+  const Wide product = static_cast<Wide>(offset) * reciprocal;
+  return ObjectPlace{static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product) < reciprocal};
 }
+constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return ~std::uint64_t{0} / size + 1; }
 
 }  // namespace extmem::alloc

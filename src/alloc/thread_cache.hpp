@@ -7,7 +7,7 @@
 // owns the cache until it resumes it. The owner itself, holding the heap's lock, owns it too: pausing needs that lock.
 // Invariants:
 //  1. Every entry's state word says cached_by(slot), and every such word of the heap has one entry.
-//  2. count[c] <= capacity of class c.
+//  2. magazines[c].count <= magazines[c].capacity.
 //  3. `own[c]` lists exactly the listed slabs of class c whose owner is `slot`.
 #pragma once
 
@@ -26,6 +26,12 @@ struct CachedObject {
   std::uint32_t slab;
 };
 
+/// How full a class' stack in ThreadCache::objects is.
+struct Magazine {
+  base::Relaxed<std::uint32_t> count;
+  base::Relaxed<std::uint32_t> capacity;  // constant
+};
+
 /// What this thread has added to a tag's counters and not yet told the tag's record.
 struct TagDelta {
   base::Relaxed<std::uint32_t> record;  // + 1; 0: unused
@@ -41,11 +47,11 @@ struct alignas(64) ThreadCache {
   shared::Handshake gate;
   base::Relaxed<std::uint32_t> slot;   // the owner's
   base::Relaxed<std::uint32_t> heap;
-  base::Relaxed<std::uint64_t> identity;  // Slab::pack(0, heap, slot, 0)
+  base::Relaxed<std::uint64_t> identity;  // Slab::pack(heap, slot, 0)
   base::Relaxed<std::uint32_t> next;   // + 1, in the heap's list (heap's lock)
   base::Relaxed<std::uint32_t> used;   // 1: in some heap's list
   base::Relaxed<std::int64_t> out_delta;  // bytes taken from slabs minus returned, not yet told the heap
-  base::Relaxed<std::uint32_t> count[kClasses];
+  Magazine magazines[kClasses];
   base::Relaxed<std::uint32_t> own[kClasses];     // + 1
   base::Relaxed<std::uint32_t> empty[kClasses];   // wholly free slabs in own[c]
   TagDelta deltas[kTagDeltas];

@@ -48,6 +48,7 @@ std::atomic<std::uint32_t> next_serial{1};
 
 Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept {
   EXTMEM_TRY_VOID(check_options(options));
+  EXTMEM_TRY_VOID(os::prepare_thread_exit());  // early: later the key may need malloc
   const std::uint64_t page = os::page_size();
   const std::uint64_t bytes =
       base::align_up(sizeof(DomainState), 64) +
@@ -273,6 +274,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
     return EXTMEM_ERROR(EBUSY, "the heap still has regions: remove them first");
   }
   heap->key.store(0, std::memory_order_release);
+  index_.touch();
   core_.drop_caches_locked(slot, heap->id);
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);

@@ -179,13 +179,27 @@ class DomainState {
   std::uint32_t listener_count_ = 0;
 };
 
-/// What a thread remembers: its last heap and its last region, and its slots in a few domains.
+/// What a thread remembers: its last heap and its last region, with all that the fast paths need of them, and its slots
+/// in a few domains.
+/// Invariants:
+///  1. Heap part: valid while *sequence == heap_sequence (no region or heap of the domain came or went since).
+///  2. Region part: valid while the domain's sequence == region_sequence. Sequences of two domains never meet.
+///  3. heap_key is zeroed when the region part is renewed at a sequence that the heap part has not seen: so
+///     "heap_key matches and *sequence == region_sequence" means that both parts are valid.
 struct ThreadMemory {
   std::uint64_t heap_key = 0;
+  const std::atomic<std::uint64_t>* sequence = nullptr;
+  std::uint64_t heap_sequence = 0;
   alloc::ThreadCache* cache = nullptr;
+  std::atomic<std::uint16_t>* states = nullptr;
+  alloc::Slab* slabs = nullptr;
   std::uint64_t region_sequence = 0;
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
+  std::uint64_t region_bits = 0;      // slot << 48: the region's part of a RegionPtr
+  std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
+  alloc::PageDesc* region_descs = nullptr;
+  std::uint32_t region_shift = 0;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;

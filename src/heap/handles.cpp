@@ -22,10 +22,16 @@ bool living(const HeapLocal* local, std::uint64_t key) noexcept {
   return local != nullptr && local->key.load(std::memory_order_relaxed) == key;
 }
 
+/// Whether the thread's memory is of this living heap, and of nothing that went since `sequence`. See ThreadMemory.
+EXTMEM_ALWAYS_INLINE bool remembered(const ThreadMemory& memory, std::uint64_t key, std::uint64_t sequence) noexcept {
+  // Acquire: pairs with the release of the writer that made the sequence what it is.
+  return memory.heap_key == key && key != 0 && memory.sequence->load(std::memory_order_acquire) == sequence;
+}
+
 // Out of line, and so that the hot functions end in jumps: they then need no stack frame.
 [[gnu::noinline]] Result<void*> allocate_slowly(Heap& heap, HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  if (size - 1 < alloc::kMaxClassSize && memory.heap_key == key && living(local, key)) {
+  if (size - 1 < alloc::kMaxClassSize && remembered(memory, key, memory.heap_sequence)) {
     // The usual reason: an empty magazine.
     DomainState& state = *local->state;
     auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
@@ -46,25 +52,24 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
 
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  // A thread's remembered key names a living binned heap that this thread has a cache for, unless it was destroyed.
-  if (size - 1 < alloc::kMaxClassSize && memory.heap_key == key_ && living(local_, key_)) [[likely]] {
-    DomainState& state = *local_->state;
-    const std::uint64_t ptr =
-        state.core_.pop(*memory.cache, alloc::class_of(size), alloc::held_by(alloc::kHolderUntagged));
-    if (ptr != 0) [[likely]] return state.address(RegionPtr{ptr});
+  if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_, memory.heap_sequence)) [[likely]] {
+    const std::uint64_t ptr = alloc::Core::pop(memory.states, *memory.cache, alloc::class_of(size));
+    // A prediction instead of a dependent load: mostly the object is in the region of the last one.
+    if ((ptr ^ memory.region_bits) >> 48 == 0 && memory.region_sequence == memory.heap_sequence) [[likely]] {
+      return reinterpret_cast<void*>(ptr + memory.region_bias);
+    }
+    if (ptr != 0) return local_->state->address(RegionPtr{ptr});
   }
   return allocate_slowly(*this, local_, key_, size);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  if (memory.heap_key == key_ && living(local_, key_)) [[likely]] {
-    DomainState& state = *local_->state;
-    const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-    if (offset < memory.region_length && memory.region_sequence == state.index_.sequence()) [[likely]] {
-      const heap::RegionLocal& region = *memory.region;
-      const alloc::PageDesc& desc = region.descs[offset >> region.page_shift];
-      if (state.core_.free_fast(*memory.cache, desc, region.slot, offset)) [[likely]] return {};
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (offset < memory.region_length && remembered(memory, key_, memory.region_sequence)) [[likely]] {
+    const alloc::PageDesc& desc = memory.region_descs[offset >> memory.region_shift];
+    if (alloc::Core::free_fast(memory.states, memory.slabs, *memory.cache, desc, offset | memory.region_bits)) [[likely]] {
+      return {};
     }
   }
   return deallocate_slowly(local_, key_, p);

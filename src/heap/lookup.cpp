@@ -14,9 +14,14 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
   const std::uint32_t slot = index_.find(at, sequence);
   if (slot == 0) return nullptr;
   RegionLocal* region = &locals_[slot];
+  if (memory.heap_sequence != sequence) memory.heap_key = 0;  // invariant 3 of ThreadMemory
   memory.region_sequence = sequence;
   memory.region_base = region->base;
   memory.region_length = region->length;
+  memory.region_bits = alloc::make_ptr(slot, 0);
+  memory.region_bias = region->base - memory.region_bits;
+  memory.region_descs = region->descs;
+  memory.region_shift = region->page_shift;
   memory.region = region;
   return region;
 }

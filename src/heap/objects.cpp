@@ -129,11 +129,11 @@ Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) 
     const std::uint32_t index = desc.slab();
     if (!core_.slab_covers(index, region->slot, page)) return info;
     const alloc::Slab& slab = core_.slab(index);
-    const std::uint64_t object = alloc::object_of(offset - slab.offset, slab.reciprocal);
+    const std::uint64_t object = alloc::place_of(offset - slab.offset(), slab.reciprocal).number;
     if (object >= slab.objects) return info;
     const std::uint16_t state =
         core_.state(slab.first_state + static_cast<std::uint32_t>(object)).load(std::memory_order_relaxed);
-    info.base = reinterpret_cast<void*>(region->base + slab.offset + object * slab.size);
+    info.base = reinterpret_cast<void*>(region->base + slab.offset() + object * slab.size);
     info.size = slab.size;
     info.held = alloc::is_held(state);
     if (info.held) found = alloc::holder_of(state);

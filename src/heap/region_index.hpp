@@ -42,6 +42,13 @@ class RegionIndex {
   }
   [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_.load(std::memory_order_acquire); }
 
+  [[nodiscard]] const std::atomic<std::uint64_t>* word() const noexcept { return &sequence_; }
+  /// Makes every thread forget what it remembers: a heap goes. Requires: the region lock.
+  void touch() noexcept {
+    begin_write();
+    end_write();
+  }
+
   /// The slot of the region that holds the address, or 0; and the sequence at which that was true.
   std::uint32_t find(std::uintptr_t address, std::uint64_t& sequence) const noexcept {
     for (;;) {

@@ -107,8 +107,14 @@ Result<alloc::ThreadCache*> DomainState::thread_cache(std::uint32_t slot, const 
     EXTMEM_TRY(made, core_.make_cache(slot, heap.id));
     cache = made;
   }
-  thread_memory.heap_key = heap.key.load(std::memory_order_relaxed);
-  thread_memory.cache = cache;
+  ThreadMemory& memory = thread_memory;
+  // The sequence first: a heap that is destroyed after this look changes it (see destroy_heap).
+  memory.heap_sequence = index_.sequence();
+  memory.sequence = index_.word();
+  memory.heap_key = heap.key.load(std::memory_order_acquire);
+  memory.cache = cache;
+  memory.states = core_.states();
+  memory.slabs = core_.slabs();
   return cache;
 }
 

@@ -104,7 +104,7 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
         if (!visit(entry)) return {};
         for (std::uint32_t i = 0; options.objects && i < slab.objects; ++i) {
           const std::uint16_t state = core_.state(slab.first_state + i).load(std::memory_order_relaxed);
-          fresh(WalkKind::object, slab.offset + std::uint64_t{i} * slab.size, slab.size);
+          fresh(WalkKind::object, slab.offset() + std::uint64_t{i} * slab.size, slab.size);
           entry.cached = state != alloc::kFree && !alloc::is_held(state);
           if (alloc::is_held(state)) held_entry(alloc::holder_of(state), WalkKind::object);
           if (!visit(entry)) return {};
