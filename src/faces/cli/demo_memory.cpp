@@ -164,6 +164,12 @@ void Demo::add_huge(Heap heap) {
     spec.os_page_size = pool.page_size;
     spec.length = std::min(wanted, pool.free) * pool.page_size;
     const auto id = add_own(heap, spec, "hugetlb");
+    if (id && spec.length < unit_) {
+      note(fmt::format(
+          "Only {} of {} could be had where {} were wanted. To have them all: {}sysctl vm.nr_hugepages={}",
+          plural(spec.length / pool.page_size, "hugepage"), bytes_text(pool.page_size), wanted,
+          machine_.root ? "" : "sudo ", unit_ / (2 * kMiB)));
+    }
     if (id) return;
     why = "reserved hugepages could not be had (" + error_text(id.error()) + ")";
   }

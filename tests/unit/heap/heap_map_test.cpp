@@ -176,9 +176,9 @@ TEST(HeapMap, RefusesWhatMakesNoSense) {
 }
 
 TEST(HeapMap, AHugeRegionWithoutAccessIsDrawn) {
-  constexpr std::uint64_t kLength = std::uint64_t{1} << 40;
+  constexpr std::uint64_t kLength = std::uint64_t{1} << 37;
   void* base = mmap(nullptr, kLength, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) GTEST_SKIP() << "no terabyte of addresses here";
+  ASSERT_NE(base, MAP_FAILED);
   {
     Domain domain = std::move(Domain::create()).value();
     Heap heap = domain.create_heap("far").value();
@@ -191,7 +191,7 @@ TEST(HeapMap, AHugeRegionWithoutAccessIsDrawn) {
     const auto region = domain.add_region(heap, spec);
     ASSERT_TRUE(region.ok()) << region.error().message();
     for (int i = 0; i < 3000; ++i)
-      ASSERT_TRUE(heap.allocate(static_cast<std::size_t>(1 + i % 40) << 20).ok());
+      ASSERT_TRUE(heap.allocate(static_cast<std::size_t>(1 + i % 40) << 19).ok());
     std::size_t bytes = 0;
     auto sink = [&](std::string_view chunk) {
       bytes += chunk.size();
