@@ -251,8 +251,8 @@ class Core {
   void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls, std::uint32_t keep) noexcept;
   void unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   Result<void> revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept;
-  Result<void> free_draining(std::uint32_t slot, std::uint32_t slab_index, std::uint32_t state_index,
-                             std::uint16_t seen) noexcept;
+  Result<bool> free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index, std::uint64_t first,
+                             std::uint32_t state_index, std::uint16_t seen) noexcept;
   TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
   Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
   void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;

@@ -251,29 +251,27 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       return !slab_covers(index, region, page) || s.first != first || s.size != size || s.first_state != first_state ||
              s.owner() != owner;
     };
-    const auto refuse_or_retry = [&](Error error) {
-      const bool retry = changed();
-      cache.gate.leave();
-      return retry ? Error{} : error;
-    };
     const ObjectPlace place = place_of(make_ptr(region, offset) - first, s.reciprocal);
     const std::uint32_t cls = s.cls();
-    if (place.number >= s.objects) {
-      const Error error = EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail");
-      if (const Error sure = refuse_or_retry(error)) return sure;
-      continue;
-    }
-    const auto state_index = first_state + static_cast<std::uint32_t>(place.number);
+    const bool outside = place.number >= s.objects;
+    const std::uint32_t state_index = first_state + (outside ? 0 : static_cast<std::uint32_t>(place.number));
     const std::uint16_t seen = states_[state_index].load(std::memory_order_relaxed);
-    if (!place.exact) {
-      return refuse(EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned"));
-    }
-    if (!is_held(seen)) {
-      return refuse(EXTMEM_ERROR(EALREADY, "double free: the object is already free"));
-    }
     const std::uint16_t holder = holder_of(seen);
-    if (memzone != (holder == kHolderMemzone)) {
-      return refuse(EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name"));
+    Error wrong;
+    if (outside) {
+      wrong = EXTMEM_ERROR(EINVAL, "not an allocated object: the address is in a slab's unused tail");
+    } else if (!place.exact) {
+      wrong = EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
+    } else if (!is_held(seen)) {
+      wrong = EXTMEM_ERROR(EALREADY, "double free: the object is already free");
+    } else if (memzone != (holder == kHolderMemzone)) {
+      wrong = EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
+    }
+    if (wrong) {
+      const bool look_again = changed();
+      cache.gate.leave();
+      if (look_again) continue;
+      return wrong;
     }
     TagDelta* delta = nullptr;
     if (holder >= kFirstTagHolder) {
@@ -286,7 +284,9 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     }
     if (s.flags & kSlabDraining) {
       cache.gate.leave();
-      return free_draining(slot, index, state_index, seen);
+      EXTMEM_TRY(freed, free_draining(slot, cache.heap, index, first, state_index, seen));
+      if (freed) return {};
+      continue;
     }
     const std::uint32_t n = cache.magazines[cls].count;
     if (n >= kSizeClasses[cls].capacity) {
@@ -302,10 +302,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       if (!states_[state_index].compare_exchange_strong(expected, cached_by(slot), std::memory_order_acq_rel)) {
         return refuse(EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
       }
-      // A shared slab may be released and made anew while a *second* free looks at it: then the word we took was
-      // another object's. Give it back.
-      if (s.first != first || s.size != size || s.first_state != first_state ||
-          (s.flags & kSlabDraining) != 0) {
+      if (changed()) {  // then the word we took was another object's: give it back
         states_[state_index].store(seen, std::memory_order_release);
         return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
       }
