@@ -265,9 +265,8 @@ EXTMEM_API int extmem_heap_verify(extmem_heap_t heap, extmem_breach_fn report, v
  * Moves every thread's cached objects back to their slabs, and empty slabs back to free pages.
  *
  * Returns: 0; -errno.
- * Errors: ESTALE the heap was destroyed; EDEADLK called inside a walk; ETIMEDOUT a thread is stopped in the middle of an
- * operation.
- * Threads: any.
+ * Errors: ESTALE the heap was destroyed; EDEADLK called inside a walk.
+ * Threads: any. Waits for a thread that is stopped in the middle of an operation.
  */
 EXTMEM_API int extmem_heap_flush(extmem_heap_t heap);
 

@@ -163,7 +163,7 @@ typedef struct extmem_region_spec {
   size_t struct_size;
   void* base;                 /* a multiple of os_page_size */
   size_t length;              /* a multiple of os_page_size */
-  size_t os_page_size;        /* a power of two that divides base and length; 0: the system's (4 KiB) */
+  size_t os_page_size;        /* a power of two >= 64 that divides base and length; 0: the system's */
   const extmem_iova_t* iovas; /* one per OS page, or NULL; copied */
   size_t n_iovas;             /* 0, or exactly length / os_page_size */
   uint32_t iova_source;       /* enum extmem_iova_source */

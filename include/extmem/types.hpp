@@ -98,7 +98,7 @@ enum class IovaSource : std::uint8_t {
 struct RegionSpec {
   void* base = nullptr;                ///< a multiple of os_page_size
   std::size_t length = 0;              ///< a multiple of os_page_size
-  std::size_t os_page_size = 0;        ///< a power of two that divides base and length; 0: the system's (4 KiB)
+  std::size_t os_page_size = 0;        ///< a power of two >= 64 that divides base and length; 0: the system's (4 KiB)
   std::span<const Iova> iovas{};       ///< empty, or exactly length / os_page_size; copied
   IovaSource iova_source = IovaSource::table;
   bool allow_unstable_iova = false;    ///< accept physical addresses of pages that the kernel may migrate

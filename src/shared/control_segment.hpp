@@ -6,7 +6,7 @@
 // Thread-safety: the mapping itself never moves or grows; what lies in it has locks of its own.
 // Invariants:
 //  1. Bytes never written read as zero; a table of zero bytes is an empty table.
-//  2. The header is written last at creation and never changes.
+//  2. The magic is written after the rest of the header, and the header never changes.
 #pragma once
 
 #include <cstddef>

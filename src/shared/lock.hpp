@@ -4,7 +4,7 @@
 // that somebody sleeps. Not glibc's robust mutex, which keeps pointers in the segment.
 // Thread-safety: that is its purpose.
 // Invariants:
-//  1. word == 0, or word's low 14 bits name the slot of the holder.
+//  1. word == 0, or word's low 31 bits name the holder: a slot (a thread id where the lock belongs to no domain).
 //  2. Only the holder stores 0.
 #pragma once
 
