@@ -16,7 +16,7 @@ namespace {
 
 namespace map = heap::map;
 
-constexpr std::size_t kTagBatch = 4096;
+constexpr std::size_t kTagBatch = 8192;
 
 struct Scratch {
   map::Model model;

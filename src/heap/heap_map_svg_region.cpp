@@ -131,19 +131,22 @@ void Svg::iovas(const Plot& plot) noexcept {
 
 void Svg::ticks(const Plot& plot) noexcept {
   const std::uint32_t y = kIovaY + kIovaHeight + 12;
-  const std::uint32_t parts = plot.bar >= 480 ? 4 : plot.bar >= 240 ? 2 : 1;
+  Label iova;
+  describe_iovas(plot, iova);
+  const std::uint32_t width = text_width(iova.columns());
+  // Beside a bar that leaves room for it, else between the first two offsets.
+  const bool beside = plot.bar + width + 12 <= kMaxBar;
+  std::uint32_t parts = plot.bar >= 480 ? 4 : plot.bar >= 240 ? 2 : 1;
+  while (!beside && parts > 1 && plot.bar / parts < width + 60) parts /= 2;
   for (std::uint32_t i = 0; i <= parts; ++i) {
     Label label;
     label.bytes(i == parts ? plot.info.length : plot.info.length / parts * i);
     text(plot.bar * i / parts, y, i == 0 ? "s" : i == parts ? "s e" : "s m", label);
   }
-  Label iova;
-  describe_iovas(plot, iova);
-  // Next to a bar that leaves room, else between the first two offsets.
-  if (plot.bar + text_width(iova.columns()) + 12 <= kMaxBar) {
+  if (beside) {
     text(plot.bar + 10, kIovaY + kIovaHeight, "s", iova);
   } else {
-    text(plot.bar / 8 * 3, y, "s m", iova);
+    text(plot.bar / parts / 2, y, "s m", iova);
   }
   if (plot.widened) text(plot.bar + 10, kBarY + 12, "s", "drawn longer than to scale");
 }

@@ -9,12 +9,13 @@
 namespace extmem::cli {
 
 void add_demo_command(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand(
-      "demo",
-      "Show extmem on this machine's memory, and check it\n"
-      "Creates heaps over hugepages (else what comes closest), plain memory, a file and lent memory, with "
-      "IOVAs;\n"
-      "runs a load of several threads; drains and removes a region meanwhile; verifies; draws the heap map.");
+  CLI::App* command = app.add_subcommand("demo", "Show extmem on this machine's memory, and check it");
+  command->footer(
+      "The demo creates heaps over hugepages (else what comes closest), plain memory, a file and lent "
+      "memory, with\n"
+      "IOVAs; runs a load of several threads; drains and removes a region meanwhile; verifies; draws the "
+      "heap map.\n\n" +
+      app.get_footer());
   auto options = std::make_shared<DemoOptions>();
   command->add_option("--seconds", options->seconds, "How long the load runs")
       ->type_name("N")

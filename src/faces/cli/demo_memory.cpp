@@ -212,7 +212,10 @@ void Demo::add_huge(Heap heap) {
 void Demo::add_file(Heap heap) {
   std::error_code failed;
   std::filesystem::path folder = std::filesystem::temp_directory_path(failed);
-  if (failed) folder = "/tmp";
+  if (failed) {
+    folder = "/tmp";
+    note("TMPDIR names no folder: /tmp serves instead.");
+  }
   std::string name = folder / "extmem-demo-XXXXXX";
   if (mkdtemp(name.data()) == nullptr) {
     throw Impossible(fmt::format("cannot make a folder in {}: {}; set TMPDIR to one that you can write to",
