@@ -155,7 +155,7 @@ EXTMEM_API int extmem_heap_reallocate(extmem_heap_t heap, size_t new_size,
  * Allocates `count` objects of `size` bytes: all of them, or none.
  *
  * Requires: room for `count` pointers at `pointers` (NULL only when count is 0).
- * Returns: 0 and the objects in pointers[0..count); -errno.
+ * Returns: 0 and the objects in pointers[0..count); -errno, and some of the pointers may have become NULL.
  * Errors: as extmem_heap_allocate.
  * Threads: any.
  */
@@ -246,7 +246,7 @@ EXTMEM_API int extmem_heap_get_tag_stats(extmem_heap_t heap, extmem_tag_stats_t*
  * Requires: options NULL (no objects) or initialised with EXTMEM_WALK_OPTIONS_INIT.
  * Returns: 0; what `visit` returned when it ended the walk; -errno.
  * Errors: ESTALE the heap was destroyed; EDEADLK called inside a walk.
- * Threads: any. The heap is locked meanwhile: allocating from it inside fails with EDEADLK.
+ * Threads: any. The heap is locked meanwhile: inside, allocating what this thread has not cached fails with EDEADLK.
  */
 EXTMEM_API int extmem_heap_walk(extmem_heap_t heap, const extmem_walk_options_t* options,
                                 extmem_walk_visit_fn visit, void* arg);

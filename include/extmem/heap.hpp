@@ -77,7 +77,7 @@ class EXTMEM_API Heap {
   /// Scans the state of every object while the heap's threads wait.
   Result<std::size_t> tag_stats(std::span<TagStats> out) const noexcept;
   /// Visits regions, spans, slabs and, if asked, objects. The visitor returns true to go on.
-  /// The heap is locked meanwhile: allocating from it inside answers EDEADLK.
+  /// The heap is locked meanwhile: inside, what this thread has not cached cannot be allocated and answers EDEADLK.
   Result<void> walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options = {}) const noexcept;
   /// Checks every invariant of the heap. Returns the number of breaches; reports each.
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report = {}) const noexcept;
