@@ -89,6 +89,10 @@ class Core {
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
     return PageAllocator(segment_, regions_[slot].pages);
   }
+  [[nodiscard]] base::Relaxed<std::uint32_t>* slab_map(const RegionCore& r) const noexcept {
+    return reinterpret_cast<base::Relaxed<std::uint32_t>*>(segment_ + r.pages.descs_offset +
+                                                           std::uint64_t{r.pages.pages} * sizeof(PageDesc));
+  }
   [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) const noexcept {
     return shared::Transaction(segment_, slots_[slot].journal);
   }
@@ -141,15 +145,16 @@ class Core {
   Result<std::uint64_t> allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                                        std::uint16_t holder) noexcept;
 
-  /// Frees an untagged object of a slab that is biased to this thread. False: not that easily, use free_small.
+  /// Frees an untagged object of a slab that is biased to this thread. `link`: what the slab map says of the place.
+  /// False: not that easily, use free_small.
   static EXTMEM_ALWAYS_INLINE bool free_fast(std::atomic<std::uint16_t>* states, Slab* slabs, ThreadCache& cache,
-                                             const PageDesc& desc, std::uint64_t ptr) noexcept {
+                                             std::uint32_t link, std::uint64_t ptr) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return false;
     // One test after the other, each with little alive: that way everything stays in scratch registers.
-    const std::uint64_t word = desc.word0;
-    if (PageDesc::kind_of(word) != PageKind::slab) [[unlikely]] return refuse(cache);
-    // All of the slab's fields are stable while its owner, who is us, is busy.
-    const auto index = static_cast<std::uint32_t>(word);
+    if (link == 0) [[unlikely]] return refuse(cache);
+    // A stale link (read before we were busy) names a slab that is not ours or not here. All fields of a slab are
+    // stable while its owner, who is us, is busy.
+    const std::uint32_t index = link - 1;
     const Slab& slab = slabs[index];
     const std::uint64_t identity = slab.identity - cache.identity;  // only the class is left of our own slab's
     if (static_cast<std::uint32_t>(identity) != 0) [[unlikely]] return refuse(cache);
@@ -216,7 +221,9 @@ class Core {
   [[nodiscard]] TagRecord* find_tag_locked(HeapCore& heap, std::uint16_t holder) const noexcept;
   TagRecord* make_tag_locked(std::uint32_t slot, HeapCore& heap, std::uint16_t holder) noexcept;
   void free_tags_locked(std::uint32_t slot, HeapCore& heap) noexcept;
-  void count_tag_locked(TagRecord& record, std::int64_t bytes, std::int64_t count) noexcept;
+  /// Counts for a thread that holds the heap's lock: at once, and after what it has not told yet.
+  void count_tag_locked(std::uint32_t slot, std::uint32_t heap, TagRecord& record, std::int64_t bytes,
+                        std::int64_t count) noexcept;
   void spill_tags_locked(ThreadCache& cache) noexcept;
 
   /// Checks every invariant of a heap. Requires: the heap's lock, all its caches paused.
@@ -229,6 +236,7 @@ class Core {
   [[nodiscard]] SlabCount count_slab(const Slab& slab) const noexcept;
 
   void note_out(HeapCore& heap, std::int64_t bytes) noexcept;
+  void note_peak(HeapCore& heap) noexcept;
 
  private:
   static EXTMEM_ALWAYS_INLINE bool refuse(ThreadCache& cache) noexcept {
@@ -241,6 +249,8 @@ class Core {
                                 bool& metadata_full, bool& any_region) noexcept;
   bool new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region, std::uint32_t cls,
                                  std::uint64_t bytes, std::uint32_t index, std::uint32_t owner, bool& metadata_full) noexcept;
+  void set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t page, std::uint32_t pages,
+                    std::uint32_t link) noexcept;
   void release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept;
   void link_listed(std::uint32_t index) noexcept;
   void unlink_listed(std::uint32_t index) noexcept;

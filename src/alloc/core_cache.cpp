@@ -120,7 +120,13 @@ void Core::resume_all(std::uint32_t slot, HeapCore& h) noexcept {
 // ---- flushing ----------------------------------------------------------------------------------------------
 
 void Core::note_out(HeapCore& h, std::int64_t bytes) noexcept {
-  const std::int64_t now = h.out_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  h.out_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  note_peak(h);
+}
+
+// Two threads may each miss what the other adds at the same instant: that is part of the stated error of peaks.
+void Core::note_peak(HeapCore& h) noexcept {
+  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + static_cast<std::int64_t>(h.span_pages_bytes.get());
   std::int64_t peak = h.out_peak.get();
   while (now > peak && !h.out_peak.atomic().compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
   }

@@ -33,14 +33,28 @@ std::size_t Core::check_heap_locked(
           breach(what, where, expected, found);
         });
     if (bad != 0) continue;
+    std::uint64_t mapped = 0;
+    for (std::uint64_t unit = 0; unit < slab_map_words(r.pages.pages, r.pages.page_shift); ++unit) {
+      const std::uint32_t link = slab_map(r)[unit];
+      if (link == 0) continue;
+      ++mapped;
+      const auto page = static_cast<std::uint32_t>((unit << kSlabMapShift) >> r.pages.page_shift);
+      if (!slab_covers(link - 1, region, page)) breach("the slab map names the slab that lies there", unit, 0, link);
+    }
+    std::uint64_t mappable = 0;
     for (std::uint32_t page = 0; page < r.pages.pages;) {
       const PageDesc& desc = allocator.desc(page);
+      if (desc.kind() == PageKind::slab && slab_map(r)[(std::uint64_t{page} << r.pages.page_shift) >> slab_map_shift(r.pages.pages, r.pages.page_shift)] == desc.slab() + 1) {
+        const std::uint64_t bytes = std::uint64_t{slab_pages(slabs_[desc.slab()])} << r.pages.page_shift;
+        mappable += (bytes + (std::uint64_t{1} << kSlabMapShift) - 1) >> kSlabMapShift;
+      }
       if (desc.kind() == PageKind::held_head) {
         ++span_count;
         span_bytes += std::uint64_t{desc.length()} << r.pages.page_shift;
       }
       page += desc.kind() == PageKind::slab ? slab_pages(slabs_[desc.slab()]) : desc.length();
     }
+    if (mapped != mappable) breach("a mapped slab is mapped whole", region, mappable, mapped);
   }
   if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
   if (span_count != h.span_count) breach("span_count counts the held spans", heap, h.span_count, span_count);

@@ -5,6 +5,13 @@
 
 namespace extmem::alloc {
 
+void Core::set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t page, std::uint32_t pages,
+                        std::uint32_t link) noexcept {
+  const std::uint64_t first = std::uint64_t{page} << r.pages.page_shift >> kSlabMapShift;
+  const std::uint64_t last = (((std::uint64_t{page} + pages) << r.pages.page_shift) - 1) >> kSlabMapShift;
+  for (std::uint64_t unit = first; unit <= last; ++unit) tx.set(slab_map(r)[unit], link);
+}
+
 bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region, std::uint32_t cls,
                                      std::uint64_t bytes, std::uint32_t index, std::uint32_t owner,
                                      bool& metadata_full) noexcept {
@@ -18,6 +25,12 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   request.align = kSlabAlign;
   request.phase = r.phase;
   if (r.pages.page_shift >= 12) request.align = 1;  // pages of regions are aligned to their own size
+  constexpr std::uint64_t kMapUnit = std::uint64_t{1} << kSlabMapShift;
+  const bool mapped = (std::uint64_t{request.pages} << shift) >= kMapUnit && has_slab_map(r.pages.pages, shift);
+  if (mapped) {  // at a boundary of the slab map: counted in offsets
+    request.align = kMapUnit;
+    request.phase = 0;
+  }
   PageAllocator allocator(segment_, r.pages);
   if (allocator.largest_free_bound() < request.pages) return false;
   const std::uint32_t page = allocator.allocate(tx, request, 0);
@@ -45,6 +58,7 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   s.identity = Slab::pack(heap, owner, cls);
   s.flags = 0;
   s.hint = 0;
+  if (mapped) set_slab_map(tx, r, page, needed, index + 1);
   tx.set(s.objects, objects);
   tx.set(s.all_prev, 0);
   tx.set(s.all_next, h.all_slabs[cls]);
@@ -105,6 +119,9 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
   PageAllocator allocator(segment_, r.pages);
   for (std::uint32_t i = page; i < page + pages_of_slab; ++i) tx.set(allocator.desc(i).word0, 0);
+  const std::uint64_t unit =
+      std::uint64_t{page} << r.pages.page_shift >> slab_map_shift(r.pages.pages, r.pages.page_shift);
+  if (slab_map(r)[unit] == index + 1) set_slab_map(tx, r, page, pages_of_slab, 0);
   allocator.free(tx, page, pages_of_slab);
   free_meta(segment_, roots_->small, tx, tables_.small_area + std::uint64_t{s.first_state} * 2);
   const std::uint32_t next = s.all_next;

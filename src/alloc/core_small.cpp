@@ -6,8 +6,14 @@
 namespace extmem::alloc {
 
 namespace {
-constexpr std::uint32_t kKeepEmpty = 4;       // wholly free slabs that a thread keeps per class
-constexpr std::uint32_t kShareAfter = 16;     // revocations after which a class' new slabs start shared
+constexpr std::uint32_t kKeepEmptyBytes = 512 * 1024;  // of wholly free slabs that a thread keeps per class
+constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept { return kKeepEmptyBytes / kSizeClasses[cls].slab_bytes; }
+// How much a class is used across threads, 0 to kMostShared: a revocation adds, each refill under the lock takes one
+// away. Above kShareAbove new slabs start shared, so that producers and consumers do not revoke for ever; and a class
+// whose objects stop wandering is biased again some refills later.
+constexpr std::uint32_t kShareAbove = 16;
+constexpr std::uint32_t kShareStep = 4;
+constexpr std::uint32_t kMostShared = 64;
 }  // namespace
 
 // ---- lists of slabs with free objects ----------------------------------------------------------------------
@@ -119,11 +125,20 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   bool metadata_full = false;
   bool any_region = false;
   for (int round = 0; round < 2; ++round) {
+    if (h.sharing[cls] != 0 && round == 0) h.sharing[cls].add(~std::uint32_t{0});
     if (h.partial[cls] != 0) {
-      take_objects(h.partial[cls] - 1, cache, cls);
+      const std::uint32_t index = h.partial[cls] - 1;
+      if (slabs_[index].free == slabs_[index].objects && h.sharing[cls] <= kShareAbove) {
+        // Nobody holds or caches anything of it: it can become ours.
+        unlink_listed(index);
+        slabs_[index].identity = Slab::pack(heap, slot, cls);
+        link_listed(index);
+        cache.empty[cls].add(1);
+      }
+      take_objects(index, cache, cls);
       return {};
     }
-    const std::uint32_t owner = h.revoked[cls] > kShareAfter ? 0 : slot;
+    const std::uint32_t owner = h.sharing[cls] > kShareAbove ? 0 : slot;
     if (new_slab_locked(slot, heap, cls, owner, metadata_full, any_region) != shared::IndexList::kNone) {
       take_objects((owner != 0 ? cache.own[cls] : h.partial[cls]) - 1, cache, cls);
       return {};
@@ -184,7 +199,7 @@ Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept
   s.share();
   if (listed) link_listed(slab_index);
   if (cache != nullptr) resume(*cache);
-  h.revoked[s.cls()].add(1);
+  h.sharing[s.cls()] = std::min(h.sharing[s.cls()] + kShareStep, kMostShared);
   return {};
 }
 
@@ -208,7 +223,7 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
   const std::uint16_t holder = holder_of(seen);
   if (holder >= kFirstTagHolder) {
     if (TagRecord* record = find_tag_locked(h, holder); record != nullptr) {
-      count_tag_locked(*record, -static_cast<std::int64_t>(s.size.get()), -1);
+      count_tag_locked(slot, heap, *record, -static_cast<std::int64_t>(s.size.get()), -1);
     }
   }
   note_out(h, -static_cast<std::int64_t>(s.size.get()));
@@ -245,7 +260,8 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     const std::uint64_t first = s.first;
     const std::uint32_t size = s.size;
     const std::uint32_t first_state = s.first_state;
-    // A shared slab may be released and made anew while a *second* free of an object looks at it.
+    // A shared slab may be released and made anew, or be biased again when it is wholly free, while a *second* free of
+    // an object looks at it.
     const auto changed = [&] {
       std::atomic_thread_fence(std::memory_order_acquire);
       return !slab_covers(index, region, page) || s.first != first || s.size != size || s.first_state != first_state ||
@@ -347,14 +363,14 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   std::copy(objects + old, objects + n, objects + left);
   cache.magazines[cls].count = n - returned;
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
-  const bool too_many_empty = cache.empty[cls] > kKeepEmpty;
+  const bool too_many_empty = cache.empty[cls] > keep_empty(cls);
   cache.gate.leave();
   if (left == 0 && !too_many_empty) return true;
 
   HeapCore& h = heaps_[cache.heap];
   const shared::LockGuard guard(h.lock, slot, process_shared_);
   if (!guard.held()) return returned != 0;  // inside a walk
-  if (too_many_empty) release_empty_locked(slot, cache, cls, kKeepEmpty / 2);
+  if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.magazines[cls].count);
   if (now == 0) return true;
   for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);

@@ -56,8 +56,8 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       tx.add(h.span_count, 1);
       tx.add(h.span_pages_bytes, rounded);
       tx.commit();
-      note_out(h, static_cast<std::int64_t>(rounded));
-      if (tag != nullptr) count_tag_locked(*tag, static_cast<std::int64_t>(rounded), 1);
+      note_peak(h);
+      if (tag != nullptr) count_tag_locked(slot, heap, *tag, static_cast<std::int64_t>(rounded), 1);
       return Span{region, page, own.pages};
     }
     // Before giving up, take back what threads have cached: their slabs may be what is missing.
@@ -97,9 +97,10 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   tx.add(h.span_count, ~std::uint64_t{0});
   tx.add(h.span_pages_bytes, -bytes);
   tx.commit();
-  note_out(h, -static_cast<std::int64_t>(bytes));
   if (holder >= kFirstTagHolder) {
-    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) count_tag_locked(*tag, -static_cast<std::int64_t>(bytes), -1);
+    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) {
+      count_tag_locked(slot, heap, *tag, -static_cast<std::int64_t>(bytes), -1);
+    }
   }
   if (r.flags & kRegionDraining) r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
   return {};
@@ -142,9 +143,9 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const std::int64_t delta = (std::int64_t{wanted} - std::int64_t{length}) * (std::int64_t{1} << shift);
   tx.add(h.span_pages_bytes, static_cast<std::uint64_t>(delta));
   tx.commit();
-  note_out(h, delta);
+  note_peak(h);
   if (holder >= kFirstTagHolder) {
-    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) count_tag_locked(*tag, delta, 0);
+    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) count_tag_locked(slot, heap, *tag, delta, 0);
   }
   return true;
 }

@@ -42,7 +42,24 @@ void Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
   }
 }
 
-void Core::count_tag_locked(TagRecord& record, std::int64_t bytes, std::int64_t count) noexcept {
+namespace {
+void spill(TagDelta& delta, TagRecord& record) noexcept {
+  record.peak = std::max(record.peak.get(), record.bytes + delta.most);
+  record.bytes.add(delta.bytes);
+  record.count.add(delta.count);
+  delta.bytes = 0;
+  delta.most = 0;
+  delta.count = 0;
+}
+}  // namespace
+
+void Core::count_tag_locked(std::uint32_t slot, std::uint32_t heap, TagRecord& record, std::int64_t bytes,
+                            std::int64_t count) noexcept {
+  // What this thread has in its cache was held together with what it counts here: of one thread the peak is exact.
+  if (ThreadCache* own = cache_of(slot, heap); own != nullptr) {
+    TagDelta& delta = own->deltas[record.holder % kTagDeltas];
+    if (delta.record != 0 && &tags_[delta.record - 1] == &record) spill(delta, record);
+  }
   record.bytes.add(bytes);
   record.count.add(count);
   if (record.bytes > record.peak) record.peak = record.bytes.get();
@@ -54,17 +71,6 @@ TagDelta* Core::delta_of(ThreadCache& cache, std::uint16_t holder) const noexcep
   const std::int64_t bytes = delta.bytes;
   return bytes > kSpillBytes || bytes < -kSpillBytes ? nullptr : &delta;  // null also when it is time to spill
 }
-
-namespace {
-void spill(TagDelta& delta, TagRecord& record) noexcept {
-  record.peak = std::max(record.peak.get(), record.bytes + delta.most);
-  record.bytes.add(delta.bytes);
-  record.count.add(delta.count);
-  delta.bytes = 0;
-  delta.most = 0;
-  delta.count = 0;
-}
-}  // namespace
 
 Result<void> Core::make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept {
   HeapCore& h = heaps_[cache.heap];

@@ -30,11 +30,11 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> slab_count;
   base::Relaxed<std::uint64_t> span_count;    // held runs
   base::Relaxed<std::uint64_t> span_pages_bytes;
-  std::atomic<std::int64_t> out_bytes;        // held spans + objects outside slabs, without the caches' out_delta
+  std::atomic<std::int64_t> out_bytes;        // objects outside slabs, without the caches' out_delta
   base::Relaxed<std::int64_t> out_peak;
   base::Relaxed<std::uint32_t> all_slabs[kClasses];  // + 1
   base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
-  base::Relaxed<std::uint32_t> revoked[kClasses];    // bias revocations: new slabs of such a class start shared
+  base::Relaxed<std::uint32_t> sharing[kClasses];    // how much the class is used across threads (core_small.cpp)
   base::Relaxed<std::uint32_t> tags[kTagBuckets];    // + 1, TagRecord chains
 };
 
@@ -54,6 +54,24 @@ inline constexpr std::uint32_t kRegionSlabs = 4;      // large enough for slabs
 inline constexpr std::uint32_t kRegionCpu = 8;        // the CPU can reach it
 inline constexpr std::uint32_t kRegionExternal = 16;
 inline constexpr std::uint32_t kRegionGrown = 32;
+
+/// A region's page table: its page descriptors, then its slab map, a word per 64 KiB: slab index + 1 where a slab that
+/// begins at such a boundary lies, else 0. The map is what a free looks at first: it is 64 times denser. Regions above
+/// 1 TiB have a map of one word, which stays 0: their frees take the longer way.
+inline constexpr unsigned kSlabMapShift = 16;
+constexpr bool has_slab_map(std::uint64_t pages, unsigned page_shift) noexcept {
+  return pages << page_shift <= std::uint64_t{1} << 40;
+}
+/// What an offset is shifted by to index the map.
+constexpr unsigned slab_map_shift(std::uint64_t pages, unsigned page_shift) noexcept {
+  return has_slab_map(pages, page_shift) ? kSlabMapShift : 63;
+}
+constexpr std::uint64_t slab_map_words(std::uint64_t pages, unsigned page_shift) noexcept {
+  return ((pages << page_shift) >> slab_map_shift(pages, page_shift)) + 1;
+}
+constexpr std::uint64_t page_table_bytes(std::uint64_t pages, unsigned page_shift) noexcept {
+  return pages * sizeof(PageDesc) + slab_map_words(pages, page_shift) * sizeof(std::uint32_t);
+}
 
 struct alignas(64) RegionCore {
   base::Relaxed<std::uint32_t> flags;

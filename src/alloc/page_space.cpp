@@ -23,6 +23,12 @@ constexpr std::uint64_t links(std::uint32_t previous, std::uint32_t next) noexce
   return std::uint64_t{previous} << 32 | next;
 }
 
+constexpr bool same_bin(std::uint32_t a, std::uint32_t b) noexcept {
+  const Bin one = bin_of(a);
+  const Bin two = bin_of(b);
+  return one.row == two.row && one.column == two.column;
+}
+
 constexpr int kGoodFitTries = 8;  // runs looked at in a bin that may hold too short ones
 
 }  // namespace
@@ -143,12 +149,28 @@ PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const no
   return best;
 }
 
+/// Changes the length of a free run at its high end. Requires: the bin stays the same; what it grows into is nobody's.
+void PageAllocator::resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+                                std::uint32_t new_length) noexcept {
+  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
+  tx.set(descs_[page].word0, PageDesc::pack(PageKind::free_head, new_length));
+  if (new_length > 1) tx.set(descs_[page + new_length - 1].word0, PageDesc::pack(PageKind::free_tail, new_length));
+  tx.add(space_.free_pages, std::uint64_t{new_length} - length);
+}
+
 std::uint32_t PageAllocator::probe(const SpanRequest& request) const noexcept { return choose(request).page; }
 
 std::uint32_t PageAllocator::allocate(shared::Transaction& tx, const SpanRequest& request,
                                       std::uint16_t holder) noexcept {
   const Choice choice = choose(request);
   if (choice.page == kNoPage) return kNoPage;
+  const std::uint32_t rest = choice.run_length - request.pages;
+  if (rest != 0 && choice.page == choice.run + rest && same_bin(rest, choice.run_length)) {
+    // Cut from the high end, the run stays where it is in its bin: the usual case, and half the work.
+    resize_free(tx, choice.run, choice.run_length, rest);
+    set_held(tx, choice.page, request.pages, holder);
+    return choice.page;
+  }
   remove(tx, choice.run, choice.run_length);
   if (const std::uint32_t front = choice.page - choice.run; front != 0) insert(tx, choice.run, front);
   const std::uint32_t end = choice.page + request.pages;
@@ -162,15 +184,22 @@ void PageAllocator::free(shared::Transaction& tx, std::uint32_t page, std::uint3
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
   std::uint32_t begin = page;
   std::uint32_t end = page + length;
+  const bool free_behind = end < space_.pages && descs_[end].kind() == PageKind::free_head;
   if (begin > 0) {
     const PageDesc& before = descs_[begin - 1];
     const std::uint32_t run = before.length();
-    if (before.kind() == PageKind::free_tail || (before.kind() == PageKind::free_head && run == 1)) {
+    const bool free_before =
+        before.kind() == PageKind::free_tail || (before.kind() == PageKind::free_head && run == 1);
+    if (free_before && !free_behind && same_bin(run, run + length)) {
+      resize_free(tx, begin - run, run, run + length);  // the mirror of allocate's usual case
+      return;
+    }
+    if (free_before) {
       remove(tx, begin - run, run);
       begin -= run;
     }
   }
-  if (end < space_.pages && descs_[end].kind() == PageKind::free_head) {
+  if (free_behind) {
     const std::uint32_t run = descs_[end].length();
     remove(tx, end, run);
     end += run;

@@ -153,6 +153,7 @@ class PageAllocator {
  private:
   void insert(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
   void remove(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
+  void resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t new_length) noexcept;
   void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint16_t holder) noexcept;
   void mark_inside(std::uint32_t page, std::uint32_t length) noexcept;
   struct Choice {

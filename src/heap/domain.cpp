@@ -280,7 +280,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   core.out_bytes.store(0, std::memory_order_relaxed);
   core.out_peak = 0;
   core.most_caches = 0;
-  for (auto& revoked : core.revoked) revoked = 0;
+  for (auto& sharing : core.sharing) sharing = 0;
   auto tx = transaction(slot);
   heaps_.erase(tx, heap->id);
   tx.commit();

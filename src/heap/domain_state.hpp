@@ -69,6 +69,10 @@ class DomainState {
   Result<Tag> intern_tag(std::string_view name) noexcept;
   Result<const char*> tag_name(Tag tag) noexcept;
   [[nodiscard]] const char* holder_name(std::uint16_t holder) const noexcept;
+  [[nodiscard]] bool knows(Tag tag) const noexcept { return tag.index <= tags_.high(); }
+  static constexpr std::uint16_t holder_of(Tag tag) noexcept {
+    return tag.index == 0 ? alloc::kHolderUntagged : static_cast<std::uint16_t>(alloc::kFirstTagHolder + tag.index - 1);
+  }
   [[nodiscard]] Tag holder_tag(std::uint16_t holder) const noexcept;
   Result<HeapLocal*> checked(const Heap& heap) noexcept;
 
@@ -198,8 +202,8 @@ struct ThreadMemory {
   std::uint64_t region_length = 0;
   std::uint64_t region_bits = 0;      // slot << 48: the region's part of a RegionPtr
   std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
-  alloc::PageDesc* region_descs = nullptr;
-  std::uint32_t region_shift = 0;
+  const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
+  std::uint32_t region_map_shift = 0;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;

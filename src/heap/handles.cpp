@@ -1,4 +1,5 @@
 // The public classes: Domain and Heap. The two hot paths are here, inline over the alloc layer; the rest forwards.
+#include <cstring>
 #include <utility>
 
 #include "base/error.hpp"
@@ -28,8 +29,15 @@ EXTMEM_ALWAYS_INLINE bool remembered(const ThreadMemory& memory, std::uint64_t k
   return memory.heap_key == key && key != 0 && memory.sequence->load(std::memory_order_acquire) == sequence;
 }
 
+/// Whether nothing but a tag is asked for.
+bool plain(const AllocOptions& o) noexcept {
+  return o.align <= 16 && (o.align & (o.align - 1)) == 0 && o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 &&
+         o.placement == Placement::any && !o.zero && o.numa_node == kAnyNode && o.os_page_size == 0 && !o.region &&
+         o.min_offset == 0 && o.max_offset == 0;
+}
+
 // Out of line, and so that the hot functions end in jumps: they then need no stack frame.
-[[gnu::noinline]] Result<void*> allocate_slowly(Heap& heap, HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
+[[gnu::noinline]] Result<void*> allocate_slowly(HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   if (size - 1 < alloc::kMaxClassSize && remembered(memory, key, memory.heap_sequence)) {
     // The usual reason: an empty magazine.
@@ -37,9 +45,19 @@ EXTMEM_ALWAYS_INLINE bool remembered(const ThreadMemory& memory, std::uint64_t k
     auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
     if (ptr) return state.address(RegionPtr{*ptr});
   }
-  return heap.allocate(size, AllocOptions{});
+  if (!living(local, key)) return stale(local);
+  return local->state->allocate_pointer(*local, size, AllocOptions{});
 }
 [[gnu::noinline]] Result<void> deallocate_slowly(HeapLocal* local, std::uint64_t key, void* p) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (offset < memory.region_length && remembered(memory, key, memory.region_sequence) && !local->grows &&
+      memory.region->heap == local->id &&  // the region may be another heap's: then that is a foreign pointer
+      memory.region_slab_map[offset >> memory.region_map_shift] != 0) {
+    // The usual reasons: a full magazine, a tagged object, a slab that threads share.
+    auto freed = local->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset, false);
+    if (freed || freed.error().code() != ENOTBLK) return freed;
+  }
   if (!living(local, key)) return stale(local);
   return local->state->deallocate(local, p, false);
 }
@@ -60,15 +78,15 @@ Result<void*> Heap::allocate(std::size_t size) noexcept {
     }
     if (ptr != 0) return local_->state->address(RegionPtr{ptr});
   }
-  return allocate_slowly(*this, local_, key_, size);
+  return allocate_slowly(local_, key_, size);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
   if (offset < memory.region_length && remembered(memory, key_, memory.region_sequence)) [[likely]] {
-    const alloc::PageDesc& desc = memory.region_descs[offset >> memory.region_shift];
-    if (alloc::Core::free_fast(memory.states, memory.slabs, *memory.cache, desc, offset | memory.region_bits)) [[likely]] {
+    const std::uint32_t link = memory.region_slab_map[offset >> memory.region_map_shift];
+    if (alloc::Core::free_fast(memory.states, memory.slabs, *memory.cache, link, offset | memory.region_bits)) [[likely]] {
       return {};
     }
   }
@@ -87,13 +105,35 @@ Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
   return allocate(size, options);
 }
 Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noexcept {
+  if (plain(options)) {
+    if (options.tag.index == 0) return allocate(size);
+    const ThreadMemory& memory = heap::thread_memory;
+    if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_, memory.heap_sequence) &&
+        local_->state->knows(options.tag)) {
+      DomainState& state = *local_->state;
+      auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
+                                            DomainState::holder_of(options.tag));
+      if (ptr) return state.address(RegionPtr{*ptr});
+    }
+  }
   if (!living(local_, key_)) return stale(local_);
   return local_->state->allocate_pointer(*local_, size, options);
 }
 Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexcept {
+  if (plain(options)) {
+    auto p = allocate(size, options);
+    if (!p) return p;
+    DomainState& state = *local_->state;
+    if (const heap::RegionLocal* region = state.region_at(*p);
+        region != nullptr && (state.core_.region(region->slot).flags & alloc::kRegionCpu) != 0) [[likely]] {
+      return std::memset(*p, 0, size);
+    }
+    (void)deallocate(*p);  // allocate_pointer says what is wrong
+  }
   AllocOptions zeroed = options;
   zeroed.zero = true;
-  return allocate(size, zeroed);
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->allocate_pointer(*local_, size, zeroed);
 }
 Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptions& options) noexcept {
   std::uint64_t bytes;
@@ -106,12 +146,8 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions
 }
 Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options) noexcept {
   if (!living(local_, key_)) return stale(local_);
-  const bool plain = options.align == 0 && options.nocross == 0 && !options.iova_contiguous && options.dma_bits == 0 &&
-                     options.placement == Placement::any && !options.zero && options.tag.index == 0 &&
-                     options.numa_node == kAnyNode && options.os_page_size == 0 && !options.region &&
-                     options.min_offset == 0 && options.max_offset == 0;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    auto p = plain ? allocate(size) : allocate(size, options);
+    auto p = allocate(size, options);
     if (!p) {
       while (i-- > 0) {
         (void)deallocate(out[i]);

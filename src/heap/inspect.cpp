@@ -96,8 +96,8 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   s.used_count = h.span_count + out_count - s.cached_count;
   s.metadata_bytes += h.span_count * 2 * sizeof(alloc::PageDesc);
   s.memzones = heaps_[heap.id].memzones;
-  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + not_told;
-  const std::uint64_t unseen = std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(alloc::kSpillBytes);
+  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + static_cast<std::int64_t>(h.span_pages_bytes.get()) + not_told;
+  const std::uint64_t unseen = std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
   s.peak_bytes = static_cast<std::uint64_t>(std::max({h.out_peak.get(), now, std::int64_t{0}})) + unseen;
   s.peak_error = 2 * unseen + h.most_caches * magazine_bytes();
   if (s.free_bytes != 0) {

@@ -20,8 +20,9 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
   memory.region_length = region->length;
   memory.region_bits = alloc::make_ptr(slot, 0);
   memory.region_bias = region->base - memory.region_bits;
-  memory.region_descs = region->descs;
-  memory.region_shift = region->page_shift;
+  const alloc::RegionCore& core = core_.region(slot);
+  memory.region_slab_map = core_.slab_map(core);
+  memory.region_map_shift = alloc::slab_map_shift(core.pages.pages, core.pages.page_shift);
   memory.region = region;
   return region;
 }

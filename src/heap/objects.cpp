@@ -32,10 +32,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   if (o.placement > Placement::high) return EXTMEM_ERROR(EINVAL, "unknown placement: use any, low or high");
   CheckedRequest request;
   request.size = size;
-  if (o.tag.index != 0) {
-    if (o.tag.index > tags_.high()) return EXTMEM_ERROR(EINVAL, "the tag is not one of this domain: use intern_tag");
-    request.holder = static_cast<std::uint16_t>(alloc::kFirstTagHolder + o.tag.index - 1);
-  }
+  if (!knows(o.tag)) return EXTMEM_ERROR(EINVAL, "the tag is not one of this domain: use intern_tag");
+  request.holder = holder_of(o.tag);
   if (o.region) {
     EXTMEM_TRY(region, checked_region(o.region));
     if (core_.region(region).heap != heap.id) return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
@@ -71,6 +69,7 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
     request.cls = alloc::class_of_aligned(bytes, align);
   }
   request.span.align = std::max<std::uint64_t>(16, request.span.align);
+  request.span.high_end = true;  // away from the slabs, which grow from the low end; and cheaper (PageAllocator::allocate)
   return request;
 }
 

@@ -151,7 +151,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     region = directory_->regions.take(tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
     if (region == shared::IndexList::kNone) return EXTMEM_ERROR(ENOSPC, "no room for another region: raise DomainOptions::max_regions");
     ++region;  // slot 0 is "no region"
-    page_table = alloc::allocate_meta(core_.segment(), roots.large, tx, std::uint64_t{pages} * sizeof(alloc::PageDesc));
+    page_table = alloc::allocate_meta(core_.segment(), roots.large, tx, alloc::page_table_bytes(pages, shift));
     if (page_table != 0 && plan.data_bytes != 0) {
       iova_data = alloc::allocate_meta(core_.segment(), roots.large, tx, plan.data_bytes);
     }
@@ -161,7 +161,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     tx.commit();
   }
   alloc::RegionCore& core = core_.region(region);
-  core.page_table_bytes = std::uint64_t{pages} * sizeof(alloc::PageDesc);
+  core.page_table_bytes = alloc::page_table_bytes(pages, shift);
   core.pages.descs_offset = page_table;
   if (auto built = region::build_iova_table(core.iova, plan, iovas, core_.segment() + iova_data, iova_data); !built) {
     core.iova = plan.table;  // what release_region gives back

@@ -47,7 +47,9 @@ inline void undo(std::byte* base, Journal& journal) noexcept {
 
 class Transaction {
  public:
-  Transaction(std::byte* base, Journal& journal) noexcept : base_(base), journal_(journal) {}
+  Transaction(std::byte* base, Journal& journal) noexcept : base_(base), journal_(journal) {
+    base::crash_point("transaction.begun");
+  }
   Transaction(const Transaction&) = delete;
   ~Transaction() {
     if (journal_.count.load(std::memory_order_relaxed) != 0) undo(base_, journal_);
@@ -80,6 +82,7 @@ class Transaction {
     return kJournalCapacity - journal_.count.load(std::memory_order_relaxed);
   }
   void commit() noexcept {
+    base::crash_point("transaction.complete");
     std::atomic_signal_fence(std::memory_order_seq_cst);
     journal_.count.store(0, std::memory_order_release);
     base::crash_point("transaction.committed");

@@ -94,7 +94,7 @@ TEST(CoreSmall, AFreeByAnotherThreadMakesTheSlabShared) {
   (void)world.cache(2);
   world.must_free(2, objects[0]);
   EXPECT_EQ(world.core().slab(0).owner(), 0u);
-  EXPECT_EQ(world.heap().revoked[class_of(256)], 1u);
+  EXPECT_EQ(world.heap().sharing[class_of(256)], 4u);
   EXPECT_EQ(world.breaches(), "");
   for (std::size_t i = 1; i < objects.size(); ++i) world.must_free(i % 3 == 0 ? 2 : 1, objects[i]);
   EXPECT_EQ(world.breaches(), "");
@@ -110,7 +110,7 @@ TEST(CoreSmall, ClassesWithManyRevocationsStartShared) {
     objects.push_back(world.must_allocate(1, 32768));
   }
   for (const std::uint64_t ptr : objects) world.must_free(2, ptr);
-  EXPECT_GT(world.heap().revoked[cls], 16u);
+  EXPECT_GT(world.heap().sharing[cls], 16u);
   objects.clear();
   for (int i = 0; i < 400; ++i) objects.push_back(world.must_allocate(1, 32768));
   bool any_shared = false;

@@ -59,6 +59,19 @@ TEST(CoreTags, FollowASpanThatChangesItsLength) {
   EXPECT_GE(world.tag_counts(tag).peak, static_cast<std::int64_t>(1 * kMiB));
 }
 
+// A span is counted at once, small objects when the cache tells them: their sum must not be missed between the two.
+TEST(CoreTags, PeakOfOneThreadIsExact) {
+  CoreWorld world;
+  world.add_region(64 * kMiB);
+  const std::uint16_t tag = kFirstTagHolder;
+  const std::uint64_t small = world.must_allocate(1, 640, tag);
+  const std::uint64_t span = world.must_allocate(1, 40'960, tag);
+  world.must_free(1, span);
+  world.must_free(1, small);
+  EXPECT_EQ(world.tag_counts(tag).peak, 640 + 40'960);
+  EXPECT_EQ(world.tag_counts(tag).bytes, 0);
+}
+
 TEST(CoreTags, SurviveTheirCacheAndTheDrainOfTheirRegion) {
   CoreWorld world;
   const std::uint32_t region = world.add_region(16 * kMiB);

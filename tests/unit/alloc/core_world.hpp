@@ -79,7 +79,7 @@ class CoreWorld {
     r.phase = options.phase != 0 ? options.phase : std::uint64_t{slot} << 47;
     r.pages.page_shift = page_shift;
     r.pages.pages = static_cast<std::uint32_t>(length >> page_shift);
-    r.page_table_bytes = std::uint64_t{r.pages.pages} * sizeof(PageDesc);
+    r.page_table_bytes = page_table_bytes(r.pages.pages, page_shift);
     r.pages.descs_offset = large_metadata(r.page_table_bytes);
     const std::uint64_t os_pages = length >> options.os_page_shift;
     const auto plan = options.iovas.empty() ? region::plan_none(os_pages, options.os_page_shift)
@@ -116,9 +116,8 @@ class CoreWorld {
     const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
     const std::uint32_t heap = core_.region(region).heap;
     ThreadCache& mine = cache(slot, heap);
-    const auto page = static_cast<std::uint32_t>(offset >> core_.region(region).pages.page_shift);
-    const PageDesc& desc = core_.pages(region).desc(page);
-    if (!memzone && Core::free_fast(&core_.state(0), &core_.slab(0), mine, desc, ptr)) return {};
+    const std::uint32_t link = core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages, core_.region(region).pages.page_shift)];
+    if (!memzone && Core::free_fast(&core_.state(0), &core_.slab(0), mine, link, ptr)) return {};
     for (;;) {
       auto small = core_.free_small(slot, mine, region, offset, memzone);
       if (small.ok() || small.error().code() != ENOTBLK) return small;
@@ -187,7 +186,7 @@ class CoreWorld {
   }
   /// Bytes that the heap says are outside: held, or in a magazine.
   std::int64_t out_bytes(std::uint32_t heap_id = kHeap) {
-    std::int64_t bytes = heap(heap_id).out_bytes.load();
+    std::int64_t bytes = heap(heap_id).out_bytes.load() + static_cast<std::int64_t>(heap(heap_id).span_pages_bytes.get());
     for (std::uint32_t link = heap(heap_id).first_cache; link != 0; link = core_.cache(link - 1).next) {
       bytes += core_.cache(link - 1).out_delta;
     }

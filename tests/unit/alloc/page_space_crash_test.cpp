@@ -89,6 +89,7 @@ class PageCrash : public ::testing::Test {
         ASSERT_EQ(copy.differences(pieces_), "") << name << ", point " << points;
       });
       operation(world, tx);
+      base::crash_point("transaction.complete");  // as commit() passes it
     }
     ASSERT_GT(points, 0);
     tx.rollback();

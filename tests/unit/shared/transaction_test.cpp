@@ -121,7 +121,7 @@ TEST_F(TransactionTest, IsUndoneFromAnyPointEvenByACleanerThatDies) {
     });
     change_all(tx);
   }
-  EXPECT_EQ(dead.size(), 12u);
+  EXPECT_EQ(dead.size(), 12u);  // before and after each of six stores
   for (const Bytes& bytes : dead) EXPECT_TRUE(undone(bytes));
   std::vector<Bytes> dead_cleaners;
   Bytes cleaned = dead.back();
