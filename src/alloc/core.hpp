@@ -6,7 +6,8 @@
 // need the heap's lock. Lock order: heap, then small or large metadata; nobody waits for a lock while busy in a cache.
 //
 // The way of a small allocation: pop() from the thread's magazine -> refill(): the thread's own (biased) slabs, without
-// a lock -> under the heap's lock a shared slab, or a new one -> rescue(): take back what every thread has cached.
+// a lock -> under the heap's lock a shared slab, or a new one -> flush_all_locked(): take back what every thread has
+// cached.
 // The way of a small free: free_fast() pushes on the magazine; full -> flush_class() returns half.
 #pragma once
 
