@@ -110,8 +110,12 @@ class Core {
   Result<ThreadCache*> make_cache(std::uint32_t slot, std::uint32_t heap) noexcept;
   /// Returns all that the cache holds and forgets it. By the owner, when its thread leaves.
   void drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
-  /// Drops every cache of a heap. Requires: the heap's lock.
+  /// Drops every cache of a heap that goes. An owner that is about to use its own finds it empty and detached: then
+  /// the operation answers ESTALE. Requires: the heap's lock; the heap has no region.
   void drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+
+  /// Gives away the records that drop_caches_locked left to this slot. By its thread, when it leaves.
+  void drop_spare_caches(std::uint32_t slot) noexcept;
 
   /// Stops the owner at its next operation's boundary. Requires: the heap's lock; not the caller's own cache.
   void pause(ThreadCache& cache) noexcept;
@@ -267,7 +271,8 @@ class Core {
   TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
   Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
   void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;
-  void forget_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void detach_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void put_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
 
   std::byte* segment_ = nullptr;
   HeapCore* heaps_ = nullptr;

@@ -13,7 +13,12 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   {
     auto tx = transaction(slot);
     const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
-    index = roots_->cache_list.take(tx, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+    if (auto& spare = slots_[slot].spare_caches; spare != 0) {
+      index = spare - 1;
+      tx.set(spare, caches_[index].next);
+    } else {
+      index = roots_->cache_list.take(tx, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+    }
     if (index == shared::IndexList::kNone) {
       return EXTMEM_ERROR(ENOSPC, "no room for another thread's cache: use fewer heaps per thread or raise max_threads");
     }
@@ -41,7 +46,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   return &cache;
 }
 
-void Core::forget_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+void Core::detach_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   HeapCore& h = heaps_[cache.heap];
   flush_magazines_locked(slot, cache);
   unbias_locked(slot, cache);
@@ -64,16 +69,41 @@ void Core::forget_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept 
   h.caches.add(~std::uint32_t{0});
   cache.used = 0;
   cache_rows_[std::uint64_t{cache.slot} * geometry_.max_heaps + cache.heap] = 0;
+}
+
+void Core::put_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
+  const auto index = static_cast<std::uint32_t>(&cache - caches_);
   auto tx = transaction(slot);
   const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
-  roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+  if (cache.slot == slot) {
+    roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+  } else {
+    auto& spare = slots_[cache.slot].spare_caches;
+    tx.set(cache.next, spare);
+    tx.set(spare, index + 1);
+  }
   tx.commit();
+}
+
+void Core::drop_spare_caches(std::uint32_t slot) noexcept {
+  auto& spare = slots_[slot].spare_caches;
+  const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
+  while (spare != 0) {
+    const std::uint32_t index = spare - 1;
+    auto tx = transaction(slot);
+    tx.set(spare, caches_[index].next);
+    roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+    tx.commit();
+  }
 }
 
 void Core::drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
   HeapCore& h = heaps_[cache.heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  forget_cache_locked(slot, cache);
+  {
+    const shared::LockGuard guard(h.lock, slot, process_shared_);
+    detach_cache_locked(slot, cache);
+  }
+  put_cache(slot, cache);
 }
 
 void Core::drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
@@ -82,8 +112,9 @@ void Core::drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
     ThreadCache& cache = caches_[h.first_cache - 1];
     const bool own = cache.slot == slot;
     if (!own) pause(cache);
-    forget_cache_locked(slot, cache);
-    if (!own) resume(cache);
+    detach_cache_locked(slot, cache);
+    if (!own) resume(cache);  // before its owner can take the record again: the gate is reset then
+    put_cache(slot, cache);
   }
 }
 

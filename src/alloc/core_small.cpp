@@ -121,6 +121,7 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it");
   }
+  if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   if (cache.magazines[cls].count != 0) return {};
   bool metadata_full = false;
   bool any_region = false;

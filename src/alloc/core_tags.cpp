@@ -78,6 +78,7 @@ Result<void> Core::make_delta(std::uint32_t slot, ThreadCache& cache, std::uint1
   if (!guard.held()) {
     return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it");
   }
+  if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   TagRecord* record = make_tag_locked(slot, h, holder);
   if (record == nullptr) {
     return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");

@@ -96,6 +96,7 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
       if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) core_.drop_cache(slot, *cache);
     }
+    core_.drop_spare_caches(slot);
     core_.slot(slot).owner.store(0, std::memory_order_release);
     return;
   }

@@ -12,6 +12,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/relaxed.hpp"
+
 namespace extmem::shared {
 
 inline constexpr std::uint32_t kMaxThreadSlots = (1u << 14) - 1;
@@ -36,7 +38,10 @@ struct alignas(64) ThreadSlot {
                                      // release-store, so that a new owner sees what the last one wrote
   std::uint32_t generation;
   std::uint32_t participant;
-  std::uint64_t reserved[6];
+  base::Relaxed<std::uint32_t> spare_caches;  // + 1: caches that others detached from a destroyed heap. Only this slot
+                                              // uses them again, because its thread may be about to look at one
+  std::uint32_t padding;
+  std::uint64_t reserved[5];
   Journal journal;
 };
 

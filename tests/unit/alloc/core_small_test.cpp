@@ -268,6 +268,36 @@ TEST(CoreSmall, ADroppedCacheLeavesNothingBehind) {
   EXPECT_EQ(world.leftovers(), "");
 }
 
+// A heap is destroyed by one thread while another is about to use its cache: the record must not become a third's.
+TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
+  shared::Geometry geometry = small_geometry();
+  geometry.max_caches = 2;
+  CoreWorld world(geometry);
+  ThreadCache& cache = world.cache(5);
+  const auto destroy = [&](std::uint32_t slot) {
+    const shared::LockGuard guard(world.heap().lock, slot, false);
+    world.core().drop_caches_locked(slot, CoreWorld::kHeap);
+  };
+  destroy(1);
+  EXPECT_EQ(world.heap().caches, 0u);
+  EXPECT_EQ(world.core().cache_of(5, CoreWorld::kHeap), nullptr);
+  // What slot 5 was about to do with it does no harm.
+  EXPECT_EQ(Core::pop(&world.core().state(0), cache, 3), 0u);
+  EXPECT_EQ(world.core().allocate_small(5, cache, 3, kHolderUntagged).error().code(), ESTALE);
+  EXPECT_EQ(world.core().allocate_small(5, cache, 3, kFirstTagHolder).error().code(), ESTALE);
+  EXPECT_EQ(world.core().find_tag_locked(world.heap(), kFirstTagHolder), nullptr);
+  // Others get other records; slot 5 its own, again and again.
+  ASSERT_TRUE(world.core().make_cache(6, 1).ok());
+  EXPECT_EQ(world.core().make_cache(7, 1).error().code(), ENOSPC);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(&world.cache(5), &cache);
+    destroy(6);
+  }
+  world.core().drop_spare_caches(5);
+  EXPECT_NE(world.core().make_cache(7, 1).value_or(nullptr), nullptr);
+  EXPECT_EQ(world.core().make_cache(5, 1).error().code(), ENOSPC);
+}
+
 TEST(CoreSmall, InsideAWalkItRefusesInsteadOfHanging) {
   CoreWorld world;
   world.add_region(16 * kMiB);
