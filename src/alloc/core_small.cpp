@@ -320,7 +320,9 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
         return refuse(EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
       }
       if (changed()) {  // then the word we took was another object's: give it back
-        states_[state_index].store(seen, std::memory_order_release);
+        // Unless its owner has freed it since: then it is the owner's again.
+        std::uint16_t ours = cached_by(slot);
+        (void)states_[state_index].compare_exchange_strong(ours, seen, std::memory_order_acq_rel);
         return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
       }
     } else {

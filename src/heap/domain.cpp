@@ -153,7 +153,10 @@ void DomainState::close() noexcept {
   delist(this);
   for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
     if ((core_.region(slot).flags & alloc::kRegionUsed) == 0) continue;
-    (void)notify(RegionEventKind::removing, slot);
+    const RegionInfo info = make_region_info(slot, true);  // no vote: the domain goes whatever they say
+    for (std::uint32_t i = 0; i < listener_count_; ++i) {
+      (void)listeners_[i].fn(RegionEvent{RegionEventKind::removing, info}, listeners_[i].arg);
+    }
     if (locals_[slot].kind != BackingKind::external) (void)os::close_backing(locals_[slot].mapping);
     if (std::uint32_t* words = locals_[slot].reverse.load(std::memory_order_acquire); words != nullptr) {
       os::unmap(words, locals_[slot].reverse_bytes);
@@ -188,7 +191,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
   }
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be created inside a walk over the directory");
   if (heaps_.find(name) != heaps_.kNone) return EXTMEM_ERROR(EEXIST, "a heap of this name exists");
   auto tx = transaction(slot);
@@ -200,8 +203,10 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   alloc::HeapCore& heap = core_.heap(id);
   heap.exact = options.style == Style::exact ? 1 : 0;
   HeapLocal& local = heap_locals_[id];
-  local.state = this;
-  local.id = id;
+  if (local.state == nullptr) {
+    local.state = this;
+    local.id = id;
+  }
   local.exact = options.style == Style::exact;
   local.grows = growth.step != 0;
   local.growth = growth;
@@ -227,7 +232,7 @@ Result<Heap> DomainState::heap_by_id(std::uint32_t id) noexcept {
 Result<Heap> DomainState::find_heap(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be looked up by name inside a walk over the directory");
   const std::uint32_t id = heaps_.find(name);
   if (id == heaps_.kNone) return EXTMEM_ERROR(ENOENT, "no heap has this name");
@@ -244,35 +249,38 @@ Result<Heap> DomainState::heap_of_node(int node) noexcept {
 Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcept {
   EXTMEM_TRY(heap, checked(handle));
   if (heap->id < node_heaps_) return EXTMEM_ERROR(EPERM, "a NUMA node's own heap cannot be destroyed");
-  give_back(*heap);
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard directory(directory_->lock, slot, core_.process_shared());
-  const shared::LockGuard regions(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
+  const OrderedGuard regions(core_, slot, directory_->region_lock, Rank::regions);
   if (!directory.held() || !regions.held()) {
     return EXTMEM_ERROR(EDEADLK, "heaps cannot be destroyed inside a listener or a walk over the directory");
   }
   EXTMEM_TRY_VOID(checked(handle));
-  if (heap->grows) {  // the last grown region goes with its heap, if nothing uses it
-    for (std::uint32_t region = core_.heap(heap->id).first_region; region != 0;) {
-      const std::uint32_t next = core_.region(region).next;
-      if (core_.region(region).flags & alloc::kRegionGrown) (void)remove_locked(region, nullptr);
-      region = next;
+  alloc::HeapCore& core = core_.heap(heap->id);
+  {
+    // Grown regions that nothing uses go with their heap; any other region is in the way, and then nothing goes.
+    const shared::LockGuard guard(core.lock, slot, core_.process_shared());
+    if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it");
+    core_.flush_all_locked(slot, heap->id, true);
+    bool busy = false;
+    for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
+      busy |= (core_.region(region).flags & alloc::kRegionGrown) == 0 || !core_.region_empty_locked(region);
+    }
+    if (busy) {
+      if (users != nullptr) {
+        *users = HolderReport{};
+        core_.pause_all(slot, core);
+        for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
+          report_holders_locked(region, *users);
+        }
+        core_.resume_all(slot, core);
+      }
+      return EXTMEM_ERROR(EBUSY, "the heap still has regions: remove them first");
     }
   }
-  alloc::HeapCore& core = core_.heap(heap->id);
+  while (core.first_region != 0) EXTMEM_TRY_VOID(remove_locked(core.first_region, users));
   const shared::LockGuard guard(core.lock, slot, core_.process_shared());
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it");
-  if (core.first_region != 0) {
-    if (users != nullptr) {
-      *users = HolderReport{};
-      core_.pause_all(slot, core);
-      for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
-        report_holders_locked(region, *users);
-      }
-      core_.resume_all(slot, core);
-    }
-    return EXTMEM_ERROR(EBUSY, "the heap still has regions: remove them first");
-  }
   heap->key.store(0, std::memory_order_release);
   index_.touch();
   core_.drop_caches_locked(slot, heap->id);
@@ -289,14 +297,20 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
 
 Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
+  EXTMEM_TRY(slot, thread_slot());
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
     const HeapRecord& record = heaps_[id];
-    if (record.used == 0) continue;
     HeapInfo info;
-    std::memcpy(info.name, record.name.text, sizeof info.name);
-    info.id = id;
-    info.style = core_.heap(id).exact ? Style::exact : Style::binned;
-    info.regions = core_.heap(id).regions;
+    {
+      // One heap at a time: the visitor may use the directory.
+      const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
+      if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener");
+      if (record.used == 0) continue;
+      std::memcpy(info.name, record.name.text, sizeof info.name);
+      info.id = id;
+      info.style = core_.heap(id).exact ? Style::exact : Style::binned;
+      info.regions = core_.heap(id).regions;
+    }
     if (!visit(info)) break;
   }
   return {};
@@ -307,7 +321,7 @@ Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) n
 Result<Tag> DomainState::intern_tag(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory");
   std::uint32_t index = tags_.find(name);
   if (index == tags_.kNone) {

@@ -17,6 +17,7 @@
 #include "alloc/core.hpp"
 #include "extmem/domain.hpp"
 #include "heap/name_table.hpp"
+#include "heap/ordered_guard.hpp"
 #include "heap/records.hpp"
 #include "heap/region_index.hpp"
 #include "shared/control_segment.hpp"
@@ -25,11 +26,11 @@ namespace extmem::heap {
 
 /// This process' side of a heap. Its address is stable while the domain is open.
 struct HeapLocal {
-  DomainState* state;
+  DomainState* state;              // written once, as id: stale handles read them while a new heap is made here
   std::atomic<std::uint64_t> key;  // of the living heap; 0: none. Relaxed: a handle is passed on by its user
   std::uint32_t id;
-  bool exact;
-  bool grows;
+  base::Relaxed<bool> exact;       // may be read through a stale handle, to no effect
+  base::Relaxed<bool> grows;
   GrowthPolicy growth;             // guarded by the region lock
   std::uint64_t grown_bytes;       // guarded by the region lock
   std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again

@@ -8,7 +8,7 @@ namespace extmem::heap {
 bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen) noexcept {
   auto slot = thread_slot();
   if (!slot) return false;
-  const shared::LockGuard guard(directory_->region_lock, *slot, core_.process_shared());
+  const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return false;  // inside a listener: the allocation fails instead of hanging
   if (heap.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
   const GrowthPolicy& policy = heap.growth;
@@ -31,7 +31,7 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
   if (!heap.grows || !heap.growth.give_back) return;
   auto slot = thread_slot();
   if (!slot) return;
-  const shared::LockGuard guard(directory_->region_lock, *slot, core_.process_shared());
+  const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return;
   // One empty region is kept, so that a heap at the edge does not map and unmap for ever.
   bool kept = false;

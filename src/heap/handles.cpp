@@ -36,6 +36,17 @@ bool plain(const AllocOptions& o) noexcept {
          o.min_offset == 0 && o.max_offset == 0;
 }
 
+/// Every way of allocating. A heap may be destroyed between the look at its handle and the allocation, and its record
+/// may then be another heap's: what was taken from that one goes back. (Once an object of the heap is held, it cannot
+/// be destroyed: so one look afterwards is enough.)
+Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t size, const AllocOptions& options) noexcept {
+  if (!living(local, key)) return stale(local);
+  auto p = local->state->allocate_pointer(*local, size, options);
+  if (living(local, key)) [[likely]] return p;
+  if (p) (void)local->state->deallocate(local, *p, false);
+  return stale(local);
+}
+
 // Out of line, and so that the hot functions end in jumps: they then need no stack frame.
 [[gnu::noinline]] Result<void*> allocate_slowly(HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
@@ -45,8 +56,7 @@ bool plain(const AllocOptions& o) noexcept {
     auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
     if (ptr) return state.address(RegionPtr{*ptr});
   }
-  if (!living(local, key)) return stale(local);
-  return local->state->allocate_pointer(*local, size, AllocOptions{});
+  return allocate_living(local, key, size, AllocOptions{});
 }
 [[gnu::noinline]] Result<void> deallocate_slowly(HeapLocal* local, std::uint64_t key, void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
@@ -116,8 +126,7 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
       if (ptr) return state.address(RegionPtr{*ptr});
     }
   }
-  if (!living(local_, key_)) return stale(local_);
-  return local_->state->allocate_pointer(*local_, size, options);
+  return allocate_living(local_, key_, size, options);
 }
 Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexcept {
   if (plain(options)) {
@@ -132,8 +141,7 @@ Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexce
   }
   AllocOptions zeroed = options;
   zeroed.zero = true;
-  if (!living(local_, key_)) return stale(local_);
-  return local_->state->allocate_pointer(*local_, size, zeroed);
+  return allocate_living(local_, key_, size, zeroed);
 }
 Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptions& options) noexcept {
   std::uint64_t bytes;

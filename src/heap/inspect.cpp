@@ -269,7 +269,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
     if (report) report(Breach{what, 0, 0, where, expected, found});
   };
   {
-    const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+    const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
     if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory");
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < memzones_.high(); ++i) {

@@ -63,6 +63,9 @@ Result<void> DomainState::walk_iova_runs(RegionId id, FunctionRef<bool(const Iov
 Result<void*> DomainState::address_of(Iova iova) noexcept {
   if (iova == kBadIova) return EXTMEM_ERROR(EINVAL, "kBadIova is no device address");
   EXTMEM_TRY(slot, thread_slot());
+  // Under the region lock: a region that is being removed takes its tables and its index with it.
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
+  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk");
   for (std::uint32_t i = 1; i <= directory_->regions.high; ++i) {
     const alloc::RegionCore& core = core_.region(i);
     if ((core.flags & alloc::kRegionUsed) == 0) continue;
@@ -74,25 +77,21 @@ Result<void*> DomainState::address_of(Iova iova) noexcept {
     RegionLocal& local = locals_[i];
     std::uint32_t* words = local.reverse.load(std::memory_order_acquire);  // pairs with the release below
     if (const std::uint64_t wanted = region::reverse_words(table); wanted != 0 && words == nullptr) {
-      const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
-      words = local.reverse.load(std::memory_order_acquire);
-      if (words == nullptr && guard.held()) {
-        const std::uint64_t bytes = base::align_up(wanted * 4, os::page_size());
-        EXTMEM_TRY(memory, os::reserve(bytes));
-        if (auto committed = os::commit(memory, bytes); !committed) {
-          os::unmap(memory, bytes);
-          return committed.error();
-        }
-        words = reinterpret_cast<std::uint32_t*>(memory);
-        auto built = region::build_reverse(table, core_.segment(), std::span(words, wanted));
-        if (!built) {
-          os::unmap(memory, bytes);
-          return built.error();
-        }
-        local.reverse_words = static_cast<std::uint32_t>(built->size());
-        local.reverse_bytes = bytes;
-        local.reverse.store(words, std::memory_order_release);
+      const std::uint64_t bytes = base::align_up(wanted * 4, os::page_size());
+      EXTMEM_TRY(memory, os::reserve(bytes));
+      if (auto committed = os::commit(memory, bytes); !committed) {
+        os::unmap(memory, bytes);
+        return committed.error();
       }
+      words = reinterpret_cast<std::uint32_t*>(memory);
+      auto built = region::build_reverse(table, core_.segment(), std::span(words, wanted));
+      if (!built) {
+        os::unmap(memory, bytes);
+        return built.error();
+      }
+      local.reverse_words = static_cast<std::uint32_t>(built->size());
+      local.reverse_bytes = bytes;
+      local.reverse.store(words, std::memory_order_release);
     }
     const std::span<const std::uint32_t> index(words, words == nullptr ? 0 : local.reverse_words);
     const std::uint64_t offset = region::find(table, core_.segment(), index, iova);

@@ -73,8 +73,9 @@ Result<MemzoneInfo> DomainState::reserve_memzone(HeapLocal& heap, std::string_vi
   if (name.find('\0') != std::string_view::npos) return EXTMEM_ERROR(EINVAL, "the memzone's name contains a zero byte");
   if (o.tag.index != 0) return EXTMEM_ERROR(EINVAL, "a memzone has its name, not a tag");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return locked();
+  if (heap.key.load(std::memory_order_relaxed) == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
   if (memzones_.find(name) != memzones_.kNone) return EXTMEM_ERROR(EEXIST, "a memzone of this name exists");
   if (directory_->memzone_count >= directory_->memzones.capacity) {
     return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones");
@@ -120,7 +121,7 @@ Result<MemzoneInfo> DomainState::find_memzone(std::string_view name) noexcept {
     return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   }
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return locked();
   const std::uint32_t index = memzones_.find(name);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
@@ -131,7 +132,7 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
   if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the memzone's name is empty");
   if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return locked();
   const std::uint32_t index = memzones_.find(name);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
@@ -153,7 +154,7 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
 Result<void> DomainState::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return locked();
   for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
     if (memzones_[i].used != 0 && !visit(make_memzone_info(memzones_[i]))) break;

@@ -73,9 +73,28 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   return request;
 }
 
+namespace {
+
+/// Whether a region that the policy adds could serve the request at all.
+bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noexcept {
+  const BackingSpec& backing = policy.backing;
+  if (request.filter.region != 0 || request.span.min_offset != 0 || ~request.span.max_offset != 0) return false;
+  if (request.filter.node != kAnyNode && request.filter.node != backing.numa_node) return false;
+  const std::uint64_t os_page = backing.os_page_size;
+  const bool hugetlb = backing.kind == BackingKind::hugetlb || backing.kind == BackingKind::memfd_hugetlb;
+  const std::uint64_t wanted = request.filter.os_page_shift == 0 ? 0 : std::uint64_t{1} << request.filter.os_page_shift;
+  if (wanted != 0 && wanted != os_page && (os_page != 0 || (!hugetlb && wanted != 4096))) return false;
+  if (backing.iova_source != IovaSource::table) return true;
+  // Without IOVAs only what lies inside one OS page is contiguous.
+  const std::uint64_t page = os_page != 0 ? os_page : hugetlb ? 2u << 20 : 4096;
+  return request.span.dma_bits == 0 && (!request.span.iova_contiguous || request.size <= page);
+}
+
+}  // namespace
+
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  for (;;) {
+  for (int tries = 0;;) {
     const std::uint64_t growths = heap.growths.load(std::memory_order_acquire);
     Error failed{};
     if (request.cls < alloc::kClasses) {
@@ -91,8 +110,10 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
       }
       failed = span.error();
     }
-    if (failed.code() != ENOMEM || !heap.grows) return failed;
-    if (!grow(heap, request.size + request.span.align, growths)) return failed;
+    if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
+    // What a second new region does not serve, no further one will: its IOVAs or its place do not fit.
+    if (tries == 2) give_back(heap);
+    if (tries++ == 2 || !grow(heap, request.size + request.span.align, growths)) return failed;
   }
 }
 

@@ -109,13 +109,15 @@ int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
 
 Result<RegionId> DomainState::add_region(HeapLocal& heap, const RegionSpec& spec) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   return add_locked(heap, spec, nullptr, false);
 }
 
 Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
                                          bool grown) noexcept {
+  // Under the region lock, which destroy_heap holds too: the heap cannot go from here on.
+  if (heap.key.load(std::memory_order_relaxed) == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
   EXTMEM_TRY(os_page, check_spec(spec));
   const auto base = reinterpret_cast<std::uintptr_t>(spec.base);
   if (index_.overlapping(base, spec.length) != 0) {
@@ -229,7 +231,7 @@ Result<RegionId> DomainState::add_backing(HeapLocal& heap, const BackingSpec& sp
   if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the backing's length is zero");
   if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   return add_backing_locked(heap, spec, false);
 }
@@ -274,7 +276,7 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
 Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexcept {
   if (listener == nullptr) return EXTMEM_ERROR(EINVAL, "the listener is null");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener");
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn == listener && listeners_[i].arg == arg) {
@@ -288,7 +290,7 @@ Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexc
 
 Result<void> DomainState::remove_listener(RegionListener listener, void* arg) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener");
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn != listener || listeners_[i].arg != arg) continue;

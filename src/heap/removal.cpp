@@ -11,7 +11,7 @@ namespace extmem::heap {
 
 Result<void> DomainState::remove_region(RegionId id, HolderReport* holders) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be removed inside a listener or a walk over regions");
   EXTMEM_TRY(region, checked_region(id));
   return remove_locked(region, holders);

@@ -43,7 +43,7 @@ Result<RegionInfo> DomainState::region_info(RegionId id) noexcept {
 Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard guard(directory_->region_lock, slot, core_.process_shared());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions");
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
@@ -55,7 +55,7 @@ Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visi
 Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
-  const shared::LockGuard directory(directory_->lock, slot, core_.process_shared());
+  const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
   if (!directory.held()) return EXTMEM_ERROR(EDEADLK, "a heap cannot be walked inside a walk over the directory");
   alloc::HeapCore& h = core_.heap(heap.id);
   const PausedHeap paused(core_, slot, h);

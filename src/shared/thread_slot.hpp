@@ -38,10 +38,11 @@ struct alignas(64) ThreadSlot {
                                      // release-store, so that a new owner sees what the last one wrote
   std::uint32_t generation;
   std::uint32_t participant;
+  std::uint64_t ranks;  // of the locks it holds (heap/ordered_guard.hpp); its thread's own
   base::Relaxed<std::uint32_t> spare_caches;  // + 1: caches that others detached from a destroyed heap. Only this slot
                                               // uses them again, because its thread may be about to look at one
   std::uint32_t padding;
-  std::uint64_t reserved[5];
+  std::uint64_t reserved[4];
   Journal journal;
 };
 

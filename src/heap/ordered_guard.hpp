@@ -1,0 +1,54 @@
+// OrderedGuard: the directory's and the regions' lock, taken in their order or not at all.
+//
+// What it is: a lock guard that knows what its thread holds already. Callbacks (listeners, visitors) run with locks
+// held; one that calls back for a lock that comes before would, sooner or later, wait for a thread that waits for us.
+// Such a call is refused (held() is false, the caller answers EDEADLK), whether or not another thread is there today.
+// Thread-safety: the ranks of a slot belong to its thread.
+// Invariant: a thread takes a lock of rank r only while it holds none of rank r or higher.
+#pragma once
+
+#include "alloc/core.hpp"
+
+namespace extmem::heap {
+
+enum class Rank : std::uint32_t { directory = 1, regions = 2, heap = 4 };
+
+/// Marks that this thread holds a rank, if the order allows it.
+class RankHeld {
+ public:
+  RankHeld(alloc::Core& core, std::uint32_t slot, Rank rank) noexcept
+      : ranks_(core.slot(slot).ranks), bit_(static_cast<std::uint32_t>(rank)), allowed_(ranks_ < bit_) {
+    if (allowed_) ranks_ |= bit_;
+  }
+  RankHeld(const RankHeld&) = delete;
+  ~RankHeld() {
+    if (allowed_) ranks_ &= ~bit_;
+  }
+  [[nodiscard]] bool allowed() const noexcept { return allowed_; }
+
+ private:
+  std::uint64_t& ranks_;
+  std::uint64_t bit_;
+  bool allowed_;
+};
+
+class OrderedGuard {
+ public:
+  OrderedGuard(alloc::Core& core, std::uint32_t slot, shared::Lock& lock, Rank rank) noexcept
+      : lock_(lock), shared_(core.process_shared()), rank_(core, slot, rank) {
+    held_ = rank_.allowed() && lock_.lock(slot, shared_);
+  }
+  OrderedGuard(const OrderedGuard&) = delete;
+  ~OrderedGuard() {
+    if (held_) lock_.unlock(shared_);
+  }
+  [[nodiscard]] bool held() const noexcept { return held_; }
+
+ private:
+  shared::Lock& lock_;
+  bool shared_;
+  RankHeld rank_;
+  bool held_ = false;
+};
+
+}  // namespace extmem::heap
