@@ -55,6 +55,9 @@ Result<std::size_t> DomainState::iova_runs(const void* p, std::size_t n, std::sp
 
 Result<void> DomainState::walk_iova_runs(RegionId id, FunctionRef<bool(const IovaRun&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
+  EXTMEM_TRY(slot, thread_slot());
+  // So that the region does not go meanwhile. Not held: this thread is in a listener or a walk, which keeps it too.
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   EXTMEM_TRY(region, checked_region(id));
   (void)region::for_each_run(core_.region(region).iova, core_.segment(), visit);
   return {};

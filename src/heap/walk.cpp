@@ -36,6 +36,9 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
 }
 
 Result<RegionInfo> DomainState::region_info(RegionId id) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  // So that the region does not go meanwhile. Not held: this thread is in a listener or a walk, which keeps it too.
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   EXTMEM_TRY(region, checked_region(id));
   return make_region_info(region, true);
 }
