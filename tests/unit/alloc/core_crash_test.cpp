@@ -2,6 +2,7 @@
 // at the transaction's beginning, and every invariant that held there holds again.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -32,12 +33,8 @@ shared::Geometry tiny_geometry() {
 /// A copy of all metadata, at another address, with a Core of its own: what a cleaner would see.
 class Copy {
  public:
-  explicit Copy(CoreWorld& world)
-      : tables_(world.tables()), lines_(world.tables().large_area / 64 + 4 * 1024) {
-    std::memcpy(lines_.data(), world.core().segment(), lines_.size() * 64);
-    bind();
-  }
-  Copy(const Copy& other) : tables_(other.tables_), lines_(other.lines_) { bind(); }
+  explicit Copy(CoreWorld& world) : tables_(world.tables()) { take(world.core().segment()); }
+  Copy(const Copy& other) : tables_(other.tables_) { take(other.core_.segment()); }
   Copy& operator=(const Copy&) = delete;
 
   [[nodiscard]] Core& core() { return core_; }
@@ -70,9 +67,13 @@ class Copy {
     Core& b = other.core_;
     // Not the locks: a transaction may begin before it takes one.
     constexpr std::size_t kLock = sizeof(shared::Lock);
-    const auto behind_lock = [](const auto& record) { return reinterpret_cast<const std::byte*>(&record) + kLock; };
-    same("small metadata", behind_lock(a.roots().small), behind_lock(b.roots().small), sizeof(MetaSpace) - kLock);
-    same("large metadata", behind_lock(a.roots().large), behind_lock(b.roots().large), sizeof(MetaSpace) - kLock);
+    const auto behind_lock = [](const auto& record) {
+      return reinterpret_cast<const std::byte*>(&record) + kLock;
+    };
+    same("small metadata", behind_lock(a.roots().small), behind_lock(b.roots().small),
+         sizeof(MetaSpace) - kLock);
+    same("large metadata", behind_lock(a.roots().large), behind_lock(b.roots().large),
+         sizeof(MetaSpace) - kLock);
     same("list of slabs", &a.roots().slab_list, &b.roots().slab_list, sizeof(shared::IndexList));
     same("list of caches", &a.roots().cache_list, &b.roots().cache_list, sizeof(shared::IndexList));
     same("list of tag records", &a.roots().tag_list, &b.roots().tag_list, sizeof(shared::IndexList));
@@ -81,7 +82,11 @@ class Copy {
     }
     for (std::uint32_t i = 0; i <= 3; ++i) {
       same("region", &a.region(i), &b.region(i), sizeof(RegionCore));
-      if (a.region(i).flags != 0) descs(text, other, a.region(i).pages);
+      const PageSpace& pages = a.region(i).pages;
+      if (a.region(i).flags == 0) continue;
+      descs(text, other, a.region(i).pages);
+      same("slab map", a.slab_map(a.region(i)), b.slab_map(b.region(i)),
+           4 * slab_map_words(pages.pages, pages.page_shift));
     }
     descs(text, other, a.roots().small.pages);
     descs(text, other, a.roots().large.pages);
@@ -124,11 +129,28 @@ class Copy {
   }
 
  private:
-  struct alignas(64) Line {
-    std::byte bytes[64];
+  /// Buffers are used again: there are thousands of copies, and fresh pages cost more than the copying.
+  static std::vector<std::byte*>& unused() {
+    static std::vector<std::byte*> buffers;
+    return buffers;
+  }
+  struct Free {
+    void operator()(std::byte* memory) const { unused().push_back(memory); }
   };
-  void bind() {
-    core_.bind(reinterpret_cast<std::byte*>(lines_.data()), tables_, tiny_geometry(), false, false);
+  /// All tables, and what is used of the large area: the page tables of three regions.
+  void take(const std::byte* from) {
+    constexpr std::uint64_t kPage = 65536;
+    constexpr std::uint64_t kUsed = 2048;
+    if (unused().empty()) {
+      unused().push_back(static_cast<std::byte*>(std::aligned_alloc(kPage, tables_.large_area + 4 * kPage)));
+    }
+    memory_.reset(unused().back());
+    unused().pop_back();
+    std::memcpy(memory_.get(), from, tables_.large_area);
+    for (std::uint64_t at = tables_.large_area; at < tables_.large_area + 4 * kPage; at += kPage) {
+      std::memcpy(memory_.get() + at, from + at, kUsed);
+    }
+    core_.bind(memory_.get(), tables_, tiny_geometry(), false, false);
   }
   template <typename T>
   std::uint64_t offset_of(const T& field) {
@@ -158,7 +180,7 @@ class Copy {
   }
 
   CoreTables tables_;
-  std::vector<Line> lines_;
+  std::unique_ptr<std::byte[], Free> memory_;
   Core core_;
 };
 
