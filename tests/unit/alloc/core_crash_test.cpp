@@ -131,8 +131,14 @@ class Copy {
  private:
   /// Buffers are used again: there are thousands of copies, and fresh pages cost more than the copying.
   static std::vector<std::byte*>& unused() {
-    static std::vector<std::byte*> buffers;
-    return buffers;
+    struct Buffers {
+      std::vector<std::byte*> all;
+      ~Buffers() {
+        for (std::byte* memory : all) std::free(memory);
+      }
+    };
+    static Buffers buffers;
+    return buffers.all;
   }
   struct Free {
     void operator()(std::byte* memory) const { unused().push_back(memory); }
