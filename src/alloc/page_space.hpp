@@ -72,9 +72,10 @@ inline constexpr std::uint32_t kBinColumns = 8;  // by its next three bits
 
 /// The part of a region's record that the page layer owns. All zero but geometry = nothing to give.
 struct PageSpace {
-  std::uint64_t descs_offset;  // segment offset of PageDesc[pages]; constant
-  std::uint32_t pages;         // constant
-  std::uint32_t page_shift;    // constant
+  // These three are constant while the region is there; a look-up of an address may meet a region that goes.
+  base::Relaxed<std::uint64_t> descs_offset;  // segment offset of PageDesc[pages]
+  base::Relaxed<std::uint32_t> pages;
+  base::Relaxed<std::uint32_t> page_shift;
   base::Relaxed<std::uint64_t> free_pages;
   base::Relaxed<std::uint64_t> free_runs;
   base::Relaxed<std::uint32_t> row_bits;

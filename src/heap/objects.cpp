@@ -196,6 +196,7 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noe
     return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it is the region's unusable end");
   }
   const bool grown = (core.flags & alloc::kRegionGrown) != 0;
+  const std::uint32_t freed_in = region->slot;
   Result<void> freed = EXTMEM_ERROR(ENOTBLK, "not tried");
   // A page may turn from a slab's to a span's between the two looks only when p is not allocated: then one of
   // them says so at the second try.
@@ -211,7 +212,8 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noe
   if (!freed && freed.error().code() == ENOTBLK) {
     return EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address");
   }
-  if (freed && grown && heap->growth.give_back && core_.region_empty_locked(region->slot)) give_back(*heap);
+  // A hint without a lock: the region may be gone by now, or be another one. give_back looks for itself.
+  if (freed && grown && heap->growth.give_back && core_.region_empty_locked(freed_in)) give_back(*heap);
   return freed;
 }
 

@@ -16,12 +16,13 @@ namespace extmem::heap {
 
 /// What this process knows of a region beside the shared record.
 struct RegionLocal {
-  std::uintptr_t base;
-  std::uint64_t length;
+  // Relaxed: a look-up may read them while the slot becomes another region's; the index's sequence tells it so.
+  base::Relaxed<std::uintptr_t> base;
+  base::Relaxed<std::uint64_t> length;
   alloc::PageDesc* descs;
-  std::uint32_t page_shift;
-  std::uint32_t slot;
-  std::uint32_t heap;
+  base::Relaxed<std::uint32_t> page_shift;
+  base::Relaxed<std::uint32_t> slot;
+  base::Relaxed<std::uint32_t> heap;
   std::uint32_t reverse_words;        // of the index from IOVA to offset
   std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words
   std::uint64_t reverse_bytes;

@@ -12,7 +12,7 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   RegionInfo info;
   info.id = RegionId{region, core.generation};
   info.heap_id = core.heap;
-  info.base = reinterpret_cast<void*>(local.base);
+  info.base = reinterpret_cast<void*>(local.base.get());
   info.length = core.length;
   info.os_page_size = std::uint64_t{1} << core.os_page_shift;
   info.page_size = std::uint64_t{1} << core.pages.page_shift;
