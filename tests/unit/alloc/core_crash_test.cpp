@@ -38,7 +38,8 @@ class Copy {
   Copy& operator=(const Copy&) = delete;
 
   [[nodiscard]] Core& core() { return core_; }
-  [[nodiscard]] shared::Journal& journal() { return core_.slot(kSlot).journal; }
+  [[nodiscard]] shared::Journal& journal() { return core_.slot(at_work).journal; }
+  static inline std::uint32_t at_work = kSlot;  // whose transactions are cut short
   [[nodiscard]] std::byte* bytes() { return core_.segment(); }
   void undo() { shared::undo(bytes(), journal()); }
 
@@ -103,6 +104,9 @@ class Copy {
       const bool used = a.cache(i).used != 0;
       if (a.cache(i).next != b.cache(i).next) text << "link of cache " << i << '\n';
       if (used) same("cache", &a.cache(i), &b.cache(i), sizeof(ThreadCache));
+    }
+    for (std::uint32_t i = 0; i <= 3; ++i) {
+      if (a.slot(i).spare_caches != b.slot(i).spare_caches) text << "spare caches of slot " << i << '\n';
     }
     for (std::uint32_t i = 0; i < 1024; ++i) {
       if (a.tag_record(i).next != b.tag_record(i).next) text << "link of tag record " << i << '\n';
@@ -344,6 +348,28 @@ TEST_F(CoreCrash, CachesComeAndGo) {
   world_.must_free(kSlot, ptr);
   survives(2, [&] { world_.core().drop_cache(kSlot, world_.cache(kSlot)); });
   survives(1, [&] { (void)world_.cache(kSlot); });
+}
+
+// One thread destroys a heap that others have caches of: the records stay with their slots.
+TEST_F(CoreCrash, CachesAreLeftToTheirOwners) {
+  {
+    const shared::LockGuard guard(world_.heap().lock, kSlot, false);
+    world_.core().detach_region_locked(region_);
+  }
+  world_.core().region(region_).heap = 0;
+  (void)world_.cache(kSlot);
+  (void)world_.cache(2);
+  (void)world_.core().make_cache(2, 1);
+  const auto destroy = [&](std::uint32_t heap) {
+    const shared::LockGuard guard(world_.heap(heap).lock, kSlot, false);
+    world_.core().drop_caches_locked(kSlot, heap);
+  };
+  survives(2, [&] { destroy(CoreWorld::kHeap); });
+  survives(1, [&] { destroy(1); });  // the second spare record of slot 2
+  Copy::at_work = 2;
+  survives(1, [&] { (void)world_.cache(2); });
+  survives(1, [&] { world_.core().drop_spare_caches(2); });
+  Copy::at_work = kSlot;
 }
 
 TEST_F(CoreCrash, TagsComeAndGo) {

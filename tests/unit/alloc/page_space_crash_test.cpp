@@ -179,6 +179,24 @@ TEST_F(PageCrash, AllocateTheMiddleOfARun) {
     ASSERT_EQ(world.allocator().allocate(tx, request, 3), 48u);
   });
 }
+// Runs of 20 and 21 pages share a bin: such a run changes its length without leaving it.
+TEST_F(PageCrash, AllocateTheBackOfARunThatStaysInItsBin) {
+  ASSERT_EQ(world_.allocate(9), 34u);
+  pieces_[34] = Piece{9};
+  survives([](PageWorld& world, shared::Transaction& tx) {
+    ASSERT_EQ(world.allocator().largest_free(), 21u);
+    SpanRequest request = request_of(1, Placement::high);
+    ASSERT_EQ(world.allocator().allocate(tx, request, 3), 63u);
+  });
+}
+TEST_F(PageCrash, FreeBehindAFreeRunThatStaysInItsBin) {
+  ASSERT_EQ(world_.allocate(9), 34u);
+  pieces_[34] = Piece{9};
+  ASSERT_EQ(world_.allocate(request_of(1, Placement::high)), 63u);
+  pieces_[63] = Piece{1};
+  ASSERT_EQ(world_.allocator().largest_free(), 20u);
+  survives([](PageWorld& world, shared::Transaction& tx) { world.allocator().free(tx, 63, 1); });
+}
 TEST_F(PageCrash, FreeBetweenHeldRuns) {
   const std::uint32_t page = world_.allocate(1);  // 21: now both neighbours of 22..29 are used
   pieces_[page] = Piece{1};
