@@ -123,8 +123,11 @@ class DomainState {
   [[nodiscard]] const char* memzone_name_at(RegionPtr ptr) const noexcept;
 
   // growth.cpp
-  /// Adds memory by the heap's policy. True: trying again makes sense.
-  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen) noexcept;
+  /// Adds memory by the heap's policy. True: trying again makes sense; `added` is then the new region, or none where
+  /// somebody else has added one since growths_seen.
+  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added) noexcept;
+  /// Removes a region that was grown in vain. False: others use it now, or gave it back.
+  bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
   void give_back(HeapLocal& heap) noexcept;
 

@@ -5,26 +5,38 @@
 
 namespace extmem::heap {
 
-bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen) noexcept {
+bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added) noexcept {
+  added = RegionId{};
   auto slot = thread_slot();
   if (!slot) return false;
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return false;  // inside a listener: the allocation fails instead of hanging
   if (heap.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
   const GrowthPolicy& policy = heap.growth;
-  // Room for the page that slabs or alignment may need beside the request itself.
-  const std::uint64_t need = base::align_up(bytes + (1u << 20), 4096);
+  const std::uint64_t need = base::align_up(bytes, 4096);
   const std::uint64_t room = policy.limit > heap.grown_bytes ? policy.limit - heap.grown_bytes : 0;
   std::uint64_t length = std::min(std::max(policy.step, need), room);
   if (length < bytes) return false;
   BackingSpec spec = policy.backing;
   spec.length = length;
   // add_backing takes the region lock: this thread has it, so the shared part is called.
-  auto added = add_backing_locked(heap, spec, true);
-  if (!added) return false;
-  heap.grown_bytes += core_.region(added->slot).length;
+  auto region = add_backing_locked(heap, spec, true);
+  if (!region) return false;
+  added = *region;
+  heap.grown_bytes += core_.region(added.slot).length;
   heap.growths.fetch_add(1, std::memory_order_release);
   return true;
+}
+
+bool DomainState::take_back_growth(RegionId id) noexcept {
+  auto slot = thread_slot();
+  if (!slot) return true;
+  const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
+  if (!guard.held()) return true;
+  auto region = checked_region(id);
+  if (!region) return false;
+  const auto removed = remove_locked(*region, nullptr);
+  return removed || removed.error().code() != EBUSY;
 }
 
 void DomainState::give_back(HeapLocal& heap) noexcept {

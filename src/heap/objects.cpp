@@ -94,7 +94,8 @@ bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noe
 
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  for (int tries = 0;;) {
+  RegionId grown{};  // for this request
+  for (;;) {
     const std::uint64_t growths = heap.growths.load(std::memory_order_acquire);
     Error failed{};
     if (request.cls < alloc::kClasses) {
@@ -111,9 +112,9 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
       failed = span.error();
     }
     if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
-    // What a second new region does not serve, no further one will: its IOVAs or its place do not fit.
-    if (tries == 2) give_back(heap);
-    if (tries++ == 2 || !grow(heap, request.size + request.span.align, growths)) return failed;
+    // What a new region does not serve while nobody else uses it, no further one will: its IOVAs do not fit, say.
+    if (grown && take_back_growth(grown)) return failed;
+    if (!grow(heap, request.size + request.span.align, growths, grown)) return failed;
   }
 }
 

@@ -1,6 +1,7 @@
 // Growth: in steps, up to the limit, only where it helps, and given back.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <string>
 #include <thread>
 
@@ -48,6 +49,43 @@ TEST_P(Growth, GoesInSteps) {
   EXPECT_LE(stats().total_bytes, 4 * kMiB + 12 * kMiB);
   EXPECT_EQ(face_->deallocate(heap_, large), 0);
   EXPECT_EQ(face_->deallocate(heap_, p), 0);
+}
+
+TEST_P(Growth, GoesInSmallStepsToo) {
+  for (const std::uint64_t step : {64 * kKiB, kMiB}) {
+    options_.growth.step = step;
+    create();
+    void* p = nullptr;
+    ASSERT_EQ(face_->allocate(heap_, 64, p), 0) << face_->message();
+    EXPECT_EQ(stats().total_bytes, step);
+    EXPECT_EQ(face_->deallocate(heap_, p), 0);
+    ASSERT_EQ(face_->destroy_heap(heap_, nullptr), 0) << face_->message();
+  }
+}
+
+TEST_P(Growth, ServesEveryThreadBelowTheLimit) {
+  // Each growth is for one object, and others may take it: that must not make anybody fail below the limit.
+  options_.growth.step = kMiB;
+  options_.growth.limit = 1024 * kMiB;
+  create();
+  std::vector<std::thread> threads;
+  std::atomic<int> refused{0};
+  for (unsigned t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      std::vector<void*> given;
+      for (int i = 0; i < 20; ++i) {
+        void* p = nullptr;
+        if (face_->allocate(heap_, 900 * kKiB, p) == 0) {
+          given.push_back(p);
+        } else {
+          ++refused;
+        }
+      }
+      for (void* p : given) EXPECT_EQ(face_->deallocate(heap_, p), 0);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(refused, 0);
 }
 
 TEST_P(Growth, StopsAtTheLimit) {
