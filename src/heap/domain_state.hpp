@@ -159,6 +159,9 @@ class DomainState {
   Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
   Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown) noexcept;
   Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
+  static Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
+  /// Adds what was mapped, or unmaps it again. Requires: the region lock.
+  Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
   void release_region(std::uint32_t slot, std::uint32_t region) noexcept;
   int notify(RegionEventKind kind, std::uint32_t region) noexcept;

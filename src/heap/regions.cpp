@@ -231,12 +231,21 @@ Result<RegionId> DomainState::add_backing(HeapLocal& heap, const BackingSpec& sp
   if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the backing's length is zero");
   if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
   EXTMEM_TRY(slot, thread_slot());
+  // Mapped before the lock is taken for good: pre-faulting may take minutes, and `progress` is the caller's.
+  if (const OrderedGuard allowed(core_, slot, directory_->region_lock, Rank::regions); !allowed.held()) {
+    return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
+  }
+  EXTMEM_TRY(mapping, map_backing(spec));
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
-  return add_backing_locked(heap, spec, false);
+  return add_mapped(heap, spec, mapping, false);
 }
 
 Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept {
+  EXTMEM_TRY(mapping, map_backing(spec));
+  return add_mapped(heap, spec, mapping, grown);
+}
+
+Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   os::BackingRequest request;
   request.kind = spec.kind;
   request.length = spec.length;
@@ -259,8 +268,11 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
     request.thp = spec.fallback == Fallback::thp;
     made = os::create_backing(request);
   }
-  if (!made) return made.error();
-  os::Mapping& mapping = *made;
+  return made;
+}
+
+Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
+                                         bool grown) noexcept {
   RegionSpec region;
   region.base = mapping.addr;
   region.length = mapping.length;

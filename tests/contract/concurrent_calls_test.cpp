@@ -200,5 +200,56 @@ TEST_F(ConcurrentCalls, GrowingHeapsReserveMemzonesUnderListeners) {
   EXPECT_TRUE(domain_.remove_listener(listener, this));
 }
 
+TEST_F(ConcurrentCalls, OthersGoOnWhileABackingIsPrefaulted) {
+  // Pre-faulting may take minutes: nobody else waits for it. (Were a lock held, the join would never return.)
+  int called = 0;
+  const auto others = [&](std::uint64_t, std::uint64_t) {
+    if (called++ == 0) {
+      std::thread([&] {
+        const auto region = domain_.add_region(heap_, spec(coming_and_going_));
+        ASSERT_TRUE(region) << region.error().message();
+        EXPECT_TRUE(domain_.region_info(*region));
+        EXPECT_TRUE(domain_.address_of(Iova{reinterpret_cast<std::uintptr_t>(coming_and_going_.base())}));
+        EXPECT_TRUE(domain_.walk_regions([](const RegionInfo&) { return true; }));
+        EXPECT_TRUE(domain_.remove_region(*region));
+      }).join();
+    }
+    return false;
+  };
+  BackingSpec backing;
+  backing.length = 8 * kMiB;
+  backing.prefault = true;
+  backing.progress = others;
+  const auto region = domain_.add_backing(heap_, backing);
+  ASSERT_TRUE(region) << region.error().message();
+  EXPECT_GT(called, 0);
+}
+
+TEST_F(ConcurrentCalls, ListenersSeeTheRegionTheyHearOf) {
+  // What a listener that maps memory for a device needs works inside it.
+  struct Seen {
+    Domain* domain;
+    std::uint64_t bytes = 0;
+    bool ok = false;
+  } seen{&domain_};
+  const auto listener = [](const RegionEvent& event, void* arg) {
+    auto* s = static_cast<Seen*>(arg);
+    const auto map = [s](const IovaRun& run) { return s->bytes += run.length, true; };
+    s->ok = s->domain->walk_iova_runs(event.info.id, map).ok() &&
+            s->domain->region_info(event.info.id).ok() && s->domain->iova_of(event.info.base).ok() &&
+            s->domain->to_region_ptr(event.info.base).ok();
+    return 0;
+  };
+  ASSERT_TRUE(domain_.add_listener(listener, &seen));
+  const auto region = domain_.add_region(heap_, spec(coming_and_going_));
+  ASSERT_TRUE(region) << region.error().message();
+  EXPECT_TRUE(seen.ok);
+  EXPECT_EQ(seen.bytes, coming_and_going_.length());
+  seen.ok = false;
+  ASSERT_TRUE(domain_.remove_region(*region));
+  EXPECT_TRUE(seen.ok) << "also while it is removed";
+  EXPECT_TRUE(domain_.remove_listener(listener, &seen));
+}
+
 }  // namespace
 }  // namespace extmem::test
