@@ -2,7 +2,8 @@
 //
 // What it is: the owner of everything. In this version a domain is private to its process; its threads share it.
 // Thread-safety: every function may be called by any thread at any time, except close/destruction, which
-// requires that no other call is running or follows.
+// requires that no other call is running or follows. Callbacks (visitors, listeners) run under locks: inside,
+// what would need a lock that comes before, or the same again, answers EDEADLK.
 // Invariants:
 //  1. All metadata is in the control segment: closing the domain forgets everything and touches no external
 //     memory; memory of own backings is unmapped.

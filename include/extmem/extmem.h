@@ -11,8 +11,8 @@
  *            Every function fails with EINVAL when a pointer that it needs is NULL, a heap handle is {NULL, 0} or
  *            a struct_size is wrong; those are not listed again. `errno` is left alone.
  *  Threads   Any thread may call any function at any time, but no call may run while extmem_domain_close runs,
- *            or follow it. Inside a callback, what would need the lock that the callback runs under fails with
- *            EDEADLK.
+ *            or follow it. Callbacks run under locks: inside, what would need a lock that comes before, or
+ *            the same again, fails with EDEADLK. Callbacks must not throw.
  *  Strings   Zero-terminated. Names: 1 to 63 bytes (EINVAL when empty, ENAMETOOLONG), copied.
  *  Units     Bytes, unless the name ends in _ns (nanoseconds).
  *  Memory    After extmem_domain_create no function calls malloc.

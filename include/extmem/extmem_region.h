@@ -113,7 +113,9 @@ EXTMEM_API int extmem_region_list_iova_runs(extmem_domain_t* domain, extmem_regi
  * Registers a function that hears of regions, in the order of registration. For EXTMEM_REGION_ADDED an errno
  * value refuses the region, and those that had already heard of it then hear EXTMEM_REGION_REMOVING. For
  * EXTMEM_REGION_REMOVING an errno value refuses the removal, and those that had already heard of it then hear
- * EXTMEM_REGION_ADDED again. Adding or removing regions inside fails with EDEADLK.
+ * EXTMEM_REGION_ADDED again. Inside, the region can be asked about and memory allocated and freed; adding and
+ * removing regions, and what needs the directory (heaps, tags and memzones by name, walks, verify), fails with
+ * EDEADLK.
  *
  * Returns: 0; -errno.
  * Errors: EEXIST the pair (listener, arg) is registered; ENOSPC too many.

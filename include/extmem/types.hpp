@@ -268,7 +268,9 @@ struct RegionEvent {
 };
 /// Hears of regions in the order of registration. For `added` a non-zero errno refuses the region; those that
 /// had already heard `added` then hear `removing`. For `removing` a non-zero errno refuses the removal; those
-/// that had already heard `removing` then hear `added` again. Adding or removing regions inside is EDEADLK.
+/// that had already heard `removing` then hear `added` again. Inside, the region can be asked about and memory
+/// allocated and freed; adding and removing regions, and what needs the directory (heaps, tags and memzones by
+/// name, walks, verify), answers EDEADLK.
 using RegionListener = int (*)(const RegionEvent& event, void* arg);
 
 /// What a walk meets, in address order inside each region.
