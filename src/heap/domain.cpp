@@ -226,7 +226,9 @@ Result<Heap> DomainState::heap_by_id(std::uint32_t id) noexcept {
     return EXTMEM_ERROR(ENOENT, "no heap has this id");
   }
   HeapLocal& local = heap_locals_[id];
-  return Heap(&local, local.key.load(std::memory_order_acquire));
+  const std::uint64_t key = local.key.load(std::memory_order_acquire);
+  if (key == 0) return EXTMEM_ERROR(ENOENT, "no heap has this id: it is just being made or destroyed");
+  return Heap(&local, key);
 }
 
 Result<Heap> DomainState::find_heap(std::string_view name) noexcept {

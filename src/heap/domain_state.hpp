@@ -88,8 +88,9 @@ class DomainState {
   Result<ObjectInfo> held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept;
 
   // regions.cpp, removal.cpp
-  Result<RegionId> add_region(HeapLocal& heap, const RegionSpec& spec) noexcept;
-  Result<RegionId> add_backing(HeapLocal& heap, const BackingSpec& spec) noexcept;
+  // With the handle, not the heap: whether it is still the heap that is meant, only the lock can say.
+  Result<RegionId> add_region(Heap handle, const RegionSpec& spec) noexcept;
+  Result<RegionId> add_backing(Heap handle, const BackingSpec& spec) noexcept;
   Result<void> remove_region(RegionId id, HolderReport* holders) noexcept;
   Result<void> drain_region(RegionId id, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept;
   Result<void> undrain_region(RegionId id) noexcept;
@@ -114,7 +115,7 @@ class DomainState {
   }
 
   // memzones.cpp
-  Result<MemzoneInfo> reserve_memzone(HeapLocal& heap, std::string_view name, std::size_t length,
+  Result<MemzoneInfo> reserve_memzone(Heap handle, std::string_view name, std::size_t length,
                                       const AllocOptions& options) noexcept;
   Result<MemzoneInfo> find_memzone(std::string_view name) noexcept;
   Result<void> free_memzone(std::string_view name) noexcept;

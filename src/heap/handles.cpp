@@ -258,13 +258,11 @@ Result<void> Domain::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) const 
 }
 Result<RegionId> Domain::add_region(Heap heap, const RegionSpec& spec) noexcept {
   if (state_ == nullptr) return closed();
-  EXTMEM_TRY(local, state_->checked(heap));
-  return state_->add_region(*local, spec);
+  return state_->add_region(heap, spec);
 }
 Result<RegionId> Domain::add_backing(Heap heap, const BackingSpec& spec) noexcept {
   if (state_ == nullptr) return closed();
-  EXTMEM_TRY(local, state_->checked(heap));
-  return state_->add_backing(*local, spec);
+  return state_->add_backing(heap, spec);
 }
 Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
@@ -355,8 +353,7 @@ Result<const char*> Domain::tag_name(Tag tag) const noexcept {
 Result<MemzoneInfo> Domain::reserve_memzone(Heap heap, std::string_view name, std::size_t length,
                                             const AllocOptions& options) noexcept {
   if (state_ == nullptr) return closed();
-  EXTMEM_TRY(local, state_->checked(heap));
-  return state_->reserve_memzone(*local, name, length, options);
+  return state_->reserve_memzone(heap, name, length, options);
 }
 Result<MemzoneInfo> Domain::find_memzone(std::string_view name) const noexcept {
   if (state_ == nullptr) return closed();

@@ -229,8 +229,11 @@ Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(c
   }
   region_now = 0;
   if (memzone_memory != heaps_[heap.id].memzones) {
-    // A memzone's memory is taken just before its record is made: only a quiet directory lets us compare.
-    if (directory_->lock.holder() == 0 || directory_->lock.holder() == slot) {
+    // A memzone's memory is taken just before its record is made: only a quiet directory lets us compare. Once it is
+    // quiet that stays so, for taking the memory needs the lock that we hold: so look again after that.
+    const std::uint32_t holder = directory_->lock.holder();
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if ((holder == 0 || holder == slot) && memzone_memory != heaps_[heap.id].memzones) {
       ++breaches;
       tell("every memzone has its memory", heap.id, heaps_[heap.id].memzones, memzone_memory);
     }

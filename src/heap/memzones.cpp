@@ -66,7 +66,7 @@ Result<RegionPtr> DomainState::allocate_biggest(HeapLocal& heap, const AllocOpti
   return EXTMEM_ERROR(ENOMEM, "no free memory of the heap fits these constraints");
 }
 
-Result<MemzoneInfo> DomainState::reserve_memzone(HeapLocal& heap, std::string_view name, std::size_t length,
+Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view name, std::size_t length,
                                                  const AllocOptions& o) noexcept {
   if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the memzone's name is empty: give 1 to 63 bytes");
   if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENAMETOOLONG, "the memzone's name is longer than 63 bytes");
@@ -75,7 +75,8 @@ Result<MemzoneInfo> DomainState::reserve_memzone(HeapLocal& heap, std::string_vi
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return locked();
-  if (heap.key.load(std::memory_order_relaxed) == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
+  EXTMEM_TRY(local, checked(handle));
+  HeapLocal& heap = *local;
   if (memzones_.find(name) != memzones_.kNone) return EXTMEM_ERROR(EEXIST, "a memzone of this name exists");
   if (directory_->memzone_count >= directory_->memzones.capacity) {
     return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones");

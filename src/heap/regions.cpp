@@ -107,11 +107,12 @@ int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
   return 0;
 }
 
-Result<RegionId> DomainState::add_region(HeapLocal& heap, const RegionSpec& spec) noexcept {
+Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
-  return add_locked(heap, spec, nullptr, false);
+  EXTMEM_TRY(heap, checked(handle));
+  return add_locked(*heap, spec, nullptr, false);
 }
 
 Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
@@ -141,6 +142,9 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     plan = *planned;
   }
   const unsigned shift = choose_page_shift(spec.length, base, heap.exact);
+  if (spec.length >> shift > alloc::kMaxPages) {
+    return EXTMEM_ERROR(EINVAL, "so long a region needs large pages, and its base is not aligned to them: align it to 64 KiB");
+  }
   const auto pages = static_cast<std::uint32_t>(spec.length >> shift);
   EXTMEM_TRY(slot, thread_slot());
   alloc::CoreRoots& roots = core_.roots();
@@ -227,7 +231,8 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   bases_[region] = 0;
 }
 
-Result<RegionId> DomainState::add_backing(HeapLocal& heap, const BackingSpec& spec) noexcept {
+Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) noexcept {
+  EXTMEM_TRY_VOID(checked(handle));
   if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the backing's length is zero");
   if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
   EXTMEM_TRY(slot, thread_slot());
@@ -237,7 +242,12 @@ Result<RegionId> DomainState::add_backing(HeapLocal& heap, const BackingSpec& sp
   }
   EXTMEM_TRY(mapping, map_backing(spec));
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  return add_mapped(heap, spec, mapping, false);
+  auto heap = checked(handle);  // again: mapping took its time
+  if (!heap) {
+    (void)os::close_backing(mapping);
+    return heap.error();
+  }
+  return add_mapped(**heap, spec, mapping, false);
 }
 
 Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept {

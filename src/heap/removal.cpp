@@ -22,10 +22,11 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
   EXTMEM_TRY(slot, thread_slot());
   alloc::RegionCore& core = core_.region(region);
   alloc::HeapCore& heap = core_.heap(core.heap);
-  const bool was_draining = (core.flags & alloc::kRegionDraining) != 0;
+  bool was_draining = false;
   {
     const shared::LockGuard guard(heap.lock, slot, core_.process_shared());
     if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "a region cannot be removed inside a walk over its heap");
+    was_draining = (core.flags & alloc::kRegionDraining) != 0;
     if (!was_draining) core_.set_draining_locked(slot, region, true);
     if (!core_.region_empty_locked(region)) {
       if (holders != nullptr) {
@@ -95,6 +96,9 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
 
 Result<void> DomainState::undrain_region(RegionId id) noexcept {
   EXTMEM_TRY(slot, thread_slot());
+  // Not while the region is being removed: between the last look at it and its end it stays empty because it drains.
+  const OrderedGuard regions(core_, slot, directory_->region_lock, Rank::regions);
+  if (!regions.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be changed inside a listener or a walk over regions");
   EXTMEM_TRY(region, checked_region(id));
   alloc::HeapCore& heap = core_.heap(core_.region(region).heap);
   const shared::LockGuard guard(heap.lock, slot, core_.process_shared());

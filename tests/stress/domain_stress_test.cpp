@@ -216,6 +216,116 @@ TEST_F(DomainStress, HeapsAreDestroyedWhileOthersHoldTheirHandles) {
   stress_.check_empty(heap_);
 }
 
+// A region is being removed, its listener takes its time, and meanwhile another thread lets allocations use it again.
+TEST_F(DomainStress, ARegionThatIsBeingRemovedStaysDrained) {
+  constexpr std::uint64_t kLength = 2 * kMiB;
+  const Arena arena(2 * kLength);
+  ASSERT_TRUE(domain_.add_region(heap_, arena.spec(0, kLength)).ok());
+  std::mutex mutex;
+  RegionId region = *domain_.add_region(heap_, arena.spec(kLength, kLength));
+  const RegionListener slow = [](const RegionEvent&, void*) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    return 0;
+  };
+  ASSERT_TRUE(domain_.add_listener(slow, nullptr).ok());
+  std::atomic<int> removed{0};
+  const auto remove = [&] {
+    while (stress_.going()) {
+      const auto gone = domain_.remove_region(region);
+      if (!gone.ok()) {
+        stress_.check(gone.error().code() == EBUSY, gone.error().message());
+        continue;
+      }
+      ++removed;
+      arena.protect(kLength, kLength, false);  // whoever was given memory there crashes
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+      arena.protect(kLength, kLength, true);
+      const auto added = domain_.add_region(heap_, arena.spec(kLength, kLength));
+      if (!stress_.check(added, "add")) return;
+      const std::lock_guard lock(mutex);
+      region = *added;
+    }
+  };
+  const auto undrain = [&] {
+    while (stress_.going()) {
+      RegionId now;
+      {
+        const std::lock_guard lock(mutex);
+        now = region;
+      }
+      const auto undrained = domain_.undrain_region(now);
+      stress_.check(undrained.ok() || undrained.error().code() == ENOENT, undrained.error().message());
+    }
+  };
+  const auto work = [&] {
+    Worker worker(stress_, heap_, 5);
+    while (stress_.going()) {
+      // More than the other region holds, so that this one is used; then nothing, so that it can go.
+      for (int i = 0; i < 600 && stress_.going(); ++i) worker.step(400);
+      worker.free_all();
+    }
+  };
+  stress_.run(remove, undrain, work);
+  EXPECT_GT(removed, 0);
+  stress_.check_empty(heap_);
+  ASSERT_TRUE(domain_.remove_listener(slow, nullptr).ok());
+}
+
+// Regions and memzones asked for through handles of heaps that go: they must not come to the next heap of that id.
+TEST_F(DomainStress, StaleHandlesAddNothing) {
+  const Arena arena(8 * kMiB);
+  std::mutex mutex;
+  std::uint64_t names = 0;
+  Heap current = *domain_.create_heap("0");
+  std::atomic<std::uint64_t> stale{0};
+  const auto latest = [&] {
+    const std::lock_guard lock(mutex);
+    return current;
+  };
+  const auto remake = [&] {
+    while (stress_.going()) {
+      const auto gone = domain_.destroy_heap(current);
+      if (!gone.ok()) {
+        stress_.check(gone.error().code() == EBUSY, gone.error().message());
+        continue;
+      }
+      const auto made = domain_.create_heap(std::to_string(++names));
+      if (!stress_.check(made, "create")) return;
+      const std::lock_guard lock(mutex);
+      current = *made;
+    }
+  };
+  const auto add = [&](std::uint64_t part) {
+    Random random(part);
+    while (stress_.going()) {
+      const Heap heap = latest();
+      const auto region = domain_.add_region(heap, arena.spec(part * 4 * kMiB, 1 * kMiB));
+      if (!region.ok()) {
+        stress_.check(region.error().code() == ESTALE, region.error().message());
+        ++stale;
+        continue;
+      }
+      const auto info = domain_.region_info(*region);
+      stress_.check(info.ok() && info->heap_id == heap.id(), "the region came to another heap");
+      stress_.check(std::strlen(heap.name()) > 0, "the heap of a region has a name");
+      const std::string zone = "zone " + std::to_string(part);
+      const auto reserved = domain_.reserve_memzone(heap, zone, 5000);
+      // The heap holds a region of ours: so it cannot have been destroyed.
+      if (stress_.check(reserved, "reserve")) stress_.check(domain_.free_memzone(zone), "free");
+      stress_.check(heap.stats(), "the heap of a region lives");
+      // The other thread's memzone may lie in it, for a moment.
+      auto removed = domain_.remove_region(*region);
+      while (!removed.ok() && removed.error().code() == EBUSY) removed = domain_.remove_region(*region);
+      stress_.check(removed, "remove");
+    }
+  };
+  stress_.run(
+      remake, [&] { add(0); }, [&] { add(1); });
+  EXPECT_GT(stale, 0u);
+  EXPECT_GT(names, 5u);
+  check_domain();
+}
+
 TEST_F(DomainStress, GrowingHeapsGrowAndGiveBack) {
   HeapOptions options;
   options.growth.backing.kind = BackingKind::anonymous;
