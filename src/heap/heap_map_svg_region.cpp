@@ -203,6 +203,15 @@ void Svg::hover(const Plot& plot) noexcept {
       out_.xml(each);
       bytes[kind] = 0;
     }
+    // Every memzone is named here, also where the drawing has no room for its name.
+    const std::uint64_t begin = Model::column_start(plot, from);
+    const std::uint64_t end = to == plot.columns ? plot.info.length : Model::column_start(plot, to);
+    for (std::uint32_t i = 0; i < plot.zone_count; ++i) {
+      const Zone& zone = plot.zones[i];
+      if (zone.offset >= end || zone.offset + zone.length <= begin) continue;
+      Label named;
+      out_.xml(named.text("\nmemzone ").name(zone.name, 28));
+    }
     out_.raw("</title></rect>\n");
   }
 }
