@@ -51,7 +51,8 @@ class EXTMEM_API Heap {
   /// Allocates an array of `count` x `size` zeroed bytes. Errors: also EOVERFLOW when the product overflows.
   Result<void*> calloc(std::size_t count, std::size_t size, const AllocOptions& options = {}) noexcept;
   /// Changes the size, in place when possible, else by moving. p == nullptr: allocate. On error p stays as it was.
-  /// The tag of the object is kept unless options.tag names one.
+  /// The tag of the object is kept unless options.tag names one. options.zero: what lies beyond the usable size that
+  /// the object had is zeroed.
   /// Errors: those of allocate and deallocate; ENOTSUP when it would have to move memory that the CPU cannot reach.
   Result<void*> reallocate(void* p, std::size_t new_size, const AllocOptions& options = {}) noexcept;
   /// Frees what allocate gave. nullptr does nothing.

@@ -139,7 +139,7 @@ struct BackingSpec {
 struct GrowthPolicy {
   BackingSpec backing{};      ///< length is ignored; path is not supported here
   std::uint64_t step = 0;     ///< bytes per growth (or the allocation's size if larger); 0: no growth
-  std::uint64_t limit = 0;    ///< most bytes that growth may have added at any time
+  std::uint64_t limit = 0;    ///< most bytes that growth may have added at any time; not 0 with a step
   bool give_back = true;      ///< regions that growth added and that are empty again are removed (one is kept)
 };
 
@@ -154,7 +154,8 @@ struct DomainOptions {
   std::uint32_t max_heaps = 8192;
   std::uint32_t max_memzones = 1u << 18;
   std::uint32_t max_tags = 8192;
-  std::uint32_t max_threads = 1024;                  ///< threads that use the domain at the same time
+  std::uint32_t max_threads = 1024;                  ///< threads that use the domain at the same time; to one more
+                                                     ///< every call that needs a lock or a cache answers ENOSPC
   std::uint64_t small_metadata = std::uint64_t{4} << 30;   ///< bytes for object states and thread caches, <= 8 GiB
   std::uint64_t large_metadata = std::uint64_t{64} << 30;  ///< bytes for page maps and IOVA tables
 };

@@ -244,6 +244,9 @@ class Core {
   void note_peak(HeapCore& heap) noexcept;
 
  private:
+  static void note_emptied(HeapCore& heap, const RegionCore& region) noexcept {
+    if ((region.flags & kRegionGrown) != 0 && region.pages.free_pages == region.pages.pages) heap.emptied = 1;
+  }
   static EXTMEM_ALWAYS_INLINE bool refuse(ThreadCache& cache) noexcept {
     cache.gate.leave();
     return false;

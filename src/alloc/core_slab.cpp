@@ -132,6 +132,7 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   tx.set(s.objects, 0);
   roots_->slab_list.put(tx, index, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
   tx.commit();
+  note_emptied(h, r);
 }
 
 }  // namespace extmem::alloc

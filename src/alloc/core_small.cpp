@@ -249,7 +249,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     }
     const std::uint32_t index = desc.slab();
     if (!slab_covers(index, region, page)) {
-      return refuse(EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address"));
+      return refuse(EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated"));
     }
     Slab& s = slabs_[index];
     const std::uint32_t owner = s.owner();

@@ -84,7 +84,7 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
     if (allocator.find_head(page) != kNoPage) {
       return EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
     }
-    return EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address");
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
   const std::uint16_t holder = desc.holder();
   if (memzone != (holder == kHolderMemzone)) {
@@ -97,6 +97,7 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   tx.add(h.span_count, ~std::uint64_t{0});
   tx.add(h.span_pages_bytes, -bytes);
   tx.commit();
+  note_emptied(h, r);
   if (holder >= kFirstTagHolder) {
     if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) {
       count_tag_locked(slot, heap, *tag, -static_cast<std::int64_t>(bytes), -1);

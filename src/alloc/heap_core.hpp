@@ -36,6 +36,7 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
   base::Relaxed<std::uint32_t> sharing[kClasses];    // how much the class is used across threads (core_small.cpp)
   base::Relaxed<std::uint32_t> tags[kTagBuckets];    // + 1, TagRecord chains
+  base::Relaxed<std::uint32_t> emptied;              // 1: a region that growth added became empty since the last look
 };
 
 struct TagRecord {

@@ -182,6 +182,13 @@ Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
 Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& options, int node) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   const GrowthPolicy& growth = options.growth;
+  if (growth.step != 0 && growth.limit == 0) {
+    return EXTMEM_ERROR(EINVAL, "a growth policy with limit 0 could never grow: give the most bytes that it may add");
+  }
+  if (growth.step != 0 && (growth.backing.fallback > Fallback::anonymous || growth.backing.iova_source > IovaSource::physical ||
+                           growth.backing.kind > BackingKind::dax)) {
+    return EXTMEM_ERROR(EINVAL, "unknown kind, IOVA source or fallback in the growth policy's backing");
+  }
   if (growth.step != 0 &&
       (growth.backing.kind == BackingKind::external || growth.backing.kind == BackingKind::file ||
        growth.backing.kind == BackingKind::dax || growth.backing.kind == BackingKind::shm)) {

@@ -45,6 +45,7 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
   if (!slot) return;
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return;
+  core_.heap(heap.id).emptied = 0;  // before the look: what empties from now on says so again
   // One empty region is kept, so that a heap at the edge does not map and unmap for ever.
   bool kept = false;
   for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0;) {

@@ -196,8 +196,6 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noe
   if (offset >> region->page_shift >= core.pages.pages) {
     return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it is the region's unusable end");
   }
-  const bool grown = (core.flags & alloc::kRegionGrown) != 0;
-  const std::uint32_t freed_in = region->slot;
   Result<void> freed = EXTMEM_ERROR(ENOTBLK, "not tried");
   // A page may turn from a slab's to a span's between the two looks only when p is not allocated: then one of
   // them says so at the second try.
@@ -211,10 +209,10 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noe
     }
   }
   if (!freed && freed.error().code() == ENOTBLK) {
-    return EXTMEM_ERROR(EALREADY, "double free: nothing is allocated at this address");
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
-  // A hint without a lock: the region may be gone by now, or be another one. give_back looks for itself.
-  if (freed && grown && heap->growth.give_back && core_.region_empty_locked(freed_in)) give_back(*heap);
+  // A hint without a lock; give_back looks for itself. It is of slabs too, which empty when a magazine is flushed.
+  if (freed && heap->grows && core_.heap(heap->id).emptied != 0) give_back(*heap);
   return freed;
 }
 
@@ -226,8 +224,15 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   EXTMEM_TRY(request, check_request(heap, new_size, o));
   if (o.tag.index == 0) request.holder = holder;
   EXTMEM_TRY(slot, thread_slot());
+  const auto zero_beyond = [&](void* now) {  // what the old object did not have
+    if (o.zero && new_size > object.size) std::memset(static_cast<char*>(now) + object.size, 0, new_size - object.size);
+    return now;
+  };
   const auto address_now = reinterpret_cast<std::uintptr_t>(p);
   const alloc::RegionCore& region = core_.region(object.region.slot);
+  if (o.zero && (region.flags & alloc::kRegionCpu) == 0) {
+    return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
+  }
   const std::uint64_t offset = address_now - region.phase;
   // In place: when the object stays where it is, its constraints must hold for the new size there.
   const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 && o.placement == Placement::any &&
@@ -242,7 +247,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
       if (request.size <= object.size && (request.size > object.size / 2 || object.size <= 64)) return p;
     } else if (heap.exact || request.size > alloc::kMaxClassSize || request.size > object.size / 2) {
       EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));
-      if (resized) return p;
+      if (resized) return zero_beyond(p);
     }
   }
   EXTMEM_TRY(moved, allocate(heap, request));
@@ -256,7 +261,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     (void)deallocate(&heap, to, false);
     return freed.error();
   }
-  return to;
+  return zero_beyond(to);
 }
 
 }  // namespace extmem::heap

@@ -14,6 +14,7 @@ namespace extmem::heap {
 namespace {
 
 constexpr std::uint64_t kMinOsPage = 64;
+constexpr int kMaxNode = 1023;  // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
 constexpr std::uint64_t kSlabRegion = 1u << 20;  // smaller regions have small pages instead of slabs
 
 Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
@@ -32,6 +33,10 @@ Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
     return EXTMEM_ERROR(EOVERFLOW, "the region reaches beyond the end of the address space: base + length overflows");
   }
   if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
+  if (spec.iova_source > IovaSource::physical) return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
+  if (spec.numa_node < kAnyNode || spec.numa_node > kMaxNode) {
+    return EXTMEM_ERROR(EINVAL, "no such NUMA node: give 0 to 1023, or -1 where it is not known");
+  }
   if (!spec.iovas.empty() && spec.iova_source != IovaSource::table) {
     return EXTMEM_ERROR(EINVAL, "an IOVA table goes with IovaSource::table only");
   }
@@ -244,7 +249,7 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   auto heap = checked(handle);  // again: mapping took its time
   if (!heap) {
-    (void)os::close_backing(mapping);
+    drop_mapping(mapping);
     return heap.error();
   }
   return add_mapped(**heap, spec, mapping, false);
@@ -256,6 +261,8 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
+  if (spec.iova_source > IovaSource::physical) return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
+  if (spec.fallback > Fallback::anonymous) return EXTMEM_ERROR(EINVAL, "unknown fallback: use none, thp or anonymous");
   os::BackingRequest request;
   request.kind = spec.kind;
   request.length = spec.length;
@@ -266,7 +273,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   request.thp = spec.thp;
   request.path_or_name = spec.path;
   request.create = spec.create;
-  request.unlink_on_close = spec.unlink_on_remove;
+  request.unlink_on_close = true;  // until it is added: see add_mapped
   // Aligned to 2 MiB where it is long enough: transparent hugepages and alignment constraints then work.
   request.align = spec.length >= 2u << 20 ? 2u << 20 : 0;
   request.progress = spec.progress;
@@ -291,8 +298,17 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   region.allow_unstable_iova = spec.allow_unstable_iova;
   region.numa_node = mapping.node;
   auto added = add_locked(heap, region, &mapping, grown);
-  if (!added) (void)os::close_backing(mapping);
+  if (!added) {
+    drop_mapping(mapping);
+  } else if (!spec.unlink_on_remove) {
+    os::keep_name(locals_[added->slot].mapping);
+  }
   return added;
+}
+
+void DomainState::drop_mapping(os::Mapping& mapping) noexcept {
+  if (!mapping.created) os::keep_name(mapping);  // the file was there before
+  (void)os::close_backing(mapping);
 }
 
 Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexcept {

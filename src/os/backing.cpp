@@ -343,6 +343,12 @@ Result<Mapping> create_backing(const BackingRequest& request) noexcept {
   return mapping;
 }
 
+void keep_name(Mapping& mapping) noexcept {
+  const ErrnoKeeper keeper;
+  if (mapping.folder >= 0) ::close(mapping.folder);
+  mapping.folder = -1;
+}
+
 Result<void> close_backing(Mapping& mapping) noexcept {
   const Mapping closing = std::exchange(mapping, Mapping{});
   Result<void> result;

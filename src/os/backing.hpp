@@ -77,6 +77,9 @@ struct Mapping {
 /// ECANCELED where the callback said so.
 Result<Mapping> create_backing(const BackingRequest& request) noexcept;
 
+/// Keeps the name of a file or shm that close_backing would remove.
+void keep_name(Mapping& mapping) noexcept;
+
 /// Unmaps, closes, and removes the name where that was asked for and it still names the same file; `mapping`
 /// is empty afterwards. Not for a fork's child, which would remove its parent's name.
 /// Errors: the first that occurred; every step is tried all the same.

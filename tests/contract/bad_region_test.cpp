@@ -1,4 +1,9 @@
 // Bad regions and backings: a precise error, nothing changed, nothing lost.
+#include <unistd.h>
+
+#include <climits>
+#include <fstream>
+
 #include "contract/bad_input.hpp"
 
 namespace extmem::test {
@@ -34,6 +39,43 @@ TEST_P(BadRegion, RefusesPageSizes) {
   RegionSpec spec = good_spec();
   spec.os_page_size = 2 * kMiB;  // larger than the region
   refused(EINVAL, spec, "page size that does not divide the length");
+}
+
+TEST_P(BadRegion, RefusesNodesAndSourcesThatAreNone) {
+  for (const int node : {-2, 1024, INT_MAX, INT_MIN}) {
+    RegionSpec spec = good_spec();
+    spec.numa_node = node;
+    refused(EINVAL, spec, "no such node");
+  }
+  RegionSpec spec = good_spec();
+  spec.iova_source = static_cast<IovaSource>(99);
+  refused(EINVAL, spec, "unknown IOVA source");
+}
+
+TEST_P(BadRegion, ARefusedBackingLeavesNoFileAndTakesNone) {
+  const std::string path = "bad_region_test." + std::to_string(::getpid());
+  BackingSpec spec;
+  spec.kind = BackingKind::file;
+  spec.path = path.c_str();
+  spec.length = kMiB;
+  spec.iova_source = IovaSource::physical;  // of a file's pages: refused after the file was made
+  const auto exists = [&] { return ::access(path.c_str(), F_OK) == 0; };
+  RegionId id;
+  for (const bool unlink_on_remove : {false, true}) {
+    spec.unlink_on_remove = unlink_on_remove;
+    EXPECT_EQ(face_->add_backing(heap_, spec, id), -EINVAL) << face_->message();
+    EXPECT_FALSE(exists());
+  }
+  { std::ofstream(path) << "mine"; }
+  EXPECT_EQ(face_->add_backing(heap_, spec, id), -EINVAL) << face_->message();
+  EXPECT_TRUE(exists()) << "it was there before";
+  spec.iova_source = IovaSource::table;
+  for (const bool unlink_on_remove : {false, true}) {
+    spec.unlink_on_remove = unlink_on_remove;
+    ASSERT_EQ(face_->add_backing(heap_, spec, id), 0) << face_->message();
+    ASSERT_EQ(face_->remove_region(id, nullptr), 0) << face_->message();
+    EXPECT_EQ(exists(), !unlink_on_remove);
+  }
 }
 
 TEST_P(BadRegion, RefusesTablesOfTheWrongLength) {

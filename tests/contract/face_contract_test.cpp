@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <thread>
@@ -115,6 +116,36 @@ TEST_P(FaceContract, ReallocatesKeepingTheContents) {
   EXPECT_LT(face().reallocate(heap(), ground().bytes * 2, {}, q), 0);
   EXPECT_EQ(q, p) << "a failed reallocation has changed the pointer";
   EXPECT_EQ(face().deallocate(heap(), p), 0) << face().message();
+}
+
+TEST_P(FaceContract, ZeroesWhatReallocationAddsWhenAsked) {
+  AllocOptions zero;
+  zero.zero = true;
+  void* p = nullptr;
+  if (!ground().cpu_accessible) {
+    void* q = p = allocate(100);
+    EXPECT_EQ(face().reallocate(heap(), 2000, zero, q), -ENOTSUP) << face().message();
+    EXPECT_EQ(q, p);
+    ASSERT_EQ(face().deallocate(heap(), p), 0);
+    return;
+  }
+  // Dirty memory all over, so that what is zero was zeroed.
+  void* dirty = allocate(ground().bytes / 4);
+  fill(dirty, ground().bytes / 4, 99);
+  ASSERT_EQ(face().deallocate(heap(), dirty), 0);
+  ASSERT_EQ(face().reallocate(heap(), 100, {}, p), 0) << face().message();
+  std::size_t usable = 0;
+  ASSERT_EQ(face().usable_size(heap(), p, usable), 0);
+  fill(p, usable, 7);
+  for (const std::size_t size : {usable + 1, usable + 500, std::size_t{1024}}) {
+    ASSERT_EQ(face().reallocate(heap(), size, zero, p), 0) << size << ' ' << face().message();
+    EXPECT_TRUE(is_filled(p, usable, 7)) << size;
+    const auto* bytes = static_cast<const unsigned char*>(p);
+    EXPECT_TRUE(std::all_of(bytes + usable, bytes + size, [](unsigned char byte) { return byte == 0; })) << size;
+    ASSERT_EQ(face().usable_size(heap(), p, usable), 0);
+    fill(p, usable, 7);
+  }
+  ASSERT_EQ(face().deallocate(heap(), p), 0);
 }
 
 TEST_P(FaceContract, KeepsAccountsByTag) {

@@ -113,6 +113,35 @@ TEST_P(Growth, GivesEmptyRegionsBackButOne) {
   for (void* p : given) EXPECT_EQ(face_->deallocate(heap_, p), 0);
 }
 
+TEST_P(Growth, GivesRegionsOfSmallObjectsBackWithoutAFlush) {
+  create();
+  std::vector<void*> given(120'000, nullptr);  // of more slabs than a thread keeps
+  for (void*& p : given) ASSERT_EQ(face_->allocate(heap_, 500, p), 0) << face_->message();
+  const std::uint64_t most = stats().regions;
+  EXPECT_GE(most, 14u);
+  for (void* p : given) EXPECT_EQ(face_->deallocate(heap_, p), 0);
+  EXPECT_LE(stats().regions, 3u) << "one empty one is kept, and the slabs that the thread keeps lie in one or two";
+}
+
+TEST_P(Growth, RefusesPoliciesThatMakeNoSense) {
+  const auto refused = [&](const HeapOptions& options, const char* what) {
+    Heap heap;
+    EXPECT_EQ(face_->create_heap("refused", options, heap), -EINVAL) << what;
+  };
+  HeapOptions bad = options_;
+  bad.growth.limit = 0;
+  refused(bad, "could never grow");
+  bad = options_;
+  bad.growth.backing.kind = static_cast<BackingKind>(99);
+  refused(bad, "unknown kind");
+  bad = options_;
+  bad.growth.backing.fallback = static_cast<Fallback>(99);
+  refused(bad, "unknown fallback");
+  bad = options_;
+  bad.growth.backing.iova_source = static_cast<IovaSource>(99);
+  refused(bad, "unknown IOVA source");
+}
+
 TEST_P(Growth, KeepsRegionsWhereItIsToldTo) {
   options_.growth.give_back = false;
   create();

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -42,8 +43,7 @@ class Stress {
   template <typename... Bodies>
   void run(Bodies&&... bodies) {
     end_ = std::chrono::steady_clock::now() + length_;
-    std::vector<std::thread> threads;
-    (threads.emplace_back([&] { bodies(); }), ...);
+    std::array threads{std::thread([&] { bodies(); })...};
     for (std::thread& thread : threads) thread.join();
     EXPECT_EQ(first_failure_, "");
   }

@@ -1,5 +1,5 @@
 // IovaTable against a naive map: one IOVA per page in a vector. The property test prints its seeds;
-// EXTMEM_TEST_SEED=n runs that one again.
+// EXTMEM_SEED=n runs that one again.
 #include "region/iova_table.hpp"
 
 #include <gtest/gtest.h>
@@ -16,14 +16,14 @@ namespace extmem::region {
 namespace {
 
 TEST(IovaTable, MatchesNaiveMapForEveryShape) {
-  const char* wanted = std::getenv("EXTMEM_TEST_SEED");
+  const char* wanted = std::getenv("EXTMEM_SEED");
   const std::uint64_t first = wanted != nullptr ? std::strtoull(wanted, nullptr, 0) : std::random_device{}();
   const std::uint64_t last = wanted != nullptr ? first : first + 399;
   std::printf("seeds %llu to %llu\n", static_cast<unsigned long long>(first),
               static_cast<unsigned long long>(last));
   unsigned forms = 0;
   for (std::uint64_t seed = first; seed <= last && !HasFailure(); ++seed) {
-    SCOPED_TRACE("EXTMEM_TEST_SEED=" + std::to_string(seed));
+    SCOPED_TRACE("EXTMEM_SEED=" + std::to_string(seed));
     Random random(seed);
     const Shape shape = kShapes[seed % std::size(kShapes)];
     const unsigned shift = static_cast<unsigned>(12 + below(random, 19));
