@@ -29,6 +29,17 @@ class EXTMEM_API Domain {
   /// whose ids are the nodes' indices. Errors: EINVAL options out of range; ENOMEM address space.
   static Result<Domain> create(const DomainOptions& options = {}) noexcept;
 
+  /// Opens a domain that processes share by its name, or creates it: whoever comes first. No process is special, any may
+  /// leave or be killed at any instruction, and the others go on. Every process of the same user (or group) can open it.
+  /// Opened twice in one process it is one participant. Errors: EINVAL, ENAMETOOLONG the name; EEXIST, ENOENT by mode;
+  /// EPERM, ELOOP, ENOTSUP the runtime directory is not safe or not on a tmpfs; EUCLEAN, EPROTO, ESTALE what is there is
+  /// damaged, of another version or layout, or of before a reboot; ENOSPC; ETIMEDOUT a stopped process is in the way.
+  static Result<Domain> open(std::string_view name, const OpenOptions& options = {}) noexcept;
+  /// Removes a domain that no living process uses, with the memory of its own backings. Errors: EBUSY; ENOENT.
+  static Result<void> remove(std::string_view name, const char* directory = nullptr) noexcept;
+  /// Visits the named domains of a runtime directory (null: as in OpenOptions); the visitor returns true to go on.
+  static Result<void> list(FunctionRef<bool(const DomainInfo&)> visit, const char* directory = nullptr) noexcept;
+
   Domain() noexcept = default;
   Domain(Domain&& other) noexcept;
   Domain& operator=(Domain&& other) noexcept;
@@ -121,6 +132,25 @@ class EXTMEM_API Domain {
   Result<void> free_memzone(std::string_view name) noexcept;
   Result<void> walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) const noexcept;
   [[nodiscard]] std::size_t memzone_count() const noexcept;
+
+  // ---- processes (of a named domain; else ENOTSUP) -----------------------------------------------------
+
+  [[nodiscard]] bool is_named() const noexcept;
+  /// This process' number among the participants, 1 to 256; 0 in a private domain.
+  [[nodiscard]] std::uint32_t participant() const noexcept;
+  /// Visits the participants; the visitor returns true to go on.
+  Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) const noexcept;
+  /// Cleans up after every participant that has ended without leaving. Nobody has to call it: a process that meets
+  /// what a dead one left does so too. Errors: ETIMEDOUT a stopped process is in the way; EDEADLK inside a callback.
+  Result<RecoveryReport> recover() noexcept;
+  /// recover(), and what others wait for: unmaps regions that they remove, maps those that they have added.
+  Result<void> poll() noexcept;
+  /// Makes another participant the holder of an object: it survives this process, and goes with that one.
+  /// Errors: those of usable_size; ESRCH no such participant; EALREADY it was freed at the same time.
+  Result<void> hand_over(const void* p, std::uint32_t participant) noexcept;
+  /// Gives a region that this process cannot map by itself (memory that another process owned already) an address here:
+  /// the caller's mapping of the same memory, congruent to the adder's modulo 1 GiB. Errors: EINVAL; EEXIST; ENOENT.
+  Result<void> attach_region(RegionId region, void* base) noexcept;
 
   // ---- seeing ------------------------------------------------------------------------------------------
 

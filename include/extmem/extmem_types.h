@@ -210,19 +210,26 @@ typedef struct extmem_backing_spec {
     }                                                                                                      \
   }
 
+/* What becomes of the objects that a process holds in a heap of a named domain when it dies or leaves. */
+enum extmem_on_death {
+  EXTMEM_ON_DEATH_RECLAIM = 0, /* freed, unless it had handed them over */
+  EXTMEM_ON_DEATH_KEEP = 1     /* kept, without an owner, until somebody frees them */
+};
+
 /* A heap's style, and how it may take more memory from a backing by itself. */
 typedef struct extmem_heap_options {
   size_t struct_size;
   uint32_t style;      /* enum extmem_style */
   bool give_back;      /* regions that growth added and that are empty are removed (one is kept) */
-  uint8_t reserved[3]; /* 0 */
+  uint8_t on_death;    /* enum extmem_on_death */
+  uint8_t reserved[2]; /* 0 */
   const extmem_backing_spec_t*
       growth;            /* NULL: no growth. length is ignored; path and progress must be NULL */
   uint64_t growth_step;  /* bytes per growth (or the allocation's size, if larger); not 0 */
   uint64_t growth_limit; /* most bytes that growth may have added at any time */
 } extmem_heap_options_t;
 #define EXTMEM_HEAP_OPTIONS_INIT \
-  { sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, {0, 0, 0}, NULL, 0, 0 }
+  { sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, EXTMEM_ON_DEATH_RECLAIM, {0, 0}, NULL, 0, 0 }
 
 enum extmem_map_format {
   EXTMEM_MAP_TEXT = 0, /* UTF-8 lines for a terminal */
@@ -294,7 +301,9 @@ typedef struct extmem_region_info {
 typedef struct extmem_holder {
   char tag[EXTMEM_NAME_SIZE]; /* "" for untagged */
   bool memzone;               /* a memzone */
-  uint8_t reserved[7];
+  bool mapping;               /* not objects: the process maps the region (count and bytes are 0) */
+  uint8_t reserved[2];
+  uint32_t pid;               /* named domains: whose; 0: nobody's, or a private domain's */
   uint64_t count;
   uint64_t bytes;
 } extmem_holder_t;

@@ -143,9 +143,16 @@ struct GrowthPolicy {
   bool give_back = true;      ///< regions that growth added and that are empty again are removed (one is kept)
 };
 
+/// What becomes of the objects that a participant of a named domain holds when it dies or leaves.
+enum class OnDeath : std::uint8_t {
+  reclaim,  ///< freed, unless it had handed them over
+  keep,     ///< kept, without an owner, until somebody adopts or frees them
+};
+
 struct HeapOptions {
   Style style = Style::binned;
   GrowthPolicy growth{};
+  OnDeath on_death = OnDeath::reclaim;
 };
 
 /// Sizes that bound a domain's control segment. Address space only: memory is used as things are created.
@@ -158,6 +165,48 @@ struct DomainOptions {
                                                      ///< every call that needs a lock or a cache answers ENOSPC
   std::uint64_t small_metadata = std::uint64_t{4} << 30;   ///< bytes for object states and thread caches, <= 8 GiB
   std::uint64_t large_metadata = std::uint64_t{64} << 30;  ///< bytes for page maps and IOVA tables
+};
+
+/// Whether a named domain may, or must, be there before.
+enum class OpenMode : std::uint8_t { create_or_open, open_only, create_only };
+
+struct OpenOptions {
+  OpenMode mode = OpenMode::create_or_open;
+  DomainOptions sizes{};            ///< of a domain that is created; one that is opened keeps its own
+  const char* directory = nullptr;  ///< runtime directory, on a tmpfs; null: $EXTMEM_RUNTIME_DIR, else
+                                    ///< $XDG_RUNTIME_DIR/extmem, else /dev/shm/extmem-UID
+  bool group = false;               ///< members of the group may share it (0660 instead of 0600)
+  bool remove_when_last = false;    ///< the last participant that closes it removes it
+};
+
+/// One process that is attached to a named domain.
+struct ParticipantInfo {
+  std::uint32_t id = 0;       ///< 1 to 256; used again when a participant is gone
+  std::uint32_t pid = 0;      ///< in its own pid namespace
+  char name[16] = {};         ///< what the kernel calls the process
+  bool self = false;          ///< this process
+  bool dead = false;          ///< it has ended, and what it left is not recovered yet
+};
+
+/// A named domain, seen from outside.
+struct DomainInfo {
+  char name[kMaxNameLength + 1] = {};
+  std::uint32_t participants = 0;  ///< that live
+  std::uint32_t dead = 0;          ///< that have ended and are not recovered yet
+  std::uint64_t bytes = 0;         ///< of memory behind the control segment
+};
+
+/// What recover() found and did.
+struct RecoveryReport {
+  std::uint32_t participants = 0;     ///< dead ones that were cleaned up now
+  std::uint32_t threads = 0;          ///< their threads
+  std::uint32_t unfinished = 0;       ///< threads that died inside a multi-step change, which was undone
+  std::uint32_t regions = 0;          ///< half-added or half-removed regions that were finished or undone
+  std::uint64_t freed_objects = 0;
+  std::uint64_t freed_bytes = 0;
+  std::uint64_t kept_objects = 0;     ///< now without an owner (OnDeath::keep)
+  std::uint64_t kept_bytes = 0;
+  std::uint64_t nanoseconds = 0;
 };
 
 /// A piece of memory with consecutive IOVAs; iova is kBadIova where none is known.
@@ -192,6 +241,8 @@ struct RegionInfo {
 struct Holder {
   char tag[kMaxNameLength + 1] = {};  ///< "" for untagged, "memzone NAME" is reported as memzone = true
   bool memzone = false;
+  bool mapping = false;     ///< not objects: the process maps the region (count and bytes are 0)
+  std::uint32_t pid = 0;    ///< named domains: whose; 0: nobody's, or a private domain's
   std::uint64_t count = 0;
   std::uint64_t bytes = 0;
 };

@@ -19,12 +19,12 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
   return t;
 }
 
-void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry, bool process_shared,
+void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry, const shared::Peers& peers,
                 bool has_membarrier) noexcept {
   segment_ = segment;
   tables_ = t;
   geometry_ = geometry;
-  process_shared_ = process_shared;
+  peers_ = peers;
   has_membarrier_ = has_membarrier;
   heaps_ = reinterpret_cast<HeapCore*>(segment + t.heaps);
   regions_ = reinterpret_cast<RegionCore*>(segment + t.regions);
@@ -50,6 +50,14 @@ void Core::format() noexcept {
   roots_->slab_list.capacity = geometry_.max_slabs;
   roots_->cache_list.capacity = geometry_.max_caches;
   roots_->tag_list.capacity = geometry_.max_tags * 4 + 1024;
+}
+
+bool Core::ensure_format(shared::Ground ground) const noexcept {
+  const auto ends = [&](std::uint64_t descs, std::uint64_t count) {
+    return ground.ensure(segment_ + descs, sizeof(PageDesc)) && ground.ensure(segment_ + descs + (count - 1) * sizeof(PageDesc), sizeof(PageDesc));
+  };
+  return ground.ensure_object(*roots_) && ends(tables_.small_descs, geometry_.small_bytes >> 6) &&
+         ends(tables_.large_descs, geometry_.large_bytes >> 16);
 }
 
 std::uint32_t Core::slab_pages(const Slab& slab) const noexcept {
@@ -85,11 +93,16 @@ Core::SlabCount Core::count_slab(const Slab& s) const noexcept {
 
 // ---- regions of a heap -------------------------------------------------------------------------------------
 
-void Core::attach_region(std::uint32_t slot, std::uint32_t region) noexcept {
+Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  PageAllocator(segment_, r.pages).init();
+  const HeapGuard guard(*this, slot, r.heap);
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be added inside a walk over its heap"));
+  PageAllocator allocator = pages(region);
+  if (!ground_.ensure_object(allocator.desc(0)) || !ground_.ensure_object(allocator.desc(r.pages.pages - 1))) {
+    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  }
+  allocator.init();
   // Appended: regions serve in the order of their adding.
   std::uint32_t last = h.first_region;
   while (last != 0 && regions_[last].next != 0) last = regions_[last].next;
@@ -97,7 +110,10 @@ void Core::attach_region(std::uint32_t slot, std::uint32_t region) noexcept {
   tx.set(r.next, 0);
   tx.set(last == 0 ? h.first_region : regions_[last].next, region);
   tx.add(h.regions, 1);
+  tx.set(r.flags, r.flags | kRegionAttached);
+  tx.set(r.changing, 0);
   tx.commit();
+  return {};
 }
 
 void Core::detach_region_locked(std::uint32_t region) noexcept {
@@ -112,16 +128,17 @@ void Core::detach_region_locked(std::uint32_t region) noexcept {
     tx.set(regions_[before].next, r.next);
   }
   tx.add(h.regions, ~std::uint32_t{0});
+  tx.set(r.flags, r.flags & ~kRegionAttached);
   tx.set(r.next, 0);
   tx.commit();
 }
 
-void Core::set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept {
+Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
-  if (((r.flags & kRegionDraining) != 0) == draining) return;
+  if (((r.flags & kRegionDraining) != 0) == draining) return {};
   // One pause for both steps: between them nobody may cache an object of the region again.
-  pause_all(slot, h);
+  EXTMEM_TRY_VOID(pause_all(slot, h));
   if (draining) {
     r.flags = r.flags | kRegionDraining;
     flush_paused(slot, r.heap, false);
@@ -139,6 +156,7 @@ void Core::set_draining_locked(std::uint32_t slot, std::uint32_t region, bool dr
   }
   resume_all(slot, h);
   if (!draining) r.flags = r.flags & ~kRegionDraining;
+  return {};
 }
 
 }  // namespace extmem::alloc

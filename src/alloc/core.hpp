@@ -68,8 +68,23 @@ class Core {
   Core(const Core&) = delete;
 
   /// Binds the view. Requires: the segment has these tables.
-  void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, bool process_shared,
+  void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, const shared::Peers& peers,
             bool has_membarrier) noexcept;
+  /// Between processes: what the segment stands on, and which participant this process is.
+  void share(shared::Ground ground, std::uint32_t participant) noexcept {
+    ground_ = ground;
+    untagged_ = untagged_holder(participant);
+  }
+  /// By region slot, where this process maps it; 0: nowhere, so it cannot serve here. Without it all are mapped.
+  void set_reach(const base::Relaxed<std::uintptr_t>* bases) noexcept { reach_ = bases; }
+  [[nodiscard]] bool reaches(std::uint32_t region) const noexcept { return reach_ == nullptr || reach_[region] != 0; }
+  /// Takes space for where a slot's caches are written down. False: the tmpfs is full.
+  [[nodiscard]] bool ensure_cache_row(std::uint32_t slot) const noexcept {
+    return ground_.ensure(&cache_rows_[std::uint64_t{slot} * geometry_.max_heaps], std::uint64_t{geometry_.max_heaps} * 4);
+  }
+  /// Takes space for what format() stores. False: the tmpfs is full.
+  [[nodiscard]] bool ensure_format(shared::Ground ground) const noexcept;
+  [[nodiscard]] std::uint16_t untagged() const noexcept { return untagged_; }
   /// Initialises the tables of a new segment of zero bytes. Requires: bind().
   void format() noexcept;
 
@@ -86,9 +101,9 @@ class Core {
   [[nodiscard]] std::atomic<std::uint16_t>* states() const noexcept { return states_; }
   [[nodiscard]] Slab* slabs() const noexcept { return slabs_; }
   [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
-  [[nodiscard]] bool process_shared() const noexcept { return process_shared_; }
+  [[nodiscard]] const shared::Peers& peers() const noexcept { return peers_; }
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
-    return PageAllocator(segment_, regions_[slot].pages);
+    return PageAllocator(segment_, regions_[slot].pages, ground_);
   }
   [[nodiscard]] base::Relaxed<std::uint32_t>* slab_map(const RegionCore& r) const noexcept {
     return reinterpret_cast<base::Relaxed<std::uint32_t>*>(segment_ + r.pages.descs_offset +
@@ -108,21 +123,48 @@ class Core {
     return index == 0 ? nullptr : &caches_[index - 1];
   }
   Result<ThreadCache*> make_cache(std::uint32_t slot, std::uint32_t heap) noexcept;
-  /// Returns all that the cache holds and forgets it. By the owner, when its thread leaves.
-  void drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Returns all that the cache holds and forgets it. By the owner, when its thread leaves, or its cleaner.
+  /// False: a stopped process keeps a lock that this needs.
+  bool drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Drops every cache of a heap that goes. An owner that is about to use its own finds it empty and detached: then
-  /// the operation answers ESTALE. Requires: the heap's lock; the heap has no region.
-  void drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// the operation answers ESTALE. Requires: the heap's lock, all paused; the heap has no region.
+  void drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// Gives away the records that drop_caches_paused left to slot `of`. By its thread when it leaves, or its cleaner.
+  bool drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept;
 
-  /// Gives away the records that drop_caches_locked left to this slot. By its thread, when it leaves.
-  void drop_spare_caches(std::uint32_t slot) noexcept;
-
+  /// Begins an operation of the caller on its own cache. Requires: the caller holds no lock, or the heap's.
+  void enter(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Stops the owner at its next operation's boundary. Requires: the heap's lock; not the caller's own cache.
-  void pause(ThreadCache& cache) noexcept;
+  /// False: the owner is dead, and its cache is gone. Errors: ETIMEDOUT the owner's process is stopped.
+  Result<bool> pause(std::uint32_t slot, ThreadCache& cache) noexcept;
   void resume(ThreadCache& cache) noexcept;
-  /// The same for all caches of the heap but the caller's own.
-  void pause_all(std::uint32_t slot, HeapCore& heap) noexcept;
+  /// The same for all caches of the heap but the caller's own. On an error all are resumed.
+  Result<void> pause_all(std::uint32_t slot, HeapCore& heap) noexcept;
   void resume_all(std::uint32_t slot, HeapCore& heap) noexcept;
+
+  // ---- after a death (core_recover.cpp) --------------------------------------------------------------------
+  /// Makes a heap whole again whose lock was inherited from a dead holder: whatever no journal keeps is computed anew
+  /// from the object states. Idempotent: its own death begins it anew. Requires: the heap's lock.
+  Result<void> repair_heap_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// The same for the cache of one thread that died inside an operation: what it had cached is free again, its slabs
+  /// are everybody's, its record is unused. Requires: the heap's lock.
+  void bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Gives back all that the cache of a dead thread (or of one that has ended) holds. Requires: the heap's lock.
+  Result<void> drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Changes who holds an object, with both accounts. False: it is not `from`'s any more. Requires: the heap's lock.
+  bool change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from, std::uint16_t to) noexcept;
+  /// Gives what dead holders hold to `heir` (another holder), or frees it. Requires: the heap's lock.
+  struct Reclaimed {
+    std::uint64_t objects = 0;
+    std::uint64_t bytes = 0;
+  };
+  using HeirOf = FunctionRef<std::uint16_t(std::uint16_t holder)>;  ///< kFreeIt, kLeaveIt, or a holder
+  static constexpr std::uint16_t kFreeIt = 0xffff, kLeaveIt = 0xfffe;
+  Result<Reclaimed> reclaim_locked(std::uint32_t slot, std::uint32_t heap, HeirOf heir) noexcept;
+  /// Changes who holds an object or a span, neither of them counted by a tag. Requires: it is held; the heap's lock.
+  void set_holder_locked(shared::Transaction& tx, std::uint64_t ptr, std::uint16_t holder) noexcept;
+  /// Counts tags and bytes anew where a death left them untold. Requires: the heap's lock, all paused.
+  void settle_tags_paused(std::uint32_t heap) noexcept;
 
   // ---- small objects ---------------------------------------------------------------------------------------
   // The two fast paths are static and get the tables' addresses from their caller, who has them at hand. They call
@@ -139,7 +181,7 @@ class Core {
     }
     const CachedObject& object = cache.objects[cls][n - 1];
     const std::uint64_t ptr = object.ptr;
-    states[object.state].store(held_by(kHolderUntagged), std::memory_order_relaxed);
+    states[object.state].store(cache.held, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
     cache.magazines[cls].count = n - 1;
     cache.gate.leave();
@@ -167,7 +209,7 @@ class Core {
     if (!place.exact) [[unlikely]] return refuse(cache);
     if (place.number >= slab.objects) [[unlikely]] return refuse(cache);
     const std::uint32_t state = slab.first_state + static_cast<std::uint32_t>(place.number);
-    if (states[state].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] return refuse(cache);
+    if (states[state].load(std::memory_order_relaxed) != cache.held) [[unlikely]] return refuse(cache);
     const std::uint64_t cls = identity >> 32;
     Magazine& magazine = cache.magazines[cls];
     const std::uint32_t n = magazine.count;
@@ -179,15 +221,14 @@ class Core {
     cache.gate.leave();
     return true;
   }
-  /// Any path of a small free. `memzone`: the caller is the memzone layer. Errors: EINVAL interior; EALREADY double;
+  /// Any path of a small free. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
-  Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
-                          bool memzone) noexcept;
+  Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset) noexcept;
   /// Flushes the oldest half of this class' magazine. False: nothing could be returned, because the caller holds the
   /// heap's lock.
   [[nodiscard]] bool flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   /// Returns what every cache of the heap holds. `unbias`: their slabs become everybody's. Requires: the heap's lock.
-  void flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
+  Result<void> flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
   /// The same. Requires: also that the other caches are paused.
   void flush_paused(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
 
@@ -196,8 +237,7 @@ class Core {
   Result<Span> allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes, const SpanRequest& request,
                              const RegionFilter& filter, std::uint16_t holder) noexcept;
   /// Errors: EINVAL interior; EALREADY nothing is allocated there; EPERM.
-  Result<void> free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
-                         bool memzone) noexcept;
+  Result<void> free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset) noexcept;
   /// Changes a held span's length in place. False: it cannot be done there.
   Result<bool> resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
                            std::uint64_t bytes) noexcept;
@@ -212,11 +252,12 @@ class Core {
 
   // ---- regions of a heap -----------------------------------------------------------------------------------
   /// Appends a region whose record is filled in. Requires: its page table is zero.
-  void attach_region(std::uint32_t slot, std::uint32_t region) noexcept;
+  Result<void> attach_region(std::uint32_t slot, std::uint32_t region) noexcept;
   /// Requires: the heap's lock; nothing of the region is used.
   void detach_region_locked(std::uint32_t region) noexcept;
   /// Stops (or allows again) allocations from a region and takes back what is cached of it.
-  void set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept;
+  /// Errors: ETIMEDOUT a stopped process; nothing has changed.
+  Result<void> set_draining_locked(std::uint32_t slot, std::uint32_t region, bool draining) noexcept;
   [[nodiscard]] bool region_empty_locked(std::uint32_t region) const noexcept {
     return regions_[region].pages.free_pages == regions_[region].pages.pages;
   }
@@ -244,6 +285,9 @@ class Core {
   void note_peak(HeapCore& heap) noexcept;
 
  private:
+  static void note_served(RegionCore& region) noexcept {
+    if (region.served == 0) region.served = 1;
+  }
   static void note_emptied(HeapCore& heap, const RegionCore& region) noexcept {
     if ((region.flags & kRegionGrown) != 0 && region.pages.free_pages == region.pages.pages) heap.emptied = 1;
   }
@@ -274,8 +318,12 @@ class Core {
   TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
   Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
   void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;
-  void detach_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
-  void put_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  bool unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  std::uint32_t free_cached(Slab& slab, std::uint32_t by, std::uint32_t& lowest) noexcept;
+  void rebuild_slab(std::uint32_t index) noexcept;
+  Result<void> revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept;
+  void free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint32_t page) noexcept;
 
   std::byte* segment_ = nullptr;
   HeapCore* heaps_ = nullptr;
@@ -289,8 +337,43 @@ class Core {
   CoreRoots* roots_ = nullptr;
   CoreTables tables_{};
   shared::Geometry geometry_{};
-  bool process_shared_ = false;
+  shared::Peers peers_{false};
+  shared::Ground ground_{};
+  const base::Relaxed<std::uintptr_t>* reach_ = nullptr;
+  std::uint16_t untagged_ = kHolderUntagged;
   bool has_membarrier_ = false;
+};
+
+/// Holds a heap's lock for a scope, and repairs the heap first where a dead holder left it torn.
+/// Requires: check held() before relying on it.
+class HeapGuard {
+ public:
+  HeapGuard(Core& core, std::uint32_t slot, std::uint32_t heap) noexcept : lock_(core.heap(heap).lock), peers_(core.peers()) {
+    locked_ = lock_.lock(slot, peers_);
+    if (locked_ > shared::Locked::inherited) {
+      if (locked_ == shared::Locked::stuck) error_ = shared::stuck_error(peers_, lock_.holder());
+      return;
+    }
+    if (locked_ == shared::Locked::yes && core.heap(heap).torn == 0) [[likely]] return;
+    if (auto repaired = core.repair_heap_locked(slot, heap); !repaired) {
+      error_ = repaired.error();  // it stays marked as torn: the next one tries again
+      locked_ = shared::Locked::stuck;
+      lock_.unlock(peers_);
+    }
+  }
+  HeapGuard(const HeapGuard&) = delete;
+  ~HeapGuard() {
+    if (held()) lock_.unlock(peers_);
+  }
+  [[nodiscard]] bool held() const noexcept { return locked_ <= shared::Locked::inherited; }
+  /// Why it is not held: `if_mine` where this thread has it already, else ETIMEDOUT.
+  [[nodiscard]] Error refused(Error if_mine) const noexcept { return locked_ == shared::Locked::stuck ? error_ : if_mine; }
+
+ private:
+  shared::Lock& lock_;
+  shared::Peers peers_;
+  shared::Locked locked_;
+  Error error_{};
 };
 
 }  // namespace extmem::alloc

@@ -5,30 +5,31 @@ namespace extmem::alloc {
 
 Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) noexcept {
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) {
-    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it");
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it"));
   }
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
+  auto tx = transaction(slot);
+  const auto link = [&](std::uint32_t i) -> auto& { return caches_[i].next; };
   std::uint32_t index;
-  {
-    auto tx = transaction(slot);
-    const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
-    if (auto& spare = slots_[slot].spare_caches; spare != 0) {
-      index = spare - 1;
-      tx.set(spare, caches_[index].next);
-    } else {
-      index = roots_->cache_list.take(tx, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
-    }
-    if (index == shared::IndexList::kNone) {
+  if (auto& spare = slots_[slot].spare_caches; spare != 0) {
+    index = spare - 1;
+    tx.set(spare, caches_[index].next);
+  } else {
+    index = roots_->cache_list.take(tx, link);
+    if (index == shared::IndexList::kNone || !ground_.ensure_object(caches_[index])) {
       return EXTMEM_ERROR(ENOSPC, "no room for another thread's cache: use fewer heaps per thread or raise max_threads");
     }
-    tx.commit();
   }
   ThreadCache& cache = caches_[index];
   cache.gate.reset(has_membarrier_);
   cache.slot = slot;
   cache.heap = heap;
   cache.identity = Slab::pack(heap, slot, 0);
+  cache.held = held_by(untagged_);
   cache.out_delta = 0;
   for (std::uint32_t c = 0; c < kClasses; ++c) {
     cache.magazines[c].count = 0;
@@ -37,45 +38,33 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
     cache.empty[c] = 0;
   }
   for (TagDelta& delta : cache.deltas) delta.record = 0;
-  cache.next = h.first_cache;
-  cache.used = 1;
-  h.first_cache = index + 1;
-  h.caches.add(1);
+  tx.set(cache.next, h.first_cache);
+  tx.set(cache.used, 1);
+  tx.set(h.first_cache, index + 1);
+  tx.add(h.caches, 1);
+  tx.set(cache_rows_[std::uint64_t{slot} * geometry_.max_heaps + heap], index + 1);
+  tx.commit();
   if (h.caches > h.most_caches) h.most_caches = h.caches.get();
-  cache_rows_[std::uint64_t{slot} * geometry_.max_heaps + heap] = index + 1;
   return &cache;
 }
 
-void Core::detach_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+/// Takes the record of an empty cache out of the heap and gives it away. Requires: the heap's lock.
+bool Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   HeapCore& h = heaps_[cache.heap];
-  flush_magazines_locked(slot, cache);
-  unbias_locked(slot, cache);
-  // Slabs without a free object are in no list, yet may be biased to the slot, which another thread will get: it
-  // then simply is their owner.
-  spill_tags_locked(cache);
-  note_out(h, cache.out_delta);
-  cache.out_delta = 0;
   const auto index = static_cast<std::uint32_t>(&cache - caches_);
-  if (h.first_cache == index + 1) {
-    h.first_cache = cache.next.get();
-  } else {
-    for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-      if (caches_[link - 1].next == index + 1) {
-        caches_[link - 1].next = cache.next.get();
-        break;
-      }
-    }
-  }
-  h.caches.add(~std::uint32_t{0});
-  cache.used = 0;
-  cache_rows_[std::uint64_t{cache.slot} * geometry_.max_heaps + cache.heap] = 0;
-}
-
-void Core::put_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
-  const auto index = static_cast<std::uint32_t>(&cache - caches_);
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) return false;
   auto tx = transaction(slot);
-  const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
-  if (cache.slot == slot) {
+  auto* link = &h.first_cache;
+  while (*link != index + 1 && *link != 0) link = &caches_[*link - 1].next;
+  if (*link == index + 1) {
+    tx.set(*link, cache.next);
+    tx.add(h.caches, ~std::uint32_t{0});
+  }
+  tx.set(cache.used, 0);
+  tx.set(cache_rows_[std::uint64_t{cache.slot} * geometry_.max_heaps + cache.heap], 0);
+  // A living owner may be about to look at its record: then only its own thread uses it again.
+  if (cache.slot == slot || (peers_.all != nullptr && peers_.all->slot_dead(cache.slot))) {
     roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
   } else {
     auto& spare = slots_[cache.slot].spare_caches;
@@ -83,11 +72,23 @@ void Core::put_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
     tx.set(spare, index + 1);
   }
   tx.commit();
+  return true;
 }
 
-void Core::drop_spare_caches(std::uint32_t slot) noexcept {
-  auto& spare = slots_[slot].spare_caches;
-  const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
+void Core::empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+  flush_magazines_locked(slot, cache);
+  unbias_locked(slot, cache);
+  // Slabs without a free object are in no list, yet may be biased to the slot, which another thread will get: it
+  // then simply is their owner.
+  spill_tags_locked(cache);
+  note_out(heaps_[cache.heap], cache.out_delta);
+  cache.out_delta = 0;
+}
+
+bool Core::drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept {
+  auto& spare = slots_[of].spare_caches;
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) return false;
   while (spare != 0) {
     const std::uint32_t index = spare - 1;
     auto tx = transaction(slot);
@@ -95,51 +96,82 @@ void Core::drop_spare_caches(std::uint32_t slot) noexcept {
     roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
     tx.commit();
   }
+  return true;
 }
 
-void Core::drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
-  HeapCore& h = heaps_[cache.heap];
-  {
-    const shared::LockGuard guard(h.lock, slot, process_shared_);
-    detach_cache_locked(slot, cache);
-  }
-  put_cache(slot, cache);
+bool Core::drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
+  const HeapGuard guard(*this, slot, cache.heap);
+  if (!guard.held()) return false;
+  empty_cache_locked(slot, cache);
+  return unlink_cache_locked(slot, cache);
 }
 
-void Core::drop_caches_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
+void Core::drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
   HeapCore& h = heaps_[heap];
   while (h.first_cache != 0) {
     ThreadCache& cache = caches_[h.first_cache - 1];
-    const bool own = cache.slot == slot;
-    if (!own) pause(cache);
-    detach_cache_locked(slot, cache);
-    if (!own) resume(cache);  // before its owner can take the record again: the gate is reset then
-    put_cache(slot, cache);
+    empty_cache_locked(slot, cache);
+    // Before the record is given away: its owner may take it again at once, for another heap.
+    if (cache.slot != slot) resume(cache);
+    while (!unlink_cache_locked(slot, cache)) {
+    }
   }
 }
 
 // ---- the handshake -----------------------------------------------------------------------------------------
 
-void Core::pause(ThreadCache& cache) noexcept {
-  cache.gate.ask();
-  shared::Handshake::fence(has_membarrier_, process_shared_);
-  cache.gate.wait();
+void Core::enter(std::uint32_t slot, ThreadCache& cache) noexcept {
+  while (!cache.gate.enter(peers_.shared)) {
+    // Paused for long. If the pauser has died, its lock passes to us, and we resume everybody, us included.
+    const HeapGuard guard(*this, slot, cache.heap);
+  }
 }
 
-void Core::resume(ThreadCache& cache) noexcept { cache.gate.resume(process_shared_); }
+Result<bool> Core::pause(std::uint32_t slot, ThreadCache& cache) noexcept {
+  cache.gate.ask();
+  shared::Handshake::fence(has_membarrier_, peers_.shared);
+  switch (cache.gate.wait(peers_, cache.slot)) {
+    case shared::Handshake::Stand::still:
+      return true;
+    case shared::Handshake::Stand::dead:
+      bury_cache_locked(slot, cache);
+      return false;
+    case shared::Handshake::Stand::stuck:
+      break;
+  }
+  resume(cache);
+  return shared::stuck_error(peers_, cache.slot);
+}
 
-void Core::pause_all(std::uint32_t slot, HeapCore& h) noexcept {
+void Core::resume(ThreadCache& cache) noexcept { cache.gate.resume(peers_.shared); }
+
+Result<void> Core::pause_all(std::uint32_t slot, HeapCore& h) noexcept {
   bool others = false;
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     if (caches_[link - 1].slot == slot) continue;
     caches_[link - 1].gate.ask();
     others = true;
   }
-  if (!others) return;
-  shared::Handshake::fence(has_membarrier_, process_shared_);
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    if (caches_[link - 1].slot != slot) caches_[link - 1].gate.wait();
+  if (!others) return {};
+  shared::Handshake::fence(has_membarrier_, peers_.shared);
+  for (std::uint32_t link = h.first_cache; link != 0;) {
+    ThreadCache& cache = caches_[link - 1];
+    link = cache.next;  // first: a dead one's cache goes
+    if (cache.slot == slot) continue;
+    switch (cache.gate.wait(peers_, cache.slot)) {
+      case shared::Handshake::Stand::still:
+        break;
+      case shared::Handshake::Stand::dead:
+        bury_cache_locked(slot, cache);
+        break;
+      case shared::Handshake::Stand::stuck: {
+        const Error stuck = shared::stuck_error(peers_, cache.slot);
+        resume_all(slot, h);
+        return stuck;
+      }
+    }
   }
+  return {};
 }
 
 void Core::resume_all(std::uint32_t slot, HeapCore& h) noexcept {
@@ -230,10 +262,11 @@ void Core::flush_paused(std::uint32_t slot, std::uint32_t heap, bool unbias) noe
   }
 }
 
-void Core::flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept {
-  pause_all(slot, heaps_[heap]);
+Result<void> Core::flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept {
+  EXTMEM_TRY_VOID(pause_all(slot, heaps_[heap]));
   flush_paused(slot, heap, unbias);
   resume_all(slot, heaps_[heap]);
+  return {};
 }
 
 }  // namespace extmem::alloc

@@ -31,7 +31,7 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
     request.align = kMapUnit;
     request.phase = 0;
   }
-  PageAllocator allocator(segment_, r.pages);
+  PageAllocator allocator = pages(region);
   if (allocator.largest_free_bound() < request.pages) return false;
   const std::uint32_t page = allocator.allocate(tx, request, 0);
   if (page == kNoPage) return false;
@@ -41,8 +41,10 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   const std::uint32_t needed =
       static_cast<std::uint32_t>((std::uint64_t{objects} * size + (std::uint64_t{1} << shift) - 1) >> shift);
   if (needed < request.pages) allocator.shrink(tx, page, request.pages, needed);
-  const std::uint64_t states = allocate_meta(segment_, roots_->small, tx, std::uint64_t{objects} * 2);
-  if (states == 0) {
+  const std::uint64_t states = allocate_meta(segment_, roots_->small, tx, std::uint64_t{objects} * 2, ground_);
+  const std::uint64_t unit = std::uint64_t{page} << shift >> kSlabMapShift;
+  if (states == 0 || !ground_.ensure(&allocator.desc(page), std::uint64_t{needed} * sizeof(PageDesc)) ||
+      (mapped && !ground_.ensure(&slab_map(r)[unit], ((span >> kSlabMapShift) + 1) * sizeof(std::uint32_t)))) {
     metadata_full = true;
     return false;
   }
@@ -78,22 +80,24 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
     // Slabs have at most kMaxSlabPages pages: the undo journal holds a word or two for each.
     if ((r.flags & kRegionSlabs) == 0 || size > std::uint64_t{kMaxSlabPages} << r.pages.page_shift) continue;
     any_region = true;
-    if ((r.flags & kRegionDraining) != 0) continue;
+    if ((r.flags & kRegionDraining) != 0 || !reaches(region)) continue;
     const std::uint64_t most = std::min<std::uint64_t>(std::uint64_t{kMaxSlabPages} << r.pages.page_shift,
                                                        kSizeClasses[cls].slab_bytes);
     std::uint64_t bytes = std::clamp<std::uint64_t>(r.length / 32, size, std::max<std::uint64_t>(most, size));
     bytes = base::align_up(bytes, std::uint64_t{1} << r.pages.page_shift);
     for (;; bytes = std::max<std::uint64_t>(bytes / 2, size)) {
+      const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+      if (!meta.held()) return shared::IndexList::kNone;
       auto tx = transaction(slot);
-      const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
       const std::uint32_t index =
           roots_->slab_list.take(tx, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
-      if (index == shared::IndexList::kNone) {
+      if (index == shared::IndexList::kNone || !ground_.ensure_object(slabs_[index])) {
         metadata_full = true;
         return shared::IndexList::kNone;
       }
       if (new_slab_in_region_locked(tx, heap, region, cls, bytes, index, owner, metadata_full)) {
         tx.commit();
+        note_served(regions_[region]);
         link_listed(index);
         if (owner != 0) {
           if (ThreadCache* cache = cache_of(owner, heap); cache != nullptr) cache->empty[cls].add(1);
@@ -115,9 +119,13 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   const std::uint32_t pages_of_slab = slab_pages(s);
   RegionCore& r = regions_[s.region()];
   const auto page = static_cast<std::uint32_t>(s.offset() >> r.pages.page_shift);
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) {  // a stopped process has it: the slab stays, wholly free, and serves again
+    if ((s.flags & (kSlabListed | kSlabDraining)) == 0) link_listed(index);
+    return;
+  }
   auto tx = transaction(slot);
-  const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
-  PageAllocator allocator(segment_, r.pages);
+  PageAllocator allocator = pages(s.region());
   for (std::uint32_t i = page; i < page + pages_of_slab; ++i) tx.set(allocator.desc(i).word0, 0);
   const std::uint64_t unit =
       std::uint64_t{page} << r.pages.page_shift >> slab_map_shift(r.pages.pages, r.pages.page_shift);

@@ -109,7 +109,7 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
 }
 
 Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
-  cache.gate.enter(process_shared_);
+  enter(slot, cache);
   if (cache.magazines[cls].count == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
   const bool filled = cache.magazines[cls].count != 0;
   cache.gate.leave();
@@ -117,9 +117,9 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
 
   const std::uint32_t heap = cache.heap;
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) {
-    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it");
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it"));
   }
   if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   if (cache.magazines[cls].count != 0) return {};
@@ -127,8 +127,10 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   bool any_region = false;
   for (int round = 0; round < 2; ++round) {
     if (h.sharing[cls] != 0 && round == 0) h.sharing[cls].add(~std::uint32_t{0});
-    if (h.partial[cls] != 0) {
-      const std::uint32_t index = h.partial[cls] - 1;
+    std::uint32_t link = h.partial[cls];
+    while (link != 0 && !reaches(slabs_[link - 1].region())) link = slabs_[link - 1].list_next;
+    if (link != 0) {
+      const std::uint32_t index = link - 1;
       if (slabs_[index].free == slabs_[index].objects && h.sharing[cls] <= kShareAbove) {
         // Nobody holds or caches anything of it: it can become ours.
         unlink_listed(index);
@@ -145,7 +147,7 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
       return {};
     }
     if (!any_region) return EXTMEM_ERROR(ENOTBLK, "no region of the heap is large enough for slabs");
-    if (round == 0) flush_all_locked(slot, heap, true);
+    if (round == 0) EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
   }
   if (metadata_full) {
     return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::small_metadata");
@@ -157,7 +159,7 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
                                            std::uint16_t holder) noexcept {
   const bool tagged = holder >= kFirstTagHolder;
   for (;;) {
-    cache.gate.enter(process_shared_);
+    enter(slot, cache);
     TagDelta* delta = tagged ? delta_of(cache, holder) : nullptr;
     const std::uint32_t n = cache.magazines[cls].count;
     if (n != 0 && (!tagged || delta != nullptr)) {
@@ -186,14 +188,24 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
 Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept {
   Slab& s = slabs_[slab_index];
   HeapCore& h = heaps_[s.heap()];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, s.heap());
   if (!guard.held()) {
-    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
   }
+  if (s.objects == 0 || &heaps_[s.heap()] != &h) return {};
+  return revoke_locked(slot, slab_index);
+}
+
+Result<void> Core::revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept {
+  Slab& s = slabs_[slab_index];
+  HeapCore& h = heaps_[s.heap()];
   const std::uint32_t owner = s.owner();
-  if (owner == 0 || owner == slot || s.objects == 0 || &heaps_[s.heap()] != &h) return {};
+  if (owner == 0 || owner == slot) return {};
   ThreadCache* cache = cache_of(owner, s.heap());
-  if (cache != nullptr) pause(*cache);
+  if (cache != nullptr) {
+    EXTMEM_TRY(stands, pause(slot, *cache));
+    if (!stands) return {};  // its thread was dead: the slab is everybody's, or gone
+  }
   const bool listed = (s.flags & kSlabListed) != 0;
   if (listed) unlink_listed(slab_index);
   if (cache != nullptr && s.free == s.objects) cache->empty[s.cls()].add(~std::uint32_t{0});
@@ -210,9 +222,9 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
                                  std::uint32_t state_index, std::uint16_t seen) noexcept {
   Slab& s = slabs_[slab_index];
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) {
-    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
   }
   // Of two frees of one object the later may come when the slab is gone, or is another's, or no longer drains.
   const std::uint32_t number = state_index - s.first_state;
@@ -234,12 +246,11 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
   return true;
 }
 
-Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset,
-                              bool memzone) noexcept {
+Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset) noexcept {
   const std::uint32_t page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
   const PageDesc& desc = pages(region).desc(page);
   for (;;) {
-    cache.gate.enter(process_shared_);
+    enter(slot, cache);
     const auto refuse = [&](Error error) {
       cache.gate.leave();
       return error;
@@ -281,7 +292,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       wrong = EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
     } else if (!is_held(seen)) {
       wrong = EXTMEM_ERROR(EALREADY, "double free: the object is already free");
-    } else if (memzone != (holder == kHolderMemzone)) {
+    } else if (holder == kHolderMemzone) {
       wrong = EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
     }
     if (wrong) {
@@ -341,7 +352,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
 
 bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
-  cache.gate.enter(process_shared_);
+  enter(slot, cache);
   const std::uint32_t n = cache.magazines[cls].count;
   CachedObject* objects = cache.objects[cls];
   const std::uint32_t old = n / 2;
@@ -370,8 +381,7 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   cache.gate.leave();
   if (left == 0 && !too_many_empty) return true;
 
-  HeapCore& h = heaps_[cache.heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) return returned != 0;  // inside a walk
   if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.magazines[cls].count);

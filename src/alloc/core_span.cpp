@@ -35,8 +35,8 @@ Error deadlock() noexcept {
 Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes, const SpanRequest& request,
                                  const RegionFilter& filter, std::uint16_t holder) noexcept {
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  if (!guard.held()) return deadlock();
+  const HeapGuard guard(*this, slot, heap);
+  if (!guard.held()) return guard.refused(deadlock());
   TagRecord* tag = nullptr;
   if (holder >= kFirstTagHolder) {
     tag = make_tag_locked(slot, h, holder);
@@ -45,9 +45,9 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
   for (int round = 0; round < 2; ++round) {
     for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
       RegionCore& r = regions_[region];
-      if (!admits(r, region, filter)) continue;
+      if (!admits(r, region, filter) || !reaches(region)) continue;
       const SpanRequest own = for_region(request, r, segment_, bytes);
-      PageAllocator allocator(segment_, r.pages);
+      PageAllocator allocator = pages(region);
       if (own.pages > allocator.largest_free_bound()) continue;
       auto tx = transaction(slot);
       const std::uint32_t page = allocator.allocate(tx, own, holder);
@@ -56,6 +56,7 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       tx.add(h.span_count, 1);
       tx.add(h.span_pages_bytes, rounded);
       tx.commit();
+      note_served(r);
       note_peak(h);
       if (tag != nullptr) count_tag_locked(slot, heap, *tag, static_cast<std::int64_t>(rounded), 1);
       return Span{region, page, own.pages};
@@ -63,35 +64,19 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
     // Before giving up, take back what threads have cached: their slabs may be what is missing.
     if (round == 0) {
       if (h.slab_count == 0) break;
-      flush_all_locked(slot, heap, true);
+      EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
     }
   }
   return EXTMEM_ERROR(ENOMEM, "no free memory of the heap fits this size and these constraints: add a region or allow growth");
 }
 
-Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
-                             bool memzone) noexcept {
+void Core::free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint32_t page) noexcept {
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  if (!guard.held()) return deadlock();
   RegionCore& r = regions_[region];
-  PageAllocator allocator(segment_, r.pages);
-  const unsigned shift = r.pages.page_shift;
-  const auto page = static_cast<std::uint32_t>(offset >> shift);
-  PageDesc& desc = allocator.desc(page);
-  if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
-    if (desc.kind() == PageKind::slab) return EXTMEM_ERROR(ENOTBLK, "the page belongs to a slab");
-    if (allocator.find_head(page) != kNoPage) {
-      return EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
-    }
-    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
-  }
-  const std::uint16_t holder = desc.holder();
-  if (memzone != (holder == kHolderMemzone)) {
-    return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
-  }
-  const std::uint32_t length = desc.length();
-  const std::uint64_t bytes = std::uint64_t{length} << shift;
+  PageAllocator allocator = pages(region);
+  const std::uint32_t length = allocator.desc(page).length();
+  const std::uint16_t holder = allocator.desc(page).holder();
+  const std::uint64_t bytes = std::uint64_t{length} << r.pages.page_shift;
   auto tx = transaction(slot);
   allocator.free(tx, page, length);
   tx.add(h.span_count, ~std::uint64_t{0});
@@ -103,6 +88,28 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
       count_tag_locked(slot, heap, *tag, -static_cast<std::int64_t>(bytes), -1);
     }
   }
+}
+
+Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset) noexcept {
+  const HeapGuard guard(*this, slot, heap);
+  if (!guard.held()) return guard.refused(deadlock());
+  RegionCore& r = regions_[region];
+  PageAllocator allocator = pages(region);
+  const unsigned shift = r.pages.page_shift;
+  const auto page = static_cast<std::uint32_t>(offset >> shift);
+  PageDesc& desc = allocator.desc(page);
+  if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
+    if (desc.kind() == PageKind::slab) return EXTMEM_ERROR(ENOTBLK, "the page belongs to a slab");
+    if (allocator.find_head(page) != kNoPage) {
+      return EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
+    }
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
+  }
+  const std::uint16_t holder = desc.holder();
+  if (holder == kHolderMemzone) {
+    return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
+  }
+  free_span_locked(slot, heap, region, page);
   if (r.flags & kRegionDraining) r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
   return {};
 }
@@ -110,10 +117,10 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
 Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
                                std::uint64_t bytes) noexcept {
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  if (!guard.held()) return deadlock();
+  const HeapGuard guard(*this, slot, heap);
+  if (!guard.held()) return guard.refused(deadlock());
   RegionCore& r = regions_[region];
-  PageAllocator allocator(segment_, r.pages);
+  PageAllocator allocator = pages(region);
   const unsigned shift = r.pages.page_shift;
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   PageDesc& desc = allocator.desc(page);
@@ -134,7 +141,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
       // What lies behind may be free, but cached by a thread.
       const std::uint64_t end = std::uint64_t{page} + length + allocator.free_after(page, length);
       if (end >= r.pages.pages || allocator.desc(static_cast<std::uint32_t>(end)).kind() != PageKind::slab) return false;
-      flush_all_locked(slot, heap, false);
+      EXTMEM_TRY_VOID(flush_all_locked(slot, heap, false));
       if (allocator.free_after(page, length) < wanted - length) return false;
     }
     allocator.grow(tx, page, length, wanted - length);
@@ -154,14 +161,14 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
 Result<Core::BiggestSpan> Core::biggest_span(std::uint32_t slot, std::uint32_t heap, const SpanRequest& request,
                                              const RegionFilter& filter) noexcept {
   HeapCore& h = heaps_[heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
-  if (!guard.held()) return deadlock();
-  flush_all_locked(slot, heap, true);
+  const HeapGuard guard(*this, slot, heap);
+  if (!guard.held()) return guard.refused(deadlock());
+  EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
   BiggestSpan best;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
     RegionCore& r = regions_[region];
-    if (!admits(r, region, filter)) continue;
-    PageAllocator allocator(segment_, r.pages);
+    if (!admits(r, region, filter) || !reaches(region)) continue;
+    PageAllocator allocator = pages(region);
     if ((std::uint64_t{allocator.largest_free_bound()} << r.pages.page_shift) <= best.bytes) continue;
     SpanRequest own = for_region(request, r, segment_, 1);
     const auto found = allocator.biggest(own);

@@ -14,10 +14,11 @@ TagRecord* Core::find_tag_locked(HeapCore& h, std::uint16_t holder) const noexce
 
 TagRecord* Core::make_tag_locked(std::uint32_t slot, HeapCore& h, std::uint16_t holder) noexcept {
   if (TagRecord* found = find_tag_locked(h, holder); found != nullptr) return found;
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) return nullptr;
   auto tx = transaction(slot);
-  const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
   const std::uint32_t index = roots_->tag_list.take(tx, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
-  if (index == shared::IndexList::kNone) return nullptr;
+  if (index == shared::IndexList::kNone || !ground_.ensure_object(tags_[index])) return nullptr;
   TagRecord& record = tags_[index];
   record.holder = holder;
   record.bytes = 0;
@@ -33,8 +34,9 @@ void Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
   for (auto& bucket : h.tags) {
     while (bucket != 0) {
       const std::uint32_t index = bucket - 1;
+      const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+      if (!meta.held()) continue;  // a stopped process has it: there is no way around
       auto tx = transaction(slot);
-      const shared::LockGuard meta(roots_->small.lock, slot, process_shared_);
       tx.set(bucket, tags_[index].next);
       roots_->tag_list.put(tx, index, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
       tx.commit();
@@ -74,9 +76,9 @@ TagDelta* Core::delta_of(ThreadCache& cache, std::uint16_t holder) const noexcep
 
 Result<void> Core::make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept {
   HeapCore& h = heaps_[cache.heap];
-  const shared::LockGuard guard(h.lock, slot, process_shared_);
+  const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) {
-    return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it");
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it"));
   }
   if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   TagRecord* record = make_tag_locked(slot, h, holder);

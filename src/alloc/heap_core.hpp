@@ -36,6 +36,8 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
   base::Relaxed<std::uint32_t> sharing[kClasses];    // how much the class is used across threads (core_small.cpp)
   base::Relaxed<std::uint32_t> tags[kTagBuckets];    // + 1, TagRecord chains
+  base::Relaxed<std::uint32_t> torn;                 // 1: a holder of the lock died, and nobody has repaired the heap yet
+  base::Relaxed<std::uint32_t> untold;               // 1: a thread died between an object's state and its counters
   base::Relaxed<std::uint32_t> emptied;              // 1: a region that growth added became empty since the last look
 };
 
@@ -55,6 +57,8 @@ inline constexpr std::uint32_t kRegionSlabs = 4;      // large enough for slabs
 inline constexpr std::uint32_t kRegionCpu = 8;        // the CPU can reach it
 inline constexpr std::uint32_t kRegionExternal = 16;
 inline constexpr std::uint32_t kRegionGrown = 32;
+inline constexpr std::uint32_t kRegionAttached = 64;  // in its heap's chain
+inline constexpr std::uint32_t kUndrain = 1u << 31;   // in `changing`: draining was begun by the removal itself
 
 /// A region's page table: its page descriptors, then its slab map, a word per 64 KiB: slab index + 1 where a slab that
 /// begins at such a boundary lies, else 0. The map is what a free looks at first: it is 64 times denser. Regions above
@@ -84,8 +88,12 @@ struct alignas(64) RegionCore {
   base::Relaxed<std::uint64_t> length;
   base::Relaxed<std::uint64_t> phase;       // address of offset 0 (in the adding process)
   std::atomic<std::uint32_t> drained;       // futex word: changes when memory of a draining region is freed
-  std::uint32_t padding;
+  base::Relaxed<std::uint32_t> changing;    // the slot that adds or removes the region now; 0: nobody. For its cleaner
   std::uint64_t page_table_bytes;
+  std::uint64_t iova_offset;                // what `iova` lies in, from the allocation on; length 0: nothing
+  std::uint64_t iova_bytes;
+  base::Relaxed<std::uint32_t> served;      // 1: something was placed in it since it was added
+  base::Relaxed<std::uint32_t> asked;       // 1: somebody wants to remove it: other processes are to unmap it
   region::IovaTable iova;
   PageSpace pages;
 };

@@ -20,17 +20,20 @@ struct alignas(64) MetaSpace {
   PageSpace pages;
 };
 
-/// The segment offset of `bytes` new bytes (their content is undefined), or 0 when the space is full.
-inline std::uint64_t allocate_meta(std::byte* segment, MetaSpace& meta, shared::Transaction& tx,
-                                   std::uint64_t bytes) noexcept {
-  PageAllocator allocator(segment, meta.pages);
+/// The segment offset of `bytes` new bytes (their content is undefined), or 0 when the space is full; the transaction
+/// must then be rolled back. `whole`: space for all of it is taken now; else the caller does so before it stores there.
+inline std::uint64_t allocate_meta(std::byte* segment, MetaSpace& meta, shared::Transaction& tx, std::uint64_t bytes,
+                                   shared::Ground ground = {}, bool whole = true) noexcept {
+  PageAllocator allocator(segment, meta.pages, ground);
   const unsigned shift = meta.pages.page_shift;
   const std::uint64_t pages = (bytes + (std::uint64_t{1} << shift) - 1) >> shift;
   if (pages == 0 || pages > kMaxPages) return 0;
   SpanRequest request;
   request.pages = static_cast<std::uint32_t>(pages);
   const std::uint32_t page = allocator.allocate(tx, request, 0);
-  return page == kNoPage ? 0 : meta.area_offset + (std::uint64_t{page} << shift);
+  if (page == kNoPage) return 0;
+  const std::uint64_t offset = meta.area_offset + (std::uint64_t{page} << shift);
+  return !whole || ground.ensure(segment + offset, pages << shift) ? offset : 0;
 }
 
 /// Gives back what allocate_meta gave. Returns its length in bytes.

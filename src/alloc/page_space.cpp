@@ -105,6 +105,20 @@ void PageAllocator::set_held(shared::Transaction& tx, std::uint32_t page, std::u
   if (length > 2) mark_inside(page, length);
 }
 
+bool PageAllocator::ensure_run(std::uint32_t page, std::uint32_t length) const noexcept {
+  if (!ground_) return true;
+  const auto ensure = [&](std::uint64_t at) { return at >= space_.pages || ground_.ensure_object(descs_[at]); };
+  // Its ends, what lies before and behind it (new ends of free runs), and the marks of mark_inside().
+  const std::uint64_t end = std::uint64_t{page} + length;
+  if (!ensure(page) || !ensure(end - 1) || !ensure(end) || (page > 0 && !ensure(page - 1u))) return false;
+  for (unsigned k = 0; k < 32; ++k) {
+    const std::uint64_t at = base::align_up(std::uint64_t{page} + 1, std::uint64_t{1} << k);
+    if (at >= end) break;
+    if (!ensure(at)) return false;
+  }
+  return true;
+}
+
 PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const noexcept {
   const bool extreme = request.placement != Placement::any;
   const bool plain = !extreme && !request.constrained();
@@ -163,7 +177,7 @@ std::uint32_t PageAllocator::probe(const SpanRequest& request) const noexcept { 
 std::uint32_t PageAllocator::allocate(shared::Transaction& tx, const SpanRequest& request,
                                       std::uint16_t holder) noexcept {
   const Choice choice = choose(request);
-  if (choice.page == kNoPage) return kNoPage;
+  if (choice.page == kNoPage || !ensure_run(choice.page, request.pages)) return kNoPage;
   const std::uint32_t rest = choice.run_length - request.pages;
   if (rest != 0 && choice.page == choice.run + rest && same_bin(rest, choice.run_length)) {
     // Cut from the high end, the run stays where it is in its bin: the usual case, and half the work.

@@ -32,6 +32,7 @@
 #include "base/relaxed.hpp"
 #include "extmem/types.hpp"
 #include "region/iova_table.hpp"
+#include "shared/control_segment.hpp"
 #include "shared/transaction.hpp"
 
 namespace extmem::alloc {
@@ -108,8 +109,8 @@ struct SpanRequest {
 /// A view of one PageSpace: the algorithms.
 class PageAllocator {
  public:
-  PageAllocator(std::byte* segment, PageSpace& space) noexcept
-      : space_(space), descs_(reinterpret_cast<PageDesc*>(segment + space.descs_offset)) {}
+  PageAllocator(std::byte* segment, PageSpace& space, shared::Ground ground = {}) noexcept
+      : space_(space), descs_(reinterpret_cast<PageDesc*>(segment + space.descs_offset)), ground_(ground) {}
 
   /// Makes all pages one free run. Requires: descriptors are zero; 0 < pages <= kMaxPages; set in the space.
   void init() noexcept;
@@ -164,8 +165,12 @@ class PageAllocator {
   };
   [[nodiscard]] Choice choose(const SpanRequest& request) const noexcept;
 
+  /// Makes sure that the descriptors which a held run touches have memory behind them.
+  [[nodiscard]] bool ensure_run(std::uint32_t page, std::uint32_t length) const noexcept;
+
   PageSpace& space_;
   PageDesc* descs_;
+  shared::Ground ground_;
 };
 
 /// The page at which the request fits into the free run [run, run + length), or kNoPage. Pure; cost: the number

@@ -48,6 +48,7 @@ struct alignas(64) ThreadCache {
   base::Relaxed<std::uint32_t> slot;   // the owner's
   base::Relaxed<std::uint32_t> heap;
   base::Relaxed<std::uint64_t> identity;  // Slab::pack(heap, slot, 0)
+  base::Relaxed<std::uint16_t> held;   // the state of an untagged object that this process holds; constant
   base::Relaxed<std::uint32_t> next;   // + 1, in the heap's list (heap's lock)
   base::Relaxed<std::uint32_t> used;   // 1: in some heap's list
   base::Relaxed<std::int64_t> out_delta;  // bytes taken from slabs minus returned, not yet told the heap

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
@@ -27,8 +28,8 @@ Result<void> check_options(const DomainOptions& o) noexcept {
   if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
   if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
   if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
-  if (o.max_tags >= alloc::kMaxHolders - alloc::kFirstTagHolder) {
-    return EXTMEM_ERROR(EINVAL, "max_tags must be below 49150: a tag is part of an object's 16-bit state");
+  if (o.max_tags > 48000) {
+    return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
   }
   if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
     return EXTMEM_ERROR(EINVAL, "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
@@ -44,18 +45,59 @@ Result<void> check_options(const DomainOptions& o) noexcept {
 
 std::atomic<std::uint32_t> next_serial{1};
 
+SharedGrowth share(const GrowthPolicy& policy) noexcept {
+  const BackingSpec& b = policy.backing;
+  SharedGrowth g;
+  g.step = policy.step;
+  g.limit = policy.limit;
+  g.os_page_size = b.os_page_size;
+  g.numa_node = b.numa_node;
+  g.kind = static_cast<std::uint8_t>(b.kind);
+  g.iova_source = static_cast<std::uint8_t>(b.iova_source);
+  g.fallback = static_cast<std::uint8_t>(b.fallback);
+  g.flags = static_cast<std::uint8_t>((b.thp ? kGrowthThp : 0) | (b.prefault ? kGrowthPrefault : 0) | (b.lock ? kGrowthLock : 0) |
+                                      (b.allow_unstable_iova ? kGrowthUnstable : 0) | (policy.give_back ? kGrowthGiveBack : 0));
+  return g;
+}
+
+GrowthPolicy unshare(const SharedGrowth& g) noexcept {
+  GrowthPolicy policy;
+  BackingSpec& b = policy.backing;
+  policy.step = g.step;
+  policy.limit = g.limit;
+  b.os_page_size = g.os_page_size;
+  b.numa_node = g.numa_node;
+  b.kind = static_cast<BackingKind>(g.kind.get());
+  b.iova_source = static_cast<IovaSource>(g.iova_source.get());
+  b.fallback = static_cast<Fallback>(g.fallback.get());
+  const std::uint8_t flags = g.flags;
+  b.thp = (flags & kGrowthThp) != 0;
+  b.prefault = (flags & kGrowthPrefault) != 0;
+  b.lock = (flags & kGrowthLock) != 0;
+  b.allow_unstable_iova = (flags & kGrowthUnstable) != 0;
+  policy.give_back = (flags & kGrowthGiveBack) != 0;
+  return policy;
+}
+
 }  // namespace
 
-Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept {
+Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
   EXTMEM_TRY_VOID(check_options(options));
   EXTMEM_TRY_VOID(os::prepare_thread_exit());  // early: later the key may need malloc
   const std::uint64_t page = os::page_size();
-  const std::uint64_t bytes =
-      base::align_up(sizeof(DomainState), 64) +
-      base::align_up(std::uint64_t{options.max_regions + 1} * sizeof(RegionLocal), 64) +
-      base::align_up(std::uint64_t{options.max_regions + 1} * sizeof(RegionIndex::Entry), 64) +
-      base::align_up(std::uint64_t{options.max_regions + 1} * sizeof(std::uintptr_t), 64) +
-      base::align_up(std::uint64_t{options.max_heaps} * sizeof(HeapLocal), 64) + page;
+  const std::uint64_t regions = std::uint64_t{options.max_regions} + 1;
+  std::uint64_t bytes = 0;
+  const auto room = [&](std::uint64_t more) {
+    const std::uint64_t at = bytes;
+    bytes += base::align_up(more, 64);
+    return at;
+  };
+  room(sizeof(DomainState));
+  const std::uint64_t locals = room(regions * sizeof(RegionLocal));
+  const std::uint64_t entries = room(regions * sizeof(RegionIndex::Entry));
+  const std::uint64_t bases = room(regions * sizeof(std::uintptr_t));
+  const std::uint64_t heaps = room(std::uint64_t{options.max_heaps} * sizeof(HeapLocal));
+  const std::uint64_t holders = room((std::uint64_t{options.max_tags} + 1) * sizeof(std::uint16_t));
   const std::uint64_t mapped = base::align_up(bytes, page);
   EXTMEM_TRY(memory, os::reserve(mapped));
   if (auto committed = os::commit(memory, mapped); !committed) {
@@ -64,87 +106,122 @@ Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept 
   }
   auto* state = new (memory) DomainState;  // placement: the mapping is this object's home
   state->mapping_bytes_ = mapped;
-  if (auto opened = state->open(options, memory + base::align_up(sizeof(DomainState), 64), mapped); !opened) {
-    state->~DomainState();
-    os::unmap(memory, mapped);
-    return opened.error();
-  }
+  state->options_ = options;
+  state->locals_ = reinterpret_cast<RegionLocal*>(memory + locals);
+  state->bases_ = reinterpret_cast<base::Relaxed<std::uintptr_t>*>(memory + bases);
+  state->heap_locals_ = reinterpret_cast<HeapLocal*>(memory + heaps);
+  state->tag_holders_ = reinterpret_cast<base::Relaxed<std::uint16_t>*>(memory + holders);
+  state->serial_ = next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffffff;
+  state->index_.bind(reinterpret_cast<RegionIndex::Entry*>(memory + entries), state->own_sequence_,
+                     std::uint64_t{state->serial_} << 32);
   return state;
 }
 
-Result<void> DomainState::open(const DomainOptions& o, std::byte* locals, std::uint64_t) noexcept {
-  const auto carve = [&](std::uint64_t bytes) {
-    std::byte* at = locals;
-    locals += base::align_up(bytes, 64);
-    return at;
-  };
-  options_ = o;
-  locals_ = reinterpret_cast<RegionLocal*>(carve(std::uint64_t{o.max_regions + 1} * sizeof(RegionLocal)));
-  auto* entries = reinterpret_cast<RegionIndex::Entry*>(carve(std::uint64_t{o.max_regions + 1} * sizeof(RegionIndex::Entry)));
-  bases_ = reinterpret_cast<base::Relaxed<std::uintptr_t>*>(carve(std::uint64_t{o.max_regions + 1} * sizeof(std::uintptr_t)));
-  heap_locals_ = reinterpret_cast<HeapLocal*>(carve(std::uint64_t{o.max_heaps} * sizeof(HeapLocal)));
+void DomainState::unmake() noexcept {
+  const std::uint64_t bytes = mapping_bytes_;
+  this->~DomainState();
+  os::unmap(this, bytes);
+}
 
+shared::Geometry DomainState::geometry_of(const DomainOptions& o) noexcept {
   shared::Geometry g{};
   g.max_regions = o.max_regions;
   g.max_heaps = o.max_heaps;
-  g.max_memzones = std::max(1u, o.max_memzones);
+  g.max_memzones = o.max_memzones;
   g.max_tags = std::max(1u, o.max_tags);
   g.max_threads = o.max_threads;
   g.max_caches = static_cast<std::uint32_t>(std::min<std::uint64_t>(65536, std::uint64_t{o.max_threads} * o.max_heaps));
   g.small_bytes = base::align_up(o.small_metadata, 65536);
   g.large_bytes = base::align_up(o.large_metadata, 65536);
   g.max_slabs = static_cast<std::uint32_t>(std::min<std::uint64_t>(g.small_bytes / 64, 1u << 26));
+  return g;
+}
 
-  shared::SegmentLayout layout;
-  const std::uint64_t directory = layout.place(sizeof(Directory), 1);
-  const std::uint32_t heap_heads = std::bit_ceil(g.max_heaps);
-  const std::uint32_t tag_heads = std::bit_ceil(g.max_tags);
-  const std::uint32_t zone_heads = std::bit_ceil(g.max_memzones);
-  const std::uint64_t heaps = layout.place(sizeof(HeapRecord), g.max_heaps);
-  const std::uint64_t heaps_hash = layout.place(4, heap_heads);
-  const std::uint64_t tags = layout.place(sizeof(TagName), g.max_tags);
-  const std::uint64_t tags_hash = layout.place(4, tag_heads);
-  const std::uint64_t holders = layout.place(sizeof(HolderRecord), std::uint64_t{g.max_tags} + alloc::kFirstTagHolder);
-  const std::uint64_t zones = layout.place(sizeof(MemzoneRecord), g.max_memzones);
-  const std::uint64_t zones_hash = layout.place(4, zone_heads);
-  const std::uint64_t zones_by_ptr = layout.place(4, zone_heads);
-  const alloc::CoreTables tables = alloc::CoreTables::place(layout, g);
-  EXTMEM_TRY_VOID(segment_.create_private(layout, g));
+DomainState::Tables DomainState::place_tables(const shared::Geometry& g) noexcept {
+  Tables t{};
+  shared::SegmentLayout& layout = t.layout;
+  t.heap_heads = std::bit_ceil(g.max_heaps);
+  t.tag_heads = std::bit_ceil(g.max_tags);
+  t.zone_heads = std::bit_ceil(std::max(1u, g.max_memzones));
+  t.directory = layout.place(sizeof(Directory), 1);
+  t.participants = layout.place(sizeof(shared::Participant), shared::kMaxParticipants + 1);
+  t.heaps_hash = layout.place(4, t.heap_heads);
+  t.tags_hash = layout.place(4, t.tag_heads);
+  t.zones_hash = layout.place(4, t.zone_heads);
+  t.zones_by_ptr = layout.place(4, t.zone_heads);
+  t.always = layout.total_bytes();  // read before anything is stored there: so there is space for it from the start
+  t.heaps = layout.place(sizeof(HeapRecord), g.max_heaps);
+  t.tags = layout.place(sizeof(TagName), g.max_tags);
+  t.holder_count = static_cast<std::uint32_t>(std::min<std::uint64_t>(alloc::kMaxHolders, std::uint64_t{g.max_tags} * 4 + alloc::kFirstTagHolder));
+  t.holders = layout.place(sizeof(HolderRecord), t.holder_count);
+  t.zones = layout.place(sizeof(MemzoneRecord), std::max(1u, g.max_memzones));
+  t.shares = layout.place(sizeof(RegionShare), std::uint64_t{g.max_regions} + 1);
+  t.mapped = layout.place(sizeof(std::uint32_t), std::uint64_t{shared::kMaxParticipants + 1} * (std::uint64_t{g.max_regions} + 1), 4096);
+  t.core = alloc::CoreTables::place(layout, g);
+  return t;
+}
 
-  directory_ = segment_.at<Directory>(directory);
+void DomainState::bind_tables(const Tables& t, const shared::Geometry& g) noexcept {
+  directory_ = segment_.at<Directory>(t.directory);
+  heaps_.bind(segment_.at<HeapRecord>(t.heaps), segment_.at<base::Relaxed<std::uint32_t>>(t.heaps_hash), t.heap_heads,
+              &directory_->heaps);
+  tags_.bind(segment_.at<TagName>(t.tags), segment_.at<base::Relaxed<std::uint32_t>>(t.tags_hash), t.tag_heads,
+             &directory_->tags);
+  memzones_.bind(segment_.at<MemzoneRecord>(t.zones), segment_.at<base::Relaxed<std::uint32_t>>(t.zones_hash), t.zone_heads,
+                 &directory_->memzones);
+  memzones_by_ptr_ = segment_.at<base::Relaxed<std::uint32_t>>(t.zones_by_ptr);
+  memzone_mask_ = t.zone_heads - 1;
+  holders_ = segment_.at<HolderRecord>(t.holders);
+  shares_ = segment_.at<RegionShare>(t.shares);
+  mapped_ = segment_.at<base::Relaxed<std::uint32_t>>(t.mapped);
+  if (shared_) {
+    const shared::Peers peers(participants_);
+    core_.bind(segment_.base(), t.core, g, peers, os::membarrier_register(true));
+  } else {
+    core_.bind(segment_.base(), t.core, g, false, os::membarrier_register(false));
+  }
+}
+
+void DomainState::format_tables(const Tables& t, const shared::Geometry& g) noexcept {
   directory_->heaps.capacity = g.max_heaps;
   directory_->tags.capacity = g.max_tags;
-  directory_->memzones.capacity = o.max_memzones;
+  directory_->memzones.capacity = g.max_memzones;
   directory_->regions.capacity = g.max_regions;
-  heaps_.bind(segment_.at<HeapRecord>(heaps), segment_.at<base::Relaxed<std::uint32_t>>(heaps_hash), heap_heads,
-              &directory_->heaps);
-  tags_.bind(segment_.at<TagName>(tags), segment_.at<base::Relaxed<std::uint32_t>>(tags_hash), tag_heads,
-             &directory_->tags);
-  memzones_.bind(segment_.at<MemzoneRecord>(zones), segment_.at<base::Relaxed<std::uint32_t>>(zones_hash), zone_heads,
-                 &directory_->memzones);
-  memzones_by_ptr_ = segment_.at<base::Relaxed<std::uint32_t>>(zones_by_ptr);
-  memzone_mask_ = zone_heads - 1;
-  holders_ = segment_.at<HolderRecord>(holders);
-  core_.bind(segment_.base(), tables, g, false, os::membarrier_register(false));
+  directory_->holders.capacity = t.holder_count;
+  directory_->holders.high = alloc::kFirstTagHolder;
   core_.format();
+}
 
-  serial_ = next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffffff;
-  index_.bind(entries, std::uint64_t{serial_} << 32);
-  enlist(this);
+Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept {
+  EXTMEM_TRY(state, make(options));
+  const shared::Geometry g = geometry_of(options);
+  const Tables tables = place_tables(g);
+  if (auto made = state->segment_.create_private(tables.layout, g); !made) {
+    state->unmake();
+    return made.error();
+  }
+  state->bind_tables(tables, g);
+  state->format_tables(tables, g);
+  enlist(state);
+  if (auto made = state->make_node_heaps(); !made) {
+    state->close();
+    return made.error();
+  }
+  return state;
+}
+
+Result<void> DomainState::make_node_heaps() noexcept {
   const os::NodeSet nodes = os::numa_nodes();
   const int count = std::max(1, nodes.count());
-  for (int i = 0; i < count && static_cast<std::uint32_t>(i) < g.max_heaps; ++i) {
+  for (int i = 0; i < count && static_cast<std::uint32_t>(i) < options_.max_heaps; ++i) {
     const int node = nodes.count() == 0 ? 0 : nodes.id_at(i);
     char name[16] = "node";
     char digits[8];
     int n = 0;
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
-    if (auto made = create_heap(name, HeapOptions{}, node); !made) {
-      delist(this);
-      return made.error();
-    }
-    node_heaps_ = static_cast<std::uint32_t>(i) + 1;
+    EXTMEM_TRY_VOID(create_heap(name, HeapOptions{}, node));
+    directory_->node_heaps = static_cast<std::uint32_t>(i) + 1;
   }
   return {};
 }
@@ -152,20 +229,19 @@ Result<void> DomainState::open(const DomainOptions& o, std::byte* locals, std::u
 void DomainState::close() noexcept {
   delist(this);
   for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
-    if ((core_.region(slot).flags & alloc::kRegionUsed) == 0) continue;
+    if (bases_[slot] == 0) continue;
     const RegionInfo info = make_region_info(slot, true);  // no vote: the domain goes whatever they say
     for (std::uint32_t i = 0; i < listener_count_; ++i) {
       (void)listeners_[i].fn(RegionEvent{RegionEventKind::removing, info}, listeners_[i].arg);
     }
-    if (locals_[slot].kind != BackingKind::external) (void)os::close_backing(locals_[slot].mapping);
-    if (std::uint32_t* words = locals_[slot].reverse.load(std::memory_order_acquire); words != nullptr) {
-      os::unmap(words, locals_[slot].reverse_bytes);
-    }
   }
+  if (shared_) leave();
+  for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
+    if (bases_[slot] != 0) unmap_region(slot);
+  }
+  if (shared_) finish_leaving();
   segment_.close();
-  const std::uint64_t bytes = mapping_bytes_;
-  this->~DomainState();
-  os::unmap(this, bytes);
+  unmake();
 }
 
 // ---- heaps -------------------------------------------------------------------------------------------------
@@ -194,38 +270,52 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
        growth.backing.kind == BackingKind::dax || growth.backing.kind == BackingKind::shm)) {
     return EXTMEM_ERROR(EINVAL, "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
   }
+  if (options.on_death > OnDeath::keep) return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
   if (options.style != Style::binned && options.style != Style::exact) {
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
   }
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be created inside a walk over the directory");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be created inside a walk over the directory"));
   if (heaps_.find(name) != heaps_.kNone) return EXTMEM_ERROR(EEXIST, "a heap of this name exists");
   auto tx = transaction(slot);
-  const std::uint32_t id = heaps_.insert(tx, name);
-  if (id == heaps_.kNone) return EXTMEM_ERROR(ENOSPC, "no room for another heap: raise DomainOptions::max_heaps");
+  const std::uint32_t id = heaps_.insert(tx, name, ground_);
+  if (id == heaps_.kNone || !ground_.ensure_object(core_.heap(id))) {
+    return EXTMEM_ERROR(ENOSPC, "no room for another heap: raise DomainOptions::max_heaps (or its tmpfs is full)");
+  }
   HeapRecord& record = heaps_[id];
   tx.add(record.generation, 1);
   tx.set(record.node, node);
-  alloc::HeapCore& heap = core_.heap(id);
-  heap.exact = options.style == Style::exact ? 1 : 0;
-  HeapLocal& local = heap_locals_[id];
-  if (local.state == nullptr) {
-    local.state = this;
-    local.id = id;
-  }
-  local.exact = options.style == Style::exact;
-  local.grows = growth.step != 0;
-  local.growth = growth;
-  local.growth.backing.path = nullptr;
-  local.growth.backing.progress = {};
-  local.grown_bytes = 0;
-  local.growths.store(0, std::memory_order_relaxed);
-  std::memcpy(local.label, record.name.text, sizeof local.label);
+  record.on_death = static_cast<std::uint32_t>(options.on_death);
+  record.grown_bytes = 0;
+  record.growths.store(0, std::memory_order_relaxed);
+  record.growth = share(growth);
+  core_.heap(id).exact = options.style == Style::exact ? 1 : 0;
+  base::crash_point("heap.named");
   tx.commit();
-  const std::uint64_t key = make_heap_key(serial_, record.generation, id);
+  refresh_heap(id);
+  announce();
+  HeapLocal& local = heap_locals_[id];
+  return Heap(&local, local.key.load(std::memory_order_relaxed));
+}
+
+/// Makes this process' side of a heap what the record says. Requires: the directory's lock, or the heap cannot go.
+void DomainState::refresh_heap(std::uint32_t id) noexcept {
+  const HeapRecord& record = heaps_[id];
+  HeapLocal& local = heap_locals_[id];
+  const std::uint64_t key = record.used == 0 ? 0 : make_heap_key(serial_, record.generation, id);
+  if (local.key.load(std::memory_order_relaxed) == key) return;
+  if (key != 0) {
+    if (local.state == nullptr) {
+      local.state = this;
+      local.id = id;
+    }
+    local.exact = core_.heap(id).exact != 0;
+    local.growth = unshare(record.growth);
+    local.grows = local.growth.step != 0;
+    std::memcpy(local.label, record.name.text, sizeof local.label);
+  }
   local.key.store(key, std::memory_order_release);
-  return Heap(&local, key);
 }
 
 Result<Heap> DomainState::heap_by_id(std::uint32_t id) noexcept {
@@ -242,14 +332,15 @@ Result<Heap> DomainState::find_heap(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be looked up by name inside a walk over the directory");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be looked up by name inside a walk over the directory"));
   const std::uint32_t id = heaps_.find(name);
   if (id == heaps_.kNone) return EXTMEM_ERROR(ENOENT, "no heap has this name");
+  refresh_heap(id);
   return heap_by_id(id);
 }
 
 Result<Heap> DomainState::heap_of_node(int node) noexcept {
-  for (std::uint32_t id = 0; id < node_heaps_; ++id) {
+  for (std::uint32_t id = 0; id < directory_->node_heaps; ++id) {
     if (heaps_[id].node == node) return heap_by_id(id);
   }
   return EXTMEM_ERROR(ENOENT, "this machine has no such NUMA node");
@@ -257,7 +348,7 @@ Result<Heap> DomainState::heap_of_node(int node) noexcept {
 
 Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcept {
   EXTMEM_TRY(heap, checked(handle));
-  if (heap->id < node_heaps_) return EXTMEM_ERROR(EPERM, "a NUMA node's own heap cannot be destroyed");
+  if (heap->id < directory_->node_heaps) return EXTMEM_ERROR(EPERM, "a NUMA node's own heap cannot be destroyed");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
   const OrderedGuard regions(core_, slot, directory_->region_lock, Rank::regions);
@@ -268,9 +359,9 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   alloc::HeapCore& core = core_.heap(heap->id);
   {
     // Grown regions that nothing uses go with their heap; any other region is in the way, and then nothing goes.
-    const shared::LockGuard guard(core.lock, slot, core_.process_shared());
-    if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it");
-    core_.flush_all_locked(slot, heap->id, true);
+    const alloc::HeapGuard guard(core_, slot, heap->id);
+    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
+    EXTMEM_TRY_VOID(core_.flush_all_locked(slot, heap->id, true));
     bool busy = false;
     for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
       busy |= (core_.region(region).flags & alloc::kRegionGrown) == 0 || !core_.region_empty_locked(region);
@@ -278,7 +369,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
     if (busy) {
       if (users != nullptr) {
         *users = HolderReport{};
-        core_.pause_all(slot, core);
+        EXTMEM_TRY_VOID(core_.pause_all(slot, core));
         for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
           report_holders_locked(region, *users);
         }
@@ -288,11 +379,12 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
     }
   }
   while (core.first_region != 0) EXTMEM_TRY_VOID(remove_locked(core.first_region, users));
-  const shared::LockGuard guard(core.lock, slot, core_.process_shared());
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it");
+  const alloc::HeapGuard guard(core_, slot, heap->id);
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
+  EXTMEM_TRY_VOID(core_.pause_all(slot, core));
   heap->key.store(0, std::memory_order_release);
   index_.touch();
-  core_.drop_caches_locked(slot, heap->id);
+  core_.drop_caches_paused(slot, heap->id);
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);
   core.out_peak = 0;
@@ -301,6 +393,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   auto tx = transaction(slot);
   heaps_.erase(tx, heap->id);
   tx.commit();
+  announce();
   return {};
 }
 
@@ -313,7 +406,7 @@ Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) n
     {
       // One heap at a time: the visitor may use the directory.
       const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-      if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener");
+      if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener"));
       if (record.used == 0) continue;
       std::memcpy(info.name, record.name.text, sizeof info.name);
       info.id = id;
@@ -331,16 +424,51 @@ Result<Tag> DomainState::intern_tag(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory"));
   std::uint32_t index = tags_.find(name);
   if (index == tags_.kNone) {
     auto tx = transaction(slot);
-    index = tags_.insert(tx, name);
-    if (index == tags_.kNone) return EXTMEM_ERROR(ENOSPC, "no room for another tag: raise DomainOptions::max_tags");
-    holders_[alloc::kFirstTagHolder + index] = HolderRecord{0, index + 1};
+    index = tags_.insert(tx, name, ground_);
+    if (index == tags_.kNone) return EXTMEM_ERROR(ENOSPC, "no room for another tag: raise DomainOptions::max_tags (or its tmpfs is full)");
+    tx.set(tags_[index].holders, 0);
     tx.commit();
   }
-  return Tag{static_cast<std::uint16_t>(index + 1)};
+  const Tag tag{static_cast<std::uint16_t>(index + 1)};
+  EXTMEM_TRY(holder, intern_holder_locked(slot, participants_.self(), tag));
+  tag_holders_[tag.index] = holder;
+  return tag;
+}
+
+Result<std::uint16_t> DomainState::intern_holder_locked(std::uint32_t slot, std::uint32_t participant, Tag tag) noexcept {
+  if (tag.index == 0) return participant == kOrphanOwner ? alloc::kHolderOrphan : alloc::untagged_holder(participant);
+  TagName& name = tags_[tag.index - 1u];
+  for (std::uint32_t link = name.holders; link != 0; link = holders_[link - 1].next) {
+    if (holders_[link - 1].participant == participant) return static_cast<std::uint16_t>(link - 1);
+  }
+  auto tx = transaction(slot);
+  const std::uint32_t index = directory_->holders.take(tx, [&](std::uint32_t i) -> auto& { return holders_[i].next; });
+  if (index == shared::IndexList::kNone || !ground_.ensure_object(holders_[index])) {
+    return EXTMEM_ERROR(ENOSPC, "no room for another (process, tag) pair: raise DomainOptions::max_tags");
+  }
+  HolderRecord& record = holders_[index];
+  record.participant = participant;
+  record.tag = tag.index;
+  tx.set(record.next, name.holders);
+  tx.set(name.holders, index + 1);
+  tx.commit();
+  return static_cast<std::uint16_t>(index);
+}
+
+Result<std::uint16_t> DomainState::intern_holder(Tag tag) noexcept {
+  if (const std::uint16_t known = holder_of(tag); known != 0 || tag.index == 0) {
+    return tag.index == 0 ? core_.untagged() : known;
+  }
+  EXTMEM_TRY(slot, thread_slot());
+  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a tag cannot be used for the first time inside a walk over the directory"));
+  EXTMEM_TRY(holder, intern_holder_locked(slot, participants_.self(), tag));
+  tag_holders_[tag.index] = holder;
+  return holder;
 }
 
 Result<const char*> DomainState::tag_name(Tag tag) noexcept {
@@ -350,7 +478,13 @@ Result<const char*> DomainState::tag_name(Tag tag) noexcept {
 }
 
 Tag DomainState::holder_tag(std::uint16_t holder) const noexcept {
-  return holder < alloc::kFirstTagHolder ? Tag{} : Tag{static_cast<std::uint16_t>(holders_[holder].tag)};
+  return holder < alloc::kFirstTagHolder ? Tag{} : Tag{static_cast<std::uint16_t>(holders_[holder].tag.get())};
+}
+
+std::uint32_t DomainState::holder_participant(std::uint16_t holder) const noexcept {
+  if (holder >= alloc::kFirstTagHolder) return holders_[holder].participant;
+  if (holder == alloc::kHolderOrphan) return kOrphanOwner;
+  return holder <= alloc::kHolderMemzone ? 0 : holder - 1u;
 }
 
 const char* DomainState::holder_name(std::uint16_t holder) const noexcept {

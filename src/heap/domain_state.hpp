@@ -20,7 +20,9 @@
 #include "heap/ordered_guard.hpp"
 #include "heap/records.hpp"
 #include "heap/region_index.hpp"
+#include "os/domain_folder.hpp"
 #include "shared/control_segment.hpp"
+#include "shared/participants.hpp"
 
 namespace extmem::heap {
 
@@ -32,8 +34,6 @@ struct HeapLocal {
   base::Relaxed<bool> exact;       // may be read through a stale handle, to no effect
   base::Relaxed<bool> grows;
   GrowthPolicy growth;             // guarded by the region lock
-  std::uint64_t grown_bytes;       // guarded by the region lock
-  std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again
   char label[kMaxNameLength + 1];
 };
 
@@ -53,6 +53,35 @@ class DomainState {
   static Result<DomainState*> create(const DomainOptions& options) noexcept;
   void close() noexcept;
 
+  /// One Domain handle less; the last one closes.
+  static void drop_user(DomainState* state) noexcept;
+
+  // named.cpp, participants.cpp: domains that processes share
+  static Result<DomainState*> open_named(std::string_view name, const OpenOptions& options) noexcept;
+  static Result<void> remove_named(std::string_view name, const char* directory) noexcept;
+  static Result<void> list_named(const char* directory, FunctionRef<bool(const DomainInfo&)> visit) noexcept;
+  [[nodiscard]] bool shared() const noexcept { return shared_; }
+  [[nodiscard]] std::uint32_t participant() const noexcept { return participants_.self(); }
+  Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) noexcept;
+  /// Cleans up after every dead participant. Requires: the caller holds no lock.
+  Result<RecoveryReport> recover() noexcept;
+  /// recover(), and what others ask of this process: unmapping what they remove.
+  Result<void> poll() noexcept;
+  Result<void> hand_over(const void* p, std::uint32_t to) noexcept;
+  /// Does what has come up since this process last looked: regions and heaps of others, deaths. One load where there
+  /// is nothing. Requires: the caller holds no lock (else it does nothing).
+  void tend() noexcept {
+    if (shared_ && (synced_.load(std::memory_order_acquire) != directory_->epoch.load(std::memory_order_acquire) ||
+                    participants_.noticed())) [[unlikely]] {
+      tend_slowly();
+    }
+  }
+
+  // sync.cpp: mapping what other processes have added
+  Result<void> attach_region(RegionId id, void* base) noexcept;
+  /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
+  void unmap_region(std::uint32_t region) noexcept;
+
   // threads.cpp
   /// The calling thread's slot; claims one at the thread's first use. Errors: ENOSPC.
   Result<std::uint32_t> thread_slot() noexcept;
@@ -71,9 +100,12 @@ class DomainState {
   Result<const char*> tag_name(Tag tag) noexcept;
   [[nodiscard]] const char* holder_name(std::uint16_t holder) const noexcept;
   [[nodiscard]] bool knows(Tag tag) const noexcept { return tag.index <= tags_.high(); }
-  static constexpr std::uint16_t holder_of(Tag tag) noexcept {
-    return tag.index == 0 ? alloc::kHolderUntagged : static_cast<std::uint16_t>(alloc::kFirstTagHolder + tag.index - 1);
-  }
+  /// This process' holder of objects with a tag; 0: not interned yet (or untagged).
+  [[nodiscard]] std::uint16_t holder_of(Tag tag) const noexcept { return tag_holders_[tag.index]; }
+  /// The same, interned if need be. Errors: ENOSPC; EDEADLK.
+  Result<std::uint16_t> intern_holder(Tag tag) noexcept;
+  Result<std::uint16_t> intern_holder_locked(std::uint32_t slot, std::uint32_t participant, Tag tag) noexcept;
+  [[nodiscard]] std::uint32_t holder_participant(std::uint16_t holder) const noexcept;
   [[nodiscard]] Tag holder_tag(std::uint16_t holder) const noexcept;
   Result<HeapLocal*> checked(const Heap& heap) noexcept;
 
@@ -82,7 +114,9 @@ class DomainState {
   Result<RegionPtr> allocate(HeapLocal& heap, const CheckedRequest& request) noexcept;
   Result<void*> allocate_pointer(HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept;
   Result<void*> reallocate(HeapLocal& heap, void* p, std::size_t new_size, const AllocOptions& options) noexcept;
-  Result<void> deallocate(HeapLocal* heap, void* p, bool memzone) noexcept;
+  Result<void> deallocate(HeapLocal* heap, void* p) noexcept;
+  /// The same for memory that need not be mapped here.
+  Result<void> deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept;
   /// The object at or around p. Errors: EFAULT in no region.
   Result<ObjectInfo> object_at(const void* p, std::uint16_t* holder) noexcept;
   Result<ObjectInfo> held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept;
@@ -156,11 +190,23 @@ class DomainState {
   DomainState() noexcept = default;
   ~DomainState() = default;
 
-  Result<void> open(const DomainOptions& options, std::byte* locals, std::uint64_t locals_bytes) noexcept;
+  struct Tables {
+    shared::SegmentLayout layout;
+    std::uint64_t directory, participants, heaps_hash, tags_hash, zones_hash, zones_by_ptr, always;
+    std::uint64_t heaps, tags, holders, zones, shares, mapped;
+    std::uint32_t heap_heads, tag_heads, zone_heads, holder_count;
+    alloc::CoreTables core;
+  };
+  static Result<DomainState*> make(const DomainOptions& options) noexcept;
+  void unmake() noexcept;
+  static shared::Geometry geometry_of(const DomainOptions& options) noexcept;
+  static Tables place_tables(const shared::Geometry& geometry) noexcept;
+  void bind_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
+  void format_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
   Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown) noexcept;
   Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
-  static Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
+  Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
   Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
   /// Undoes map_backing: a file that it made goes, one that was there stays.
@@ -168,6 +214,32 @@ class DomainState {
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
   void release_region(std::uint32_t slot, std::uint32_t region) noexcept;
   int notify(RegionEventKind kind, std::uint32_t region) noexcept;
+  Result<void> make_node_heaps() noexcept;
+  void refresh_heap(std::uint32_t id) noexcept;
+  void tend_slowly() noexcept;
+  void sync_locked() noexcept;
+  Result<void> map_foreign(std::uint32_t region) noexcept;
+  void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept;
+  void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
+  /// Tells every participant that regions or heaps have come or gone.
+  void announce() noexcept;
+  /// Errors: EBUSY other processes map the region: the report names them.
+  Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
+  Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> clean_heaps(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> clean_regions(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> open_control(const OpenOptions& options) noexcept;
+  Result<void> join() noexcept;
+  Result<void> intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept;
+  [[nodiscard]] std::uint16_t orphan_of(std::uint16_t holder) const noexcept;
+  /// This process' view of the domain in an open folder, with one more user, or null.
+  static DomainState* find_live(int folder) noexcept;
+  void leave() noexcept;
+  void finish_leaving() noexcept;
+  [[nodiscard]] base::Relaxed<std::uint32_t>& mapped(std::uint32_t participant, std::uint32_t region) const noexcept {
+    return mapped_[std::uint64_t{participant} * (core_.geometry().max_regions + 1) + region];
+  }
+
   MemzoneInfo make_memzone_info(const MemzoneRecord& record) noexcept;
   Result<RegionPtr> allocate_biggest(HeapLocal& heap, const AllocOptions& options, std::uint64_t& length) noexcept;
   [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) noexcept { return core_.transaction(slot); }
@@ -185,12 +257,26 @@ class DomainState {
   base::Relaxed<std::uint32_t>* memzones_by_ptr_ = nullptr;
   std::uint32_t memzone_mask_ = 0;
   HolderRecord* holders_ = nullptr;
+  RegionShare* shares_ = nullptr;                     // by region slot
+  base::Relaxed<std::uint32_t>* mapped_ = nullptr;    // by participant and region: 0 no, 1 yes, 2 + fd
+  base::Relaxed<std::uint16_t>* tag_holders_ = nullptr;  // by tag: this process' holder of it
   HeapLocal* heap_locals_ = nullptr;
   DomainOptions options_{};
-  std::uint32_t node_heaps_ = 0;
   std::uint64_t mapping_bytes_ = 0;  // of the mapping that this object lives in
   Listener listeners_[kMaxListeners]{};  // guarded by the region lock
   std::uint32_t listener_count_ = 0;
+
+  // Between processes.
+  bool shared_ = false;
+  bool remove_when_last_ = false;
+  std::uint32_t users_ = 1;               // Domain handles of this process (threads.cpp's lock)
+  shared::Participants participants_;
+  shared::Ground ground_;
+  os::DomainFolder folder_;
+  int token_fd_ = -1;
+  std::atomic<std::uint64_t> synced_{0};  // the directory's epoch that this process has seen. Release/acquire: with what it saw
+  std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
+  char name_[kMaxNameLength + 1] = {};
 };
 
 /// What a thread remembers: its last heap and its last region, with all that the fast paths need of them, and its slots

@@ -11,10 +11,11 @@ bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growt
   if (!slot) return false;
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return false;  // inside a listener: the allocation fails instead of hanging
-  if (heap.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
+  HeapRecord& record = heaps_[heap.id];
+  if (record.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
   const GrowthPolicy& policy = heap.growth;
   const std::uint64_t need = base::align_up(bytes, 4096);
-  const std::uint64_t room = policy.limit > heap.grown_bytes ? policy.limit - heap.grown_bytes : 0;
+  const std::uint64_t room = policy.limit > record.grown_bytes ? policy.limit - record.grown_bytes : 0;
   std::uint64_t length = std::min(std::max(policy.step, need), room);
   if (length < bytes) return false;
   BackingSpec spec = policy.backing;
@@ -23,8 +24,8 @@ bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growt
   auto region = add_backing_locked(heap, spec, true);
   if (!region) return false;
   added = *region;
-  heap.grown_bytes += core_.region(added.slot).length;
-  heap.growths.fetch_add(1, std::memory_order_release);
+  record.grown_bytes.add(core_.region(added.slot).length);
+  record.growths.fetch_add(1, std::memory_order_release);
   return true;
 }
 
@@ -35,8 +36,10 @@ bool DomainState::take_back_growth(RegionId id) noexcept {
   if (!guard.held()) return true;
   auto region = checked_region(id);
   if (!region) return false;
+  // Others may have used it, and freed that again: then it was not in vain, only too late for us.
   const auto removed = remove_locked(*region, nullptr);
-  return removed || removed.error().code() != EBUSY;
+  if (!removed) return removed.error().code() != EBUSY;
+  return core_.region(*region).served == 0;
 }
 
 void DomainState::give_back(HeapLocal& heap) noexcept {

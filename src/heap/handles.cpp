@@ -19,8 +19,11 @@ Error stale(const HeapLocal* local) noexcept {
   return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
 }
 
+/// Also the place where a process does what other processes have made it due to do.
 bool living(const HeapLocal* local, std::uint64_t key) noexcept {
-  return local != nullptr && local->key.load(std::memory_order_relaxed) == key;
+  if (local == nullptr || local->state == nullptr) return false;
+  local->state->tend();
+  return local->key.load(std::memory_order_relaxed) == key;
 }
 
 /// Whether the thread's memory is of this living heap, and of nothing that went since `sequence`. See ThreadMemory.
@@ -43,7 +46,7 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   if (!living(local, key)) return stale(local);
   auto p = local->state->allocate_pointer(*local, size, options);
   if (living(local, key)) [[likely]] return p;
-  if (p) (void)local->state->deallocate(local, *p, false);
+  if (p) (void)local->state->deallocate(local, *p);
   return stale(local);
 }
 
@@ -53,7 +56,7 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   if (size - 1 < alloc::kMaxClassSize && remembered(memory, key, memory.heap_sequence)) {
     // The usual reason: an empty magazine.
     DomainState& state = *local->state;
-    auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
+    auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), state.core_.untagged());
     if (ptr) return state.address(RegionPtr{*ptr});
   }
   return allocate_living(local, key, size, AllocOptions{});
@@ -65,11 +68,11 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
       memory.region->heap == local->id &&  // the region may be another heap's: then that is a foreign pointer
       memory.region_slab_map[offset >> memory.region_map_shift] != 0) {
     // The usual reasons: a full magazine, a tagged object, a slab that threads share.
-    auto freed = local->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset, false);
+    auto freed = local->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
     if (freed || freed.error().code() != ENOTBLK) return freed;
   }
   if (!living(local, key)) return stale(local);
-  return local->state->deallocate(local, p, false);
+  return local->state->deallocate(local, p);
 }
 
 Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
@@ -119,10 +122,10 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
     if (options.tag.index == 0) return allocate(size);
     const ThreadMemory& memory = heap::thread_memory;
     if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_, memory.heap_sequence) &&
-        local_->state->knows(options.tag)) {
+        local_->state->knows(options.tag) && local_->state->holder_of(options.tag) != 0) {
       DomainState& state = *local_->state;
       auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
-                                            DomainState::holder_of(options.tag));
+                                            state.holder_of(options.tag));
       if (ptr) return state.address(RegionPtr{*ptr});
     }
   }
@@ -220,16 +223,27 @@ Result<Domain> Domain::create(const DomainOptions& options) noexcept {
   if (!state) return state.error();
   return Domain(*state);
 }
+Result<Domain> Domain::open(std::string_view name, const OpenOptions& options) noexcept {
+  auto state = DomainState::open_named(name, options);
+  if (!state) return state.error();
+  return Domain(*state);
+}
+Result<void> Domain::remove(std::string_view name, const char* directory) noexcept {
+  return DomainState::remove_named(name, directory);
+}
+Result<void> Domain::list(FunctionRef<bool(const DomainInfo&)> visit, const char* directory) noexcept {
+  return DomainState::list_named(directory, visit);
+}
 Domain::Domain(Domain&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
 Domain& Domain::operator=(Domain&& other) noexcept {
   if (this != &other) {
-    if (state_ != nullptr) state_->close();
+    if (state_ != nullptr) DomainState::drop_user(state_);
     state_ = std::exchange(other.state_, nullptr);
   }
   return *this;
 }
 Domain::~Domain() {
-  if (state_ != nullptr) state_->close();
+  if (state_ != nullptr) DomainState::drop_user(state_);
 }
 
 Result<Heap> Domain::create_heap(std::string_view name, const HeapOptions& options) noexcept {
@@ -330,7 +344,7 @@ Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
 }
 Result<void> Domain::deallocate(void* p) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->deallocate(nullptr, p, false);
+  return state_->deallocate(nullptr, p);
 }
 Result<std::size_t> Domain::usable_size(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
@@ -374,6 +388,31 @@ Result<std::size_t> Domain::verify(FunctionRef<void(const Breach&)> report) cons
 }
 std::uint64_t Domain::metadata_resident_bytes() const noexcept {
   return state_ == nullptr ? 0 : state_->resident_bytes();
+}
+
+// ---- processes ---------------------------------------------------------------------------------------------
+
+bool Domain::is_named() const noexcept { return state_ != nullptr && state_->shared(); }
+std::uint32_t Domain::participant() const noexcept { return state_ == nullptr ? 0 : state_->participant(); }
+Result<void> Domain::walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) const noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->walk_participants(visit);
+}
+Result<RecoveryReport> Domain::recover() noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->recover();
+}
+Result<void> Domain::poll() noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->poll();
+}
+Result<void> Domain::hand_over(const void* p, std::uint32_t participant) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->hand_over(p, participant);
+}
+Result<void> Domain::attach_region(RegionId region, void* base) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->attach_region(region, base);
 }
 
 }  // namespace extmem

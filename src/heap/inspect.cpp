@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "alloc/held.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/paused_heap.hpp"
+#include "shared/participants.hpp"
 #include "region/iova_table.hpp"
 
 namespace extmem::heap {
@@ -17,45 +19,13 @@ constexpr std::uint64_t magazine_bytes() noexcept {
   return bytes;
 }
 
-/// Calls fn(holder, bytes, count) for all that is held in a region; objects of a slab in groups of equal holders.
-template <typename Fn>
-void for_each_held(const alloc::Core& core, std::uint32_t region, Fn&& fn) noexcept {
-  const alloc::RegionCore& r = core.region(region);
-  const alloc::PageAllocator pages = core.pages(region);
-  for (std::uint32_t page = 0; page < r.pages.pages;) {
-    const alloc::PageDesc& desc = pages.desc(page);
-    std::uint32_t length = desc.length();
-    if (desc.kind() == alloc::PageKind::slab) {
-      const alloc::Slab& slab = core.slab(desc.slab());
-      length = core.slab_pages(slab);
-      std::uint32_t count = 0;
-      std::uint16_t holder = 0;
-      for (std::uint32_t i = 0; i < slab.objects; ++i) {
-        const std::uint16_t state = core.state(slab.first_state + i).load(std::memory_order_relaxed);
-        if (!alloc::is_held(state)) continue;
-        if (count != 0 && alloc::holder_of(state) != holder) {
-          fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
-          count = 0;
-        }
-        holder = alloc::holder_of(state);
-        ++count;
-      }
-      if (count != 0) fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
-    } else if (desc.kind() == alloc::PageKind::held_head) {
-      fn(desc.holder(), std::uint64_t{length} << r.pages.page_shift, std::uint64_t{1});
-    }
-    if (length == 0) return;  // a broken space: verify() says more
-    page += length;
-  }
-}
-
 }  // namespace
 
 Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   alloc::HeapCore& h = core_.heap(heap.id);
-  const PausedHeap paused(core_, slot, h);
-  if (!paused.held()) return PausedHeap::deadlock();
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
   HeapStats s;
   for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
     const alloc::RegionCore& r = core_.region(region);
@@ -109,8 +79,8 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
 Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> out) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   alloc::HeapCore& h = core_.heap(heap.id);
-  const PausedHeap paused(core_, slot, h);
-  if (!paused.held()) return PausedHeap::deadlock();
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
   std::size_t n = 0;
   const auto put = [&](const TagStats& stats) {
     if (n < out.size()) out[n] = stats;
@@ -118,8 +88,8 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
   };
   TagStats untagged;
   for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
-    for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
-      if (holder != alloc::kHolderUntagged) return;
+    alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+      if (holder >= alloc::kFirstTagHolder || holder == alloc::kHolderMemzone) return;
       untagged.live_bytes += bytes;
       untagged.live_count += count;
     });
@@ -143,6 +113,20 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
         count += delta.count;
         most += delta.most;
       }
+      // Between processes a tag has a record for each of them: the first one of a tag sums them all up.
+      const auto holder_now = static_cast<std::uint16_t>(record.holder.get());
+      if (shared_ && n > 1) {
+        const Tag tag_now = holder_tag(holder_now);
+        bool summed = false;
+        for (std::size_t i = 1; i < std::min(n, out.size()) && !summed; ++i) {
+          if (out[i].tag != tag_now) continue;
+          out[i].live_bytes += static_cast<std::uint64_t>(std::max(bytes, std::int64_t{0}));
+          out[i].live_count += static_cast<std::uint64_t>(std::max(count, std::int64_t{0}));
+          out[i].peak_bytes += static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}}));
+          summed = true;
+        }
+        if (summed) continue;
+      }
       TagStats stats;
       const auto holder = static_cast<std::uint16_t>(record.holder.get());
       std::memcpy(stats.name, holder_name(holder), sizeof stats.name);
@@ -160,14 +144,16 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
 }
 
 void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
-  for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+  alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;
     report.total_count += count;
     const bool memzone = holder == alloc::kHolderMemzone;
     const char* name = holder_name(holder);
+    const std::uint32_t owner = holder_participant(holder);
+    const std::uint32_t pid = shared_ && owner != 0 && owner <= shared::kMaxParticipants ? participants_.record(owner).pid.get() : 0;
     for (std::size_t i = 0; i < report.count; ++i) {
       Holder& known = report.holders[i];
-      if (known.memzone != memzone || std::strcmp(known.tag, name) != 0) continue;
+      if (known.memzone != memzone || known.mapping || known.pid != pid || std::strcmp(known.tag, name) != 0) continue;
       known.bytes += bytes;
       known.count += count;
       return;
@@ -180,6 +166,7 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
     fresh = Holder{};
     std::strncpy(fresh.tag, name, kMaxNameLength);
     fresh.memzone = memzone;
+    fresh.pid = pid;
     fresh.bytes = bytes;
     fresh.count = count;
   });
@@ -188,8 +175,8 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
 Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   alloc::HeapCore& h = core_.heap(heap.id);
-  const PausedHeap paused(core_, slot, h);
-  if (!paused.held()) return PausedHeap::deadlock();
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
   std::size_t breaches = 0;
   std::uint32_t region_now = 0;
   const auto tell = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
@@ -213,7 +200,7 @@ Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(c
       ++breaches;
       tell(broken, region, 0, 0);
     }
-    for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+    alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
       used += bytes;
       if (holder == alloc::kHolderMemzone) memzone_memory += count;
       if (holder < alloc::kFirstTagHolder) return;
@@ -273,7 +260,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   };
   {
     const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-    if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory");
+    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory"));
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
       if (memzones_[i].used == 0) continue;
@@ -293,7 +280,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
     if (report) report(Breach{what, 0, 0, where, expected, found});
   };
   for (alloc::MetaSpace* meta : {&roots.small, &roots.large}) {
-    const shared::LockGuard guard(meta->lock, slot, core_.process_shared());
+    const shared::LockGuard guard(meta->lock, slot, core_.peers());
     breaches += alloc::PageAllocator(core_.segment(), meta->pages).check(no_slabs, ignore);
   }
   return breaches;
@@ -302,10 +289,9 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
 Result<void> DomainState::flush(HeapLocal& heap) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   {
-    alloc::HeapCore& h = core_.heap(heap.id);
-    const shared::LockGuard guard(h.lock, slot, core_.process_shared());
-    if (!guard.held()) return PausedHeap::deadlock();
-    core_.flush_all_locked(slot, heap.id, true);
+    const alloc::HeapGuard guard(core_, slot, heap.id);
+    if (!guard.held()) return guard.refused(PausedHeap::deadlock());
+    EXTMEM_TRY_VOID(core_.flush_all_locked(slot, heap.id, true));
   }
   give_back(heap);
   return {};

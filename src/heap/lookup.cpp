@@ -72,7 +72,7 @@ Result<void*> DomainState::address_of(Iova iova) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   // Under the region lock: a region that is being removed takes its tables and its index with it.
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk"));
   for (std::uint32_t i = 1; i <= directory_->regions.high; ++i) {
     const alloc::RegionCore& core = core_.region(i);
     if ((core.flags & alloc::kRegionUsed) == 0) continue;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "region/iova_table.hpp"
@@ -25,7 +26,7 @@ MemzoneInfo DomainState::make_memzone_info(const MemzoneRecord& record) noexcept
   MemzoneInfo info;
   std::memcpy(info.name, record.name.text, sizeof info.name);
   info.ptr = RegionPtr{record.ptr};
-  info.addr = address(info.ptr);
+  info.addr = bases_[info.ptr.slot()] == 0 ? nullptr : address(info.ptr);  // not mapped in this process
   info.length = record.length;
   const alloc::RegionCore& region = core_.region(info.ptr.slot());
   info.iova = region::lookup(region.iova, core_.segment(), info.ptr.offset());
@@ -55,7 +56,7 @@ Result<RegionPtr> DomainState::allocate_biggest(HeapLocal& heap, const AllocOpti
     auto exact = check_request(heap, biggest.bytes, there);
     if (!exact) return exact.error();
     exact->cls = alloc::kClasses;
-    exact->holder = alloc::kHolderMemzone;
+    exact->holder = core_.untagged();
     auto got = allocate(heap, *exact);
     if (got) {
       length = biggest.bytes;
@@ -74,7 +75,7 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   if (o.tag.index != 0) return EXTMEM_ERROR(EINVAL, "a memzone has its name, not a tag");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return locked();
+  if (!guard.held()) return guard.refused(locked());
   EXTMEM_TRY(local, checked(handle));
   HeapLocal& heap = *local;
   if (memzones_.find(name) != memzones_.kNone) return EXTMEM_ERROR(EEXIST, "a memzone of this name exists");
@@ -86,35 +87,43 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   if (length != 0) {
     EXTMEM_TRY(checked, check_request(heap, length, o));
     request = checked;
-    request.holder = alloc::kHolderMemzone;
+    request.holder = core_.untagged();  // ours until the record is there: should we die before, it is a dead one's
   }
   auto ptr = length == 0 ? allocate_biggest(heap, o, got) : allocate(heap, request);
   if (!ptr) return ptr.error();
   if (o.zero) {
     if ((core_.region(ptr->slot()).flags & alloc::kRegionCpu) == 0) {
-      (void)deallocate(&heap, address(*ptr), true);
+      (void)deallocate(&heap, address(*ptr));
       return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
     }
     std::memset(address(*ptr), 0, got);
   }
-  auto tx = transaction(slot);
-  const std::uint32_t index = memzones_.insert(tx, name);
-  if (index == memzones_.kNone) {
-    tx.rollback();
-    (void)deallocate(&heap, address(*ptr), true);
-    return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones");
+  base::crash_point("memzone.allocated");
+  std::uint32_t index;
+  {
+    const alloc::HeapGuard heap_guard(core_, slot, heap.id);
+    if (!heap_guard.held()) return heap_guard.refused(locked());
+    auto tx = transaction(slot);
+    index = memzones_.insert(tx, name, ground_);
+    if (index != memzones_.kNone) {
+      MemzoneRecord& record = memzones_[index];
+      auto& head = memzones_by_ptr_[hash_ptr(ptr->bits) & memzone_mask_];
+      tx.set(record.heap, heap.id);
+      tx.set(record.ptr, ptr->bits);
+      tx.set(record.length, got);
+      tx.set(record.ptr_next, head);
+      tx.set(head, index + 1);
+      tx.add(directory_->memzone_count, 1);
+      tx.add(heaps_[heap.id].memzones, 1);
+      core_.set_holder_locked(tx, ptr->bits, alloc::kHolderMemzone);
+      tx.commit();
+    }
   }
-  MemzoneRecord& record = memzones_[index];
-  auto& head = memzones_by_ptr_[hash_ptr(ptr->bits) & memzone_mask_];
-  tx.set(record.heap, heap.id);
-  tx.set(record.ptr, ptr->bits);
-  tx.set(record.length, got);
-  tx.set(record.ptr_next, head);
-  tx.set(head, index + 1);
-  tx.add(directory_->memzone_count, 1);
-  tx.add(heaps_[heap.id].memzones, 1);
-  tx.commit();
-  return make_memzone_info(record);
+  if (index == memzones_.kNone) {
+    (void)deallocate_at(heap, *ptr);
+    return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones (or its tmpfs is full)");
+  }
+  return make_memzone_info(memzones_[index]);
 }
 
 Result<MemzoneInfo> DomainState::find_memzone(std::string_view name) noexcept {
@@ -123,7 +132,7 @@ Result<MemzoneInfo> DomainState::find_memzone(std::string_view name) noexcept {
   }
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return locked();
+  if (!guard.held()) return guard.refused(locked());
   const std::uint32_t index = memzones_.find(name);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
   return make_memzone_info(memzones_[index]);
@@ -134,29 +143,35 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
   if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return locked();
+  if (!guard.held()) return guard.refused(locked());
   const std::uint32_t index = memzones_.find(name);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
   MemzoneRecord& record = memzones_[index];
   const RegionPtr ptr{record.ptr};
-  // The memory first: should that be refused (inside a walk), nothing has changed.
-  EXTMEM_TRY_VOID(deallocate(&heap_locals_[record.heap], address(ptr), true));
-  auto tx = transaction(slot);
-  auto* link = &memzones_by_ptr_[hash_ptr(ptr.bits) & memzone_mask_];
-  while (*link != index + 1) link = &memzones_[*link - 1].ptr_next;
-  tx.set(*link, record.ptr_next);
-  tx.add(directory_->memzone_count, ~std::uint32_t{0});
-  tx.add(heaps_[record.heap].memzones, ~std::uint32_t{0});
-  memzones_.erase(tx, index);
-  tx.commit();
-  return {};
+  const std::uint32_t heap = record.heap;
+  {
+    const alloc::HeapGuard heap_guard(core_, slot, heap);
+    if (!heap_guard.held()) return heap_guard.refused(locked());
+    auto tx = transaction(slot);
+    auto* link = &memzones_by_ptr_[hash_ptr(ptr.bits) & memzone_mask_];
+    while (*link != index + 1) link = &memzones_[*link - 1].ptr_next;
+    tx.set(*link, record.ptr_next);
+    tx.add(directory_->memzone_count, ~std::uint32_t{0});
+    tx.add(heaps_[heap].memzones, ~std::uint32_t{0});
+    memzones_.erase(tx, index);
+    core_.set_holder_locked(tx, ptr.bits, core_.untagged());  // ours: should we die now, it is a dead one's
+    tx.commit();
+  }
+  base::crash_point("memzone.unnamed");
+  refresh_heap(heap);
+  return deallocate_at(heap_locals_[heap], ptr);
 }
 
 Result<void> DomainState::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return locked();
+  if (!guard.held()) return guard.refused(locked());
   for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
     if (memzones_[i].used != 0 && !visit(make_memzone_info(memzones_[i]))) break;
   }

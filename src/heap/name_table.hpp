@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "heap/records.hpp"
+#include "shared/control_segment.hpp"
 
 namespace extmem::heap {
 
@@ -40,10 +41,10 @@ class NameTable {
     }
     return kNone;
   }
-  /// A record with this name, linked; kNone when the table is full. Requires: the name is new and short enough.
-  std::uint32_t insert(shared::Transaction& tx, std::string_view name) noexcept {
+  /// A record with this name, linked; kNone when the table (or the segment's tmpfs) is full: then roll back. Requires: the name is new and short enough.
+  std::uint32_t insert(shared::Transaction& tx, std::string_view name, shared::Ground ground) noexcept {
     const std::uint32_t index = list_->take(tx, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
-    if (index == kNone) return kNone;
+    if (index == kNone || !ground.ensure_object(records_[index])) return kNone;
     Record& record = records_[index];
     std::memset(record.name.text, 0, sizeof record.name.text);
     std::memcpy(record.name.text, name.data(), name.size());

@@ -33,7 +33,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   CheckedRequest request;
   request.size = size;
   if (!knows(o.tag)) return EXTMEM_ERROR(EINVAL, "the tag is not one of this domain: use intern_tag");
-  request.holder = holder_of(o.tag);
+  EXTMEM_TRY(holder, intern_holder(o.tag));
+  request.holder = holder;
   if (o.region) {
     EXTMEM_TRY(region, checked_region(o.region));
     if (core_.region(region).heap != heap.id) return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
@@ -96,7 +97,7 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
   EXTMEM_TRY(slot, thread_slot());
   RegionId grown{};  // for this request
   for (;;) {
-    const std::uint64_t growths = heap.growths.load(std::memory_order_acquire);
+    const std::uint64_t growths = heaps_[heap.id].growths.load(std::memory_order_acquire);
     Error failed{};
     if (request.cls < alloc::kClasses) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
@@ -124,7 +125,7 @@ Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size, c
   void* p = address(ptr);
   if (options.zero) {
     if ((core_.region(ptr.slot()).flags & alloc::kRegionCpu) == 0) {
-      (void)deallocate(&heap, p, false);
+      (void)deallocate(&heap, p);
       return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
     }
     std::memset(p, 0, size);
@@ -181,7 +182,7 @@ Result<ObjectInfo> DomainState::held_object(const HeapLocal* heap, const void* p
   return info;
 }
 
-Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noexcept {
+Result<void> DomainState::deallocate(HeapLocal* heap, void* p) noexcept {
   if (p == nullptr) return {};
   RegionLocal* region = region_at(p);
   if (region == nullptr) return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
@@ -190,29 +191,33 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p, bool memzone) noe
   } else if (region->heap != heap->id) {
     return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
   }
+  return deallocate_at(*heap, RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)});
+}
+
+Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
-  const alloc::RegionCore& core = core_.region(region->slot);
-  if (offset >> region->page_shift >= core.pages.pages) {
+  const std::uint32_t region = ptr.slot();
+  const alloc::RegionCore& core = core_.region(region);
+  const auto page = static_cast<std::uint32_t>(ptr.offset() >> core.pages.page_shift);
+  if (ptr.offset() >> core.pages.page_shift >= core.pages.pages) {
     return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it is the region's unusable end");
   }
   Result<void> freed = EXTMEM_ERROR(ENOTBLK, "not tried");
   // A page may turn from a slab's to a span's between the two looks only when p is not allocated: then one of
   // them says so at the second try.
   for (int round = 0; round < 2 && !freed && freed.error().code() == ENOTBLK; ++round) {
-    if (!heap->exact && core_.pages(region->slot).desc(static_cast<std::uint32_t>(offset >> region->page_shift)).kind() ==
-                            alloc::PageKind::slab) {
-      EXTMEM_TRY(cache, thread_cache(slot, *heap));
-      freed = core_.free_small(slot, *cache, region->slot, offset, memzone);
+    if (core_.pages(region).desc(page).kind() == alloc::PageKind::slab) {
+      EXTMEM_TRY(cache, thread_cache(slot, heap));
+      freed = core_.free_small(slot, *cache, region, ptr.offset());
     } else {
-      freed = core_.free_span(slot, heap->id, region->slot, offset, memzone);
+      freed = core_.free_span(slot, heap.id, region, ptr.offset());
     }
   }
   if (!freed && freed.error().code() == ENOTBLK) {
     return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
   // A hint without a lock; give_back looks for itself. It is of slabs too, which empty when a magazine is flushed.
-  if (freed && heap->grows && core_.heap(heap->id).emptied != 0) give_back(*heap);
+  if (freed && heap.grows && core_.heap(heap.id).emptied != 0) give_back(heap);
   return freed;
 }
 
@@ -222,7 +227,12 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   EXTMEM_TRY(object, held_object(&heap, p, &holder));
   if (object.memzone) return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: it cannot be reallocated");
   EXTMEM_TRY(request, check_request(heap, new_size, o));
-  if (o.tag.index == 0) request.holder = holder;
+  if (o.tag.index == 0 && holder_participant(holder) == participants_.self()) {
+    request.holder = holder;
+  } else if (o.tag.index == 0) {  // another process': its tag, our account
+    EXTMEM_TRY(ours, intern_holder(holder_tag(holder)));
+    request.holder = ours;
+  }
   EXTMEM_TRY(slot, thread_slot());
   const auto zero_beyond = [&](void* now) {  // what the old object did not have
     if (o.zero && new_size > object.size) std::memset(static_cast<char*>(now) + object.size, 0, new_size - object.size);
@@ -253,12 +263,12 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   EXTMEM_TRY(moved, allocate(heap, request));
   void* to = address(moved);
   if ((region.flags & alloc::kRegionCpu) == 0 || (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
-    (void)deallocate(&heap, to, false);
+    (void)deallocate(&heap, to);
     return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
   }
   std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));
-  if (auto freed = deallocate(&heap, p, false); !freed) {  // somebody else freed it meanwhile: a bug of the caller's
-    (void)deallocate(&heap, to, false);
+  if (auto freed = deallocate(&heap, p); !freed) {  // somebody else freed it meanwhile: a bug of the caller's
+    (void)deallocate(&heap, to);
     return freed.error();
   }
   return zero_beyond(to);

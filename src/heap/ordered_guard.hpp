@@ -35,20 +35,29 @@ class RankHeld {
 class OrderedGuard {
  public:
   OrderedGuard(alloc::Core& core, std::uint32_t slot, shared::Lock& lock, Rank rank) noexcept
-      : lock_(lock), shared_(core.process_shared()), rank_(core, slot, rank) {
-    held_ = rank_.allowed() && lock_.lock(slot, shared_);
+      : lock_(lock), peers_(core.peers()), rank_(core, slot, rank) {
+    if (!rank_.allowed()) return;
+    locked_ = lock_.lock(slot, peers_);
+    // Stuck: who keeps it may be another one by the time that the message is made.
+    if (locked_ == shared::Locked::stuck) holder_ = lock.holder();
   }
   OrderedGuard(const OrderedGuard&) = delete;
   ~OrderedGuard() {
-    if (held_) lock_.unlock(shared_);
+    if (held()) lock_.unlock(peers_);
   }
-  [[nodiscard]] bool held() const noexcept { return held_; }
+  // An inherited lock needs no repair: all that it guards is journaled, or finished by the dead one's cleaner.
+  [[nodiscard]] bool held() const noexcept { return locked_ <= shared::Locked::inherited; }
+  /// Why it is not held: `if_mine` where this thread's locks forbid it, else ETIMEDOUT.
+  [[nodiscard]] Error refused(Error if_mine) const noexcept {
+    return locked_ == shared::Locked::stuck ? shared::stuck_error(peers_, holder_) : if_mine;
+  }
 
  private:
   shared::Lock& lock_;
-  bool shared_;
+  shared::Peers peers_;
   RankHeld rank_;
-  bool held_ = false;
+  shared::Locked locked_ = shared::Locked::mine;
+  std::uint32_t holder_ = 0;
 };
 
 }  // namespace extmem::heap

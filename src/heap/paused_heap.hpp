@@ -1,6 +1,8 @@
 // PausedHeap: a heap that stands still: its lock held, its other threads stopped between operations.
 #pragma once
 
+#include <optional>
+
 #include "alloc/core.hpp"
 #include "base/error.hpp"
 #include "heap/ordered_guard.hpp"
@@ -9,19 +11,27 @@ namespace extmem::heap {
 
 class PausedHeap {
  public:
-  PausedHeap(alloc::Core& core, std::uint32_t slot, alloc::HeapCore& heap) noexcept
-      : core_(core), heap_(heap), slot_(slot), rank_(core, slot, Rank::heap) {
-    held_ = rank_.allowed() && heap_.lock.lock(slot_, core_.process_shared());
-    if (held_) core_.pause_all(slot_, heap_);
+  PausedHeap(alloc::Core& core, std::uint32_t slot, std::uint32_t heap) noexcept
+      : core_(core), heap_(core.heap(heap)), slot_(slot), rank_(core, slot, Rank::heap) {
+    if (!rank_.allowed()) return;
+    guard_.emplace(core, slot, heap);
+    if (!guard_->held()) {
+      error_ = guard_->refused(deadlock());
+    } else if (auto paused = core_.pause_all(slot_, heap_); !paused) {
+      error_ = paused.error();
+    } else {
+      error_ = Error{};
+      core_.settle_tags_paused(heap);
+    }
   }
   PausedHeap(const PausedHeap&) = delete;
   ~PausedHeap() {
-    if (!held_) return;
-    core_.resume_all(slot_, heap_);
-    heap_.lock.unlock(core_.process_shared());
+    if (held()) core_.resume_all(slot_, heap_);
   }
-  /// False: this thread holds this heap or another already (it is inside a walk's callback).
-  [[nodiscard]] bool held() const noexcept { return held_; }
+  /// False: this thread holds this heap or another already (it is inside a walk's callback), or a stopped process
+  /// keeps the lock or does not stand still.
+  [[nodiscard]] bool held() const noexcept { return !error_; }
+  [[nodiscard]] Error refused() const noexcept { return error_; }
   static Error deadlock() noexcept {
     return EXTMEM_ERROR(EDEADLK, "this thread is inside a walk over the heap: do this after the walk");
   }
@@ -31,7 +41,8 @@ class PausedHeap {
   alloc::HeapCore& heap_;
   std::uint32_t slot_;
   RankHeld rank_;
-  bool held_ = false;
+  std::optional<alloc::HeapGuard> guard_;
+  Error error_ = deadlock();
 };
 
 }  // namespace extmem::heap

@@ -4,6 +4,7 @@
 // removing) by Directory::region_lock.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "base/relaxed.hpp"
@@ -18,6 +19,19 @@ struct Name {
   char text[kMaxNameLength + 1];
 };
 
+/// A growth policy as every process can follow it.
+struct SharedGrowth {
+  base::Relaxed<std::uint64_t> step;  // 0: none
+  base::Relaxed<std::uint64_t> limit;
+  base::Relaxed<std::uint64_t> os_page_size;
+  base::Relaxed<std::int32_t> numa_node;
+  base::Relaxed<std::uint8_t> kind;
+  base::Relaxed<std::uint8_t> iova_source;
+  base::Relaxed<std::uint8_t> fallback;
+  base::Relaxed<std::uint8_t> flags;  // kGrowth...
+};
+inline constexpr std::uint8_t kGrowthThp = 1, kGrowthPrefault = 2, kGrowthLock = 4, kGrowthUnstable = 8, kGrowthGiveBack = 16;
+
 struct alignas(64) HeapRecord {
   Name name;
   base::Relaxed<std::uint32_t> hash_next;   // + 1; NameTable's
@@ -25,18 +39,45 @@ struct alignas(64) HeapRecord {
   base::Relaxed<std::uint32_t> generation;  // changes with each use of the record
   base::Relaxed<std::int32_t> node;         // the NUMA node that the heap stands for, or kAnyNode
   base::Relaxed<std::uint32_t> memzones;
+  base::Relaxed<std::uint32_t> on_death;    // OnDeath
+  base::Relaxed<std::uint64_t> grown_bytes;  // of regions that growth added (region lock)
+  std::atomic<std::uint64_t> growths;       // how often it grew: tells a loser of the race that it may try again
+  SharedGrowth growth;                      // region lock
 };
 
 struct TagName {
   Name name;
   base::Relaxed<std::uint32_t> hash_next;
   base::Relaxed<std::uint32_t> used;
+  base::Relaxed<std::uint32_t> holders;  // + 1, HolderRecords of this tag
 };
 
-/// An interned {participant, tag} pair: what a held object's state names.
+/// An interned {participant, tag} pair: what a held object's state names. Those below alloc::kFirstTagHolder are given
+/// by their number and have no record in use.
 struct HolderRecord {
-  std::uint32_t participant;
-  std::uint32_t tag;
+  base::Relaxed<std::uint32_t> participant;  // kOrphanOwner: kept after its death
+  base::Relaxed<std::uint32_t> tag;          // + 1; index of TagName
+  base::Relaxed<std::uint32_t> next;         // + 1, in the chain of TagName::holders
+  base::Relaxed<std::uint32_t> padding;
+};
+inline constexpr std::uint32_t kOrphanOwner = 0xffff;
+
+/// How another process can map a region that one has added.
+enum class Reach : std::uint32_t {
+  none,    // not by itself: it may attach its own mapping
+  path,    // by the path
+  holder,  // through the descriptor of any process that maps it (/proc/PID/fd)
+};
+struct alignas(64) RegionShare {
+  base::Relaxed<std::uint32_t> reach;
+  base::Relaxed<std::uint32_t> kind;          // BackingKind
+  base::Relaxed<std::uint64_t> device;        // of the file, checked by whoever opens it again
+  base::Relaxed<std::uint64_t> inode;
+  base::Relaxed<std::uint64_t> os_page_size;
+  base::Relaxed<std::uint64_t> largest_align;  // mappings elsewhere are congruent modulo this
+  base::Relaxed<std::uint32_t> unlink;        // 1: the path goes with the region
+  base::Relaxed<std::uint32_t> adder;         // the participant that added it
+  char path[192];
 };
 
 struct alignas(64) MemzoneRecord {
@@ -56,7 +97,13 @@ struct Directory {
   shared::IndexList tags;
   shared::IndexList memzones;
   shared::IndexList regions;
+  shared::IndexList holders;
+  // Counts what other processes must look at: regions and heaps that came or went. Release/acquire: who sees the count
+  // sees what it counts.
+  std::atomic<std::uint64_t> epoch;
+  base::Relaxed<std::uint64_t> next_file;  // numbers the files of regions
   base::Relaxed<std::uint32_t> memzone_count;
+  base::Relaxed<std::uint32_t> node_heaps;  // heaps [0, node_heaps) stand for NUMA nodes
   base::Relaxed<std::uint32_t> slots_high;  // thread slots [1, slots_high] have been used
 };
 

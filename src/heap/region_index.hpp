@@ -28,6 +28,8 @@ struct RegionLocal {
   std::uint64_t reverse_bytes;
   os::Mapping mapping;                // of an own backing
   BackingKind kind;
+  std::uint32_t generation;           // of the region that this is about
+  bool refused;                       // it could not be mapped here: not tried again by itself
 };
 
 class RegionIndex {
@@ -37,14 +39,18 @@ class RegionIndex {
     base::Relaxed<std::uint64_t> length;
     base::Relaxed<std::uint32_t> slot;
   };
-  void bind(Entry* entries, std::uint64_t first_sequence) noexcept {
+  /// `sequence`: the word to use: other processes may add 2 to it when what our threads remember is stale.
+  void bind(Entry* entries, std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept {
     entries_ = entries;
-    sequence_.store(first_sequence, std::memory_order_relaxed);
+    sequence_ = &sequence;
+    sequence.store(first_sequence, std::memory_order_relaxed);
   }
-  [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_.load(std::memory_order_acquire); }
+  /// Another word from now on. Requires: no thread has looked anything up yet.
+  void rebind(std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept { bind(entries_, sequence, first_sequence); }
+  [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_->load(std::memory_order_acquire); }
 
-  [[nodiscard]] const std::atomic<std::uint64_t>* word() const noexcept { return &sequence_; }
-  /// Makes every thread forget what it remembers: a heap goes. Requires: the region lock.
+  [[nodiscard]] const std::atomic<std::uint64_t>* word() const noexcept { return sequence_; }
+  /// Makes every thread of this process forget what it remembers: a heap goes. Requires: the region lock.
   void touch() noexcept {
     begin_write();
     end_write();
@@ -53,12 +59,12 @@ class RegionIndex {
   /// The slot of the region that holds the address, or 0; and the sequence at which that was true.
   std::uint32_t find(std::uintptr_t address, std::uint64_t& sequence) const noexcept {
     for (;;) {
-      sequence = sequence_.load(std::memory_order_acquire);  // pairs with the release in end_write()
+      sequence = sequence_->load(std::memory_order_acquire);  // pairs with the release in end_write()
       std::uint32_t found = 0;
       const std::uint32_t at = upper_bound(address);
       if (at > 0 && address - entries_[at - 1].base < entries_[at - 1].length) found = entries_[at - 1].slot;
       std::atomic_thread_fence(std::memory_order_acquire);
-      if ((sequence & 1) == 0 && sequence_.load(std::memory_order_relaxed) == sequence) return found;
+      if ((sequence & 1) == 0 && sequence_->load(std::memory_order_relaxed) == sequence) return found;
     }
   }
   /// A region that overlaps [base, base + length), or 0. Requires: the region lock.
@@ -101,14 +107,14 @@ class RegionIndex {
     return low;
   }
   void begin_write() noexcept {
-    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    sequence_->fetch_add(1, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_release);  // readers that see a changed entry see the odd sequence
   }
-  void end_write() noexcept { sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+  void end_write() noexcept { sequence_->fetch_add(1, std::memory_order_release); }
 
   Entry* entries_ = nullptr;
   base::Relaxed<std::uint32_t> count_;
-  std::atomic<std::uint64_t> sequence_{0};
+  std::atomic<std::uint64_t>* sequence_ = nullptr;
 };
 
 }  // namespace extmem::heap

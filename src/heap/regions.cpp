@@ -2,11 +2,16 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
 #include "os/mapping.hpp"
+#include "os/kernel_text.hpp"
 #include "os/pagemap.hpp"
+#include "os/process.hpp"
+#include "os/shared_mapping.hpp"
+#include "os/thread.hpp"
 #include "os/vma.hpp"
 
 namespace extmem::heap {
@@ -115,7 +120,7 @@ int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
 Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions"));
   EXTMEM_TRY(heap, checked(handle));
   return add_locked(*heap, spec, nullptr, false);
 }
@@ -157,83 +162,93 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   std::uint64_t page_table;
   std::uint64_t iova_data = 0;
   {
+    const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
+    if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
     auto tx = transaction(slot);
-    const shared::LockGuard meta(roots.large.lock, slot, core_.process_shared());
     region = directory_->regions.take(tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
     if (region == shared::IndexList::kNone) return EXTMEM_ERROR(ENOSPC, "no room for another region: raise DomainOptions::max_regions");
     ++region;  // slot 0 is "no region"
-    page_table = alloc::allocate_meta(core_.segment(), roots.large, tx, alloc::page_table_bytes(pages, shift));
+    alloc::RegionCore& fresh = core_.region(region);
+    const bool stands = ground_.ensure_object(fresh) && (!shared_ || ground_.ensure_object(shares_[region]));
+    page_table = !stands ? 0 : alloc::allocate_meta(core_.segment(), roots.large, tx, alloc::page_table_bytes(pages, shift), ground_, false);
     if (page_table != 0 && plan.data_bytes != 0) {
-      iova_data = alloc::allocate_meta(core_.segment(), roots.large, tx, plan.data_bytes);
+      iova_data = alloc::allocate_meta(core_.segment(), roots.large, tx, plan.data_bytes, ground_);
     }
     if (page_table == 0 || (iova_data == 0 && plan.data_bytes != 0)) {
-      return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::large_metadata");
+      return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::large_metadata (or its tmpfs is full)");
     }
+    // All that release_region needs, before anybody (a cleaner) may have to call it.
+    tx.set(fresh.changing, slot);
+    fresh.pages = alloc::PageSpace{};
+    fresh.pages.descs_offset = page_table;
+    fresh.page_table_bytes = alloc::page_table_bytes(pages, shift);
+    fresh.iova_offset = iova_data;
+    fresh.iova_bytes = plan.data_bytes;
+    fresh.heap = heap.id;
+    fresh.served = 0;
     tx.commit();
+    base::crash_point("add.allocated");
   }
   alloc::RegionCore& core = core_.region(region);
-  core.page_table_bytes = alloc::page_table_bytes(pages, shift);
-  core.pages.descs_offset = page_table;
   if (auto built = region::build_iova_table(core.iova, plan, iovas, core_.segment() + iova_data, iova_data); !built) {
-    core.iova = plan.table;  // what release_region gives back
-    core.iova.data_offset = iova_data;
     release_region(slot, region);
     return built.error();
   }
   core.pages.pages = pages;
   core.pages.page_shift = shift;
   core.generation = core.generation + 1 == 0 ? 1 : core.generation + 1;
-  core.heap = heap.id;
   core.os_page_shift = os_shift;
   core.node = spec.numa_node;
   core.length = spec.length;
   core.phase = base;
   const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
-  RegionLocal& local = locals_[region];
-  local.base = base;
-  local.length = spec.length;
-  local.descs = segment_.at<alloc::PageDesc>(page_table);
-  local.page_shift = shift;
-  local.slot = region;
-  local.heap = heap.id;
-  local.reverse.store(nullptr, std::memory_order_relaxed);
-  local.kind = mapping != nullptr ? mapping->kind : BackingKind::external;
-  local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
-  bases_[region] = base;
+  core.asked = 0;
   core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
                (mapping == nullptr ? alloc::kRegionExternal : 0) | (grown ? alloc::kRegionGrown : 0);
-  index_.insert(base, spec.length, region);
-  if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
+  if (shared_) describe_share(region, mapping);
+  publish_local(region, base, mapping, mapping != nullptr ? mapping->kind : BackingKind::external);
+  const auto withdraw = [&] {
     index_.erase(base);
-    local.mapping = os::Mapping{};  // the caller's to close
+    locals_[region].mapping = os::Mapping{};  // the caller's to close
+    locals_[region].kind = BackingKind::external;
+    unmap_region(region);
     release_region(slot, region);
+  };
+  if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
+    withdraw();
     return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the region; nothing has changed");
   }
-  core_.attach_region(slot, region);
+  if (auto attached = core_.attach_region(slot, region); !attached) {
+    (void)notify(RegionEventKind::removing, region);
+    withdraw();
+    return attached.error();
+  }
+  base::crash_point("add.attached");
+  announce();
   return RegionId{region, core.generation};
 }
 
 void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexcept {
   alloc::RegionCore& core = core_.region(region);
   alloc::CoreRoots& roots = core_.roots();
-  RegionLocal& local = locals_[region];
-  if (std::uint32_t* words = local.reverse.load(std::memory_order_acquire); words != nullptr) {
-    os::unmap(words, local.reverse_bytes);
-    local.reverse.store(nullptr, std::memory_order_relaxed);
-  }
   core.flags = 0;
-  const shared::LockGuard meta(roots.large.lock, slot, core_.process_shared());
-  // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
-  segment_.discard(core.pages.descs_offset, core.page_table_bytes);
-  if (core.iova.data_bytes != 0) segment_.discard(core.iova.data_offset, core.iova.data_bytes);
-  auto tx = transaction(slot);
-  alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
-  if (core.iova.data_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova.data_offset);
-  directory_->regions.put(tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
-  tx.commit();
-  core.iova = region::IovaTable{};
-  core.pages = alloc::PageSpace{};
   bases_[region] = 0;
+  base::crash_point("release.unused");
+  for (;;) {
+    const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
+    if (!meta.held()) continue;  // a stopped process has it: there is no way around
+    // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
+    segment_.discard(core.pages.descs_offset, core.page_table_bytes);
+    if (core.iova_bytes != 0) segment_.discard(core.iova_offset, core.iova_bytes);  // the next page table may lie there
+    base::crash_point("release.zeroed");
+    auto tx = transaction(slot);
+    alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
+    if (core.iova_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova_offset);
+    directory_->regions.put(tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+    tx.set(core.changing, 0);
+    tx.commit();
+    return;
+  }
 }
 
 Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) noexcept {
@@ -260,6 +275,22 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
   return add_mapped(heap, spec, mapping, grown);
 }
 
+/// How others can map what this process has just mapped.
+void DomainState::describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept {
+  RegionShare& share = shares_[region];
+  share.reach = static_cast<std::uint32_t>(Reach::none);
+  share.adder = participants_.self();
+  share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
+  share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();
+  if (mapping == nullptr || mapping->fd < 0) return;
+  const auto file = os::identify(mapping->fd);
+  if (!file) return;
+  share.device = file->device;
+  share.inode = file->inode;
+  const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
+  share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
+}
+
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   if (spec.iova_source > IovaSource::physical) return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
   if (spec.fallback > Fallback::anonymous) return EXTMEM_ERROR(EINVAL, "unknown fallback: use none, thp or anonymous");
@@ -277,8 +308,26 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   // Aligned to 2 MiB where it is long enough: transparent hugepages and alignment constraints then work.
   request.align = spec.length >= 2u << 20 ? 2u << 20 : 0;
   request.progress = spec.progress;
+  os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
+  if (shared_ && spec.kind == BackingKind::anonymous) {
+    request.kind = BackingKind::file;
+    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{os::process_id()}).add("-").add(
+        directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
+    request.path_or_name = own.c_str();
+  } else if (shared_ && spec.kind == BackingKind::hugetlb) {
+    request.kind = BackingKind::memfd_hugetlb;
+  }
   auto made = os::create_backing(request);
   if (!made && made.error().code() != ECANCELED && spec.fallback != Fallback::none) {
+    if (shared_) {  // the same, as memory that others can map
+      BackingSpec plain = spec;
+      plain.kind = BackingKind::anonymous;
+      plain.os_page_size = 0;
+      plain.path = nullptr;
+      plain.thp = spec.fallback == Fallback::thp;
+      plain.fallback = Fallback::none;
+      return map_backing(plain);
+    }
     request.kind = BackingKind::anonymous;
     request.os_page_size = 0;
     request.path_or_name = nullptr;
@@ -300,7 +349,7 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   auto added = add_locked(heap, region, &mapping, grown);
   if (!added) {
     drop_mapping(mapping);
-  } else if (!spec.unlink_on_remove) {
+  } else if (!spec.unlink_on_remove && !(shared_ && spec.kind == BackingKind::anonymous)) {
     os::keep_name(locals_[added->slot].mapping);
   }
   return added;
@@ -315,7 +364,7 @@ Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexc
   if (listener == nullptr) return EXTMEM_ERROR(EINVAL, "the listener is null");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener"));
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn == listener && listeners_[i].arg == arg) {
       return EXTMEM_ERROR(EEXIST, "this listener is registered with this argument");
@@ -329,7 +378,7 @@ Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexc
 Result<void> DomainState::remove_listener(RegionListener listener, void* arg) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener"));
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn != listener || listeners_[i].arg != arg) continue;
     for (; i + 1 < listener_count_; ++i) listeners_[i] = listeners_[i + 1];

@@ -1,4 +1,6 @@
 // Threads: claiming a slot at first use, returning everything at thread exit.
+#include <sys/stat.h>
+
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
@@ -20,7 +22,7 @@ LiveDomains live_domains;  // zero-initialised: usable before any constructor ru
 /// Locks by thread id here: this lock belongs to no domain and so knows no slots.
 class LiveGuard {
  public:
-  LiveGuard() noexcept : held_(live_domains.lock.lock(os::thread_id(), false)) {}
+  LiveGuard() noexcept : held_(live_domains.lock.lock(os::thread_id(), false) == shared::Locked::yes) {}
   LiveGuard(const LiveGuard&) = delete;
   ~LiveGuard() {
     if (held_) live_domains.lock.unlock(false);
@@ -37,8 +39,9 @@ void leave_all(void*) noexcept {
   thread_memory = ThreadMemory{};
 }
 
-std::uint64_t owner_word(std::uint32_t thread) noexcept {
-  return std::uint64_t{os::process_id()} << 32 | thread;
+/// Whose a slot is. Not the pid: two pid namespaces may have the same.
+std::uint64_t owner_word(std::uint32_t participant, std::uint32_t thread) noexcept {
+  return std::uint64_t{participant} << 32 | thread;
 }
 
 }  // namespace
@@ -59,6 +62,28 @@ void delist(DomainState* state) noexcept {
   }
 }
 
+DomainState* DomainState::find_live(int folder) noexcept {
+  const LiveGuard guard;
+  struct stat wanted {};
+  if (::fstat(folder, &wanted) != 0) return nullptr;
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) {
+    struct stat status {};
+    if (!state->shared_ || ::fstat(state->folder_.fd(), &status) != 0) continue;
+    if (status.st_ino != wanted.st_ino || status.st_dev != wanted.st_dev) continue;
+    ++state->users_;
+    return state;
+  }
+  return nullptr;
+}
+
+void DomainState::drop_user(DomainState* state) noexcept {
+  {
+    const LiveGuard guard;
+    if (--state->users_ != 0) return;
+  }
+  state->close();
+}
+
 Result<std::uint32_t> DomainState::thread_slot() noexcept {
   ThreadMemory& memory = thread_memory;
   for (const ThreadMemory::Seat& seat : memory.seats) {
@@ -71,7 +96,7 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
 }
 
 Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
-  const std::uint64_t me = owner_word(thread);
+  const std::uint64_t me = owner_word(participants_.self(), thread);
   const std::uint32_t high = directory_->slots_high;
   for (std::uint32_t slot = 1; slot <= high; ++slot) {
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) == me) return slot;
@@ -79,6 +104,9 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
   EXTMEM_TRY_VOID(os::on_thread_exit(&leave_all, this));
   for (std::uint32_t slot = 1; slot <= core_.geometry().max_threads; ++slot) {
     std::uint64_t nobody = 0;
+    if (!ground_.ensure_object(core_.slot(slot)) || !core_.ensure_cache_row(slot)) {
+      return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+    }
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
     if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
     std::uint32_t seen = directory_->slots_high.get();
@@ -90,13 +118,13 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
 }
 
 void DomainState::leave_thread(std::uint32_t thread) noexcept {
-  const std::uint64_t me = owner_word(thread);
+  const std::uint64_t me = owner_word(participants_.self(), thread);
   for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != me) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
-      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) core_.drop_cache(slot, *cache);
+      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) (void)core_.drop_cache(slot, *cache);
     }
-    core_.drop_spare_caches(slot);
+    (void)core_.drop_spare_caches(slot, slot);
     core_.slot(slot).owner.store(0, std::memory_order_release);
     return;
   }

@@ -27,7 +27,7 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   info.iova_table_bytes = core.iova.data_bytes;
   if (auto slot = thread_slot(); slot) {
     // Under the heap's lock, unless this thread has it: then the walk's caller sees the same instant.
-    const shared::LockGuard guard(core_.heap(core.heap).lock, *slot, core_.process_shared());
+    const alloc::HeapGuard guard(core_, *slot, core.heap);
     info.free_bytes = core.pages.free_pages << core.pages.page_shift;
     info.free_runs = core.pages.free_runs;
     info.largest_free = std::uint64_t{core_.pages(region).largest_free()} << core.pages.page_shift;
@@ -47,7 +47,7 @@ Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visi
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions");
+  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions"));
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
     if (!visit(make_region_info(region, true))) break;
@@ -59,10 +59,10 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
-  if (!directory.held()) return EXTMEM_ERROR(EDEADLK, "a heap cannot be walked inside a walk over the directory");
+  if (!directory.held()) return directory.refused(EXTMEM_ERROR(EDEADLK, "a heap cannot be walked inside a walk over the directory"));
   alloc::HeapCore& h = core_.heap(heap.id);
-  const PausedHeap paused(core_, slot, h);
-  if (!paused.held()) return PausedHeap::deadlock();
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
 
   WalkEntry entry{};
   const auto held_entry = [&](std::uint16_t holder, WalkKind kind) {

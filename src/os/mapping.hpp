@@ -35,6 +35,10 @@ Result<std::byte*> reserve_aligned(std::size_t bytes, std::size_t align) noexcep
 /// hit, or the range is not reserved.
 Result<void> commit(void* p, std::size_t bytes) noexcept;
 
+/// Maps the first `bytes` bytes of a file over reserved addresses, shared with every process that does the same.
+/// Requires: `p` is page-aligned and [p, p + bytes) is reserved. Errors: those of mmap.
+Result<void> map_shared(void* p, std::size_t bytes, int fd) noexcept;
+
 /// Gives the memory of [p, p + bytes) back to the system; the range stays committed and reads as zero again.
 /// Requires: `p` is page-aligned, and the range is committed. Works on locked memory too.
 void discard(void* p, std::size_t bytes) noexcept;

@@ -1,7 +1,10 @@
 #include "os/process.hpp"
 
 #include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +12,7 @@
 #include <string_view>
 
 #include "base/error.hpp"
+#include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 
@@ -88,6 +92,55 @@ Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept {
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end);
   }
   return EXTMEM_ERROR(EIO, "/proc/PID/stat is not as expected");
+}
+
+std::uint32_t pid_namespace() noexcept {
+  const ErrnoKeeper keeper;
+  struct stat status {};
+  if (::stat("/proc/self/ns/pid", &status) != 0) return 0;
+  return static_cast<std::uint32_t>(status.st_ino ^ status.st_ino >> 32);
+}
+
+void process_name(char (&name)[16]) noexcept {
+  const ErrnoKeeper keeper;
+  if (::prctl(PR_GET_NAME, &name) != 0) name[0] = '\0';
+}
+
+bool process_maps_file(std::uint32_t pid, int fd) noexcept {
+  const ErrnoKeeper keeper;
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return true;
+  const Descriptor maps = Descriptor::open_to_read(Path("/proc/").add(std::uint64_t{pid}).add("/maps").c_str());
+  if (!maps.is_open()) return errno != ENOENT && errno != ESRCH;
+  // "address perms offset dev inode path": the fourth and fifth field of each line.
+  std::array<char, 4096> buffer;
+  std::uint64_t device_major = 0, device_minor = 0, inode = 0;
+  int field = 0;
+  bool second_half = false;
+  for (;;) {
+    const ssize_t got = ::read(maps.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return got < 0 && errno != ESRCH;
+    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
+      if (c == '\n') {
+        if (inode == status.st_ino && device_major == major(status.st_dev) && device_minor == minor(status.st_dev)) return true;
+        field = 0;
+        device_major = device_minor = inode = 0;
+        second_half = false;
+      } else if (c == ' ') {
+        ++field;
+      } else if (field == 3) {
+        if (c == ':') {
+          second_half = true;
+        } else if (const auto digit = hex_digit(c); digit) {
+          std::uint64_t& number = second_half ? device_minor : device_major;
+          number = number << 4 | *digit;
+        }
+      } else if (field == 4 && c >= '0' && c <= '9') {
+        inode = inode * 10 + static_cast<std::uint64_t>(c - '0');
+      }
+    }
+  }
 }
 
 }  // namespace extmem::os

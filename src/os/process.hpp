@@ -28,4 +28,14 @@ Result<BootId> boot_id() noexcept;
 /// Errors: ESRCH where there is no such process; EIO where /proc/PID/stat cannot be understood.
 Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept;
 
+/// The inode of this process' pid namespace, folded to 32 bits; 0 where /proc does not tell.
+[[nodiscard]] std::uint32_t pid_namespace() noexcept;
+
+/// What the kernel calls this process (its "comm"), cut to 15 bytes.
+void process_name(char (&name)[16]) noexcept;
+
+/// Whether process `pid` maps the file that `fd` has open. What cannot be found out (no permission for
+/// /proc/PID/maps) is answered with true, a process that is gone with false.
+[[nodiscard]] bool process_maps_file(std::uint32_t pid, int fd) noexcept;
+
 }  // namespace extmem::os

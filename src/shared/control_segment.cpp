@@ -1,9 +1,16 @@
 #include "shared/control_segment.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/error.hpp"
 #include "os/mapping.hpp"
+#include "os/process.hpp"
 #include "os/resident.hpp"
 
 namespace extmem::shared {
@@ -27,13 +34,158 @@ Result<void> ControlSegment::create_private(const SegmentLayout& layout, const G
   return {};
 }
 
+namespace {
+
+/// This boot's number, folded to 64 bits; 0 where the kernel does not tell.
+std::uint64_t boot_number() noexcept {
+  const auto id = os::boot_id();
+  if (!id) return 0;
+  std::uint64_t halves[2];
+  std::memcpy(halves, id->data(), sizeof halves);
+  return halves[0] ^ halves[1];
+}
+
+Error space_error(int failed) noexcept {
+  if (failed == ENOSPC || failed == EDQUOT) {
+    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  }
+  return EXTMEM_SYS_ERROR(failed, "cannot take space for the control segment (fallocate)");
+}
+
+/// Header, geometry and all: sums and products stay far below 2^64.
+bool sane(const Geometry& g) noexcept {
+  return g.max_regions != 0 && g.max_regions <= 65535 && g.max_heaps != 0 && g.max_heaps <= 65536 && g.max_memzones <= 1u << 24 &&
+         g.max_tags != 0 && g.max_tags <= 48000 && g.max_threads != 0 && g.max_threads < 1u << 14 && g.max_caches != 0 &&
+         g.max_caches <= 65536 && g.max_slabs != 0 && g.max_slabs <= 1u << 26 && g.small_bytes >= 65536 &&
+         g.small_bytes <= std::uint64_t{8} << 30 && g.small_bytes % 65536 == 0 && g.large_bytes >= 1u << 20 &&
+         g.large_bytes <= std::uint64_t{1} << 45 && g.large_bytes % 65536 == 0;
+}
+
+}  // namespace
+
+Result<SegmentHeader> ControlSegment::read_header(int fd) noexcept {
+  SegmentHeader header{};
+  const ssize_t got = ::pread(fd, &header, sizeof header, 0);
+  if (got < 0) return EXTMEM_SYS_ERROR(errno, "cannot read the control segment");
+  if (static_cast<std::size_t>(got) < sizeof header) {
+    return EXTMEM_ERROR(EUCLEAN, "the control segment is cut short: remove the domain (extmem domain rm, or its folder)");
+  }
+  if (header.magic != kSegmentMagic) {
+    return EXTMEM_ERROR(EUCLEAN, "the file is no control segment of extmem: remove the domain's folder");
+  }
+  if (header.abi != kSegmentAbi) {
+    return EXTMEM_ERROR(EPROTO, "the domain was made by another version of extmem, with another layout: use that version, or remove the domain");
+  }
+  if (header.boot_id != boot_number()) {
+    return EXTMEM_ERROR(ESTALE, "the domain is from before a reboot, its processes and memory are gone: remove it");
+  }
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot look at the control segment");
+  if (!sane(header.geometry) || static_cast<std::uint64_t>(status.st_size) != header.total_bytes) {
+    return EXTMEM_ERROR(EUCLEAN, "the control segment's header is damaged, or the file was cut short: remove the domain");
+  }
+  return header;
+}
+
+Result<void> ControlSegment::map_file(int fd, std::uint64_t bytes) noexcept {
+  // A guard page at each end, as for a private one.
+  const std::size_t guard = os::page_size();
+  EXTMEM_TRY(memory, os::reserve(bytes + 2 * guard));
+  if (auto mapped = os::map_shared(memory + guard, bytes, fd); !mapped) {
+    os::unmap(memory, bytes + 2 * guard);
+    return mapped.error();
+  }
+  base_ = memory + guard;
+  bytes_ = bytes;
+  return {};
+}
+
+Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry,
+                                           std::uint64_t always) noexcept {
+  std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
+  total += held_bytes(total + held_bytes(total));
+  if (::ftruncate(fd, static_cast<off_t>(total)) != 0) return space_error(errno);
+  const auto hold = [&](std::uint64_t offset, std::uint64_t length) {
+    int failed = 0;
+    do failed = ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0 ? 0 : errno;
+    while (failed == EINTR);
+    return failed;
+  };
+  const std::uint64_t bits = held_bytes(total);
+  if (const int failed = hold(0, 65536); failed != 0) return space_error(failed);
+  if (const int failed = hold(total - bits, bits); failed != 0) return space_error(failed);
+  EXTMEM_TRY_VOID(map_file(fd, total));
+  fd_ = fd;
+  if (!ensure(0, always)) {
+    fd_ = -1;  // the caller's again
+    return space_error(ENOSPC);
+  }
+  auto* header = at<SegmentHeader>(0);
+  header->abi = kSegmentAbi;
+  header->flags = kSegmentShared;
+  header->layout_hash = layout.hash();
+  header->boot_id = boot_number();
+  header->total_bytes = total;
+  header->geometry = geometry;
+  header->magic = kSegmentMagic;
+  return {};
+}
+
+Result<void> ControlSegment::open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept {
+  std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
+  total += held_bytes(total + held_bytes(total));
+  if (header.layout_hash != layout.hash() || header.total_bytes != total) {
+    return EXTMEM_ERROR(EPROTO, "the domain was made by a build of extmem with another layout: use that build, or remove the domain");
+  }
+  EXTMEM_TRY_VOID(map_file(fd, total));
+  fd_ = fd;
+  return {};
+}
+
+bool ControlSegment::ensure(std::uint64_t offset, std::uint64_t length) noexcept {
+  if (fd_ < 0 || length == 0) return true;
+  std::atomic<std::uint64_t>* const bits = held_bits();
+  for (std::uint64_t unit = offset / kUnit; unit <= (offset + length - 1) / kUnit; ++unit) {
+    const std::uint64_t bit = std::uint64_t{1} << (unit % 64);
+    // Relaxed: the bit says only that the file has the space, which the kernel knows at once for everybody.
+    if ((bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0) continue;
+    int failed = 0;
+    do failed = ::fallocate(fd_, 0, static_cast<off_t>(unit * kUnit), static_cast<off_t>(kUnit)) == 0 ? 0 : errno;
+    while (failed == EINTR);
+    if (failed != 0) return false;
+    bits[unit / 64].fetch_or(bit, std::memory_order_relaxed);
+  }
+  return true;
+}
+
 void ControlSegment::close() noexcept {
   if (base_ != nullptr) os::unmap(base_ - os::page_size(), bytes_ + 2 * os::page_size());
+  if (fd_ >= 0) ::close(fd_);
   base_ = nullptr;
   bytes_ = 0;
+  fd_ = -1;
 }
 
 void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcept {
+  if (fd_ >= 0) {
+    // Whole units go, and must be taken anew before the next store; what a unit shares with others is zeroed by hand,
+    // where it is there at all.
+    std::atomic<std::uint64_t>* const bits = held_bits();
+    const std::uint64_t end = offset + length;
+    for (std::uint64_t unit = offset / kUnit; unit * kUnit < end; ++unit) {
+      const std::uint64_t from = std::max(offset, unit * kUnit);
+      const std::uint64_t to = std::min(end, (unit + 1) * kUnit);
+      const std::uint64_t bit = std::uint64_t{1} << (unit % 64);
+      const bool held = (bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0;
+      if (to - from == kUnit) {
+        bits[unit / 64].fetch_and(~bit, std::memory_order_relaxed);
+        if (held) (void)::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from), static_cast<off_t>(kUnit));
+      } else if (held) {
+        std::memset(base_ + from, 0, to - from);
+      }
+    }
+    return;
+  }
   const std::uint64_t page = os::page_size();
   const std::uint64_t first = base::align_up(offset, page);
   const std::uint64_t last = base::align_down(offset + length, page);
@@ -46,6 +198,10 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
   os::discard(base_ + first, last - first);
 }
 
-std::uint64_t ControlSegment::resident_bytes() const noexcept { return os::resident_bytes(base_, bytes_); }
+std::uint64_t ControlSegment::resident_bytes() const noexcept {
+  if (fd_ < 0) return os::resident_bytes(base_, bytes_);
+  struct stat status {};
+  return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
+}
 
 }  // namespace extmem::shared

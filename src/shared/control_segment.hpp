@@ -9,6 +9,7 @@
 //  2. The magic is written after the rest of the header, and the header never changes.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,7 +19,8 @@
 namespace extmem::shared {
 
 inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1" read as little-endian bytes
-inline constexpr std::uint32_t kSegmentAbi = 1;
+inline constexpr std::uint32_t kSegmentAbi = 2;
+inline constexpr std::uint32_t kSegmentShared = 1;  // SegmentHeader::flags: in a file, for several processes
 
 /// Sizes that a layout is computed from. Two builds agree when the ABI and the layout hash agree.
 struct Geometry {
@@ -76,7 +78,17 @@ class ControlSegment {
 
   /// Maps a new segment that is private to this process. Errors: those of os::reserve.
   Result<void> create_private(const SegmentLayout& layout, const Geometry& geometry) noexcept;
+  /// Reads and checks the header of a segment in a file. Errors: EUCLEAN not a segment, cut short, or damaged; EPROTO of
+  /// another version or layout; ESTALE of before a reboot.
+  static Result<SegmentHeader> read_header(int fd) noexcept;
+  /// Makes a segment in an empty file and maps it. Space is taken for its first `always` bytes, and for the rest as
+  /// ensure() is called. The descriptor is the segment's from then on. Errors: ENOSPC; those of mapping.
+  Result<void> create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry, std::uint64_t always) noexcept;
+  /// Maps a segment that another process made. Requires: `header` is what read_header gave, `layout` computed from it.
+  Result<void> open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept;
   void close() noexcept;
+  /// The file, or -1.
+  [[nodiscard]] int fd() const noexcept { return fd_; }
 
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
@@ -89,12 +101,44 @@ class ControlSegment {
   /// Gives the memory of a range back; it reads as zero again. Whole OS pages inside the range only: the rest is
   /// zeroed by hand.
   void discard(std::uint64_t offset, std::uint64_t length) noexcept;
+  /// Takes space for a range, if that was not done before. False: the tmpfs is full; nothing has changed.
+  [[nodiscard]] bool ensure(std::uint64_t offset, std::uint64_t length) noexcept;
   /// Bytes backed by memory now.
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept;
 
  private:
+  Result<void> map_file(int fd, std::uint64_t bytes) noexcept;
+  /// One bit for each unit of a file that has its space, in the segment's own last bytes.
+  [[nodiscard]] std::atomic<std::uint64_t>* held_bits() const noexcept {
+    return reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + bytes_ - held_bytes(bytes_));
+  }
+  static constexpr std::uint64_t kUnit = 65536;
+  /// Of a segment of `total` bytes, these included.
+  static constexpr std::uint64_t held_bytes(std::uint64_t total) noexcept { return base::align_up(total / kUnit / 8 + 8, 65536); }
+
   std::byte* base_ = nullptr;
   std::uint64_t bytes_ = 0;
+  int fd_ = -1;
+};
+
+/// What a segment stands on: for a segment in a file, space must be taken before a first store, or a full tmpfs would
+/// end the process. Default: memory of this process alone, which needs no such care.
+class Ground {
+ public:
+  Ground() noexcept = default;
+  explicit Ground(ControlSegment& segment) noexcept : segment_(&segment) {}
+  [[nodiscard]] explicit operator bool() const noexcept { return segment_ != nullptr; }
+  /// Makes sure that `bytes` bytes from `where` on can be stored to. False: the tmpfs is full.
+  [[nodiscard]] bool ensure(const void* where, std::uint64_t bytes) const noexcept {
+    return segment_ == nullptr || segment_->ensure(static_cast<std::uint64_t>(static_cast<const std::byte*>(where) - segment_->base()), bytes);
+  }
+  template <typename T>
+  [[nodiscard]] bool ensure_object(const T& object) const noexcept {
+    return ensure(&object, sizeof(T));
+  }
+
+ private:
+  ControlSegment* segment_ = nullptr;
 };
 
 }  // namespace extmem::shared

@@ -1,12 +1,23 @@
 #include "shared/handshake.hpp"
 
+#include <cerrno>
+
 #include "os/futex.hpp"
 #include "os/membarrier.hpp"
 #include "os/thread.hpp"
+#include "shared/lock.hpp"
 
 namespace extmem::shared {
 
-void Handshake::enter_slow(bool process_shared) noexcept {
+namespace {
+constexpr std::int64_t kPausedForLongNs = 10'000'000;
+constexpr int kSpins = 200;
+constexpr int kYields = 200;
+constexpr std::uint64_t kNapNs = 50'000;
+constexpr int kNapsBeforeAsking = 10;
+}  // namespace
+
+bool Handshake::enter_slow(bool process_shared) noexcept {
   for (;;) {
     busy_.store(0, std::memory_order_release);
     std::uint32_t request = request_.load(std::memory_order_acquire);
@@ -16,7 +27,10 @@ void Handshake::enter_slow(bool process_shared) noexcept {
         os::cpu_relax();
         request = request_.load(std::memory_order_acquire);
       }
-      if (request & kPause) (void)os::futex_wait(request_, request, -1, process_shared);
+      if ((request & kPause) != 0 &&
+          os::futex_wait(request_, request, process_shared ? kPausedForLongNs : -1, process_shared) == ETIMEDOUT) {
+        return false;
+      }
       continue;
     }
     busy_.store(1, std::memory_order_relaxed);
@@ -26,7 +40,7 @@ void Handshake::enter_slow(bool process_shared) noexcept {
     } else {
       std::atomic_signal_fence(std::memory_order_seq_cst);
     }
-    if ((request_.load(std::memory_order_acquire) & kPause) == 0) return;
+    if ((request_.load(std::memory_order_acquire) & kPause) == 0) return true;
   }
 }
 
@@ -35,16 +49,22 @@ void Handshake::fence(bool has_membarrier, bool process_shared) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void Handshake::wait() const noexcept {
-  for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < 200) {
+Handshake::Stand Handshake::wait(const Peers& peers, std::uint32_t owner) const noexcept {
+  std::uint64_t since = 0;
+  for (int round = 0; busy_.load(std::memory_order_acquire) != 0; ++round) {
+    if (round < kSpins) {
       os::cpu_relax();
-    } else if (spin < 400) {
+    } else if (round < kSpins + kYields) {
       os::yield();
     } else {
-      os::sleep_ns(50'000);  // the owner was preempted inside an operation of some nanoseconds
+      os::sleep_ns(kNapNs);  // the owner was preempted inside an operation of some nanoseconds
+      if (peers.all == nullptr || round < kSpins + kYields + kNapsBeforeAsking) continue;
+      if (since == 0) since = os::monotonic_ns();
+      if (peers.all->slot_dead(owner)) return Stand::dead;
+      if (os::monotonic_ns() - since > Lock::kPatienceNs) return Stand::stuck;
     }
   }
+  return Stand::still;
 }
 
 void Handshake::resume(bool process_shared) noexcept {

@@ -3,6 +3,8 @@
 // What it is: an asymmetric Dekker lock. The owner marks itself busy around each operation with plain stores; who
 // wants it to stand still asks, makes every CPU fence (membarrier), and waits until it is not busy. So a thread that
 // sleeps outside an operation never delays anybody, and one inside delays for nanoseconds.
+// The owner may die inside an operation: then it never leaves it, and wait() says so. The pauser may die while the
+// owner stands: then whoever takes over the pauser's lock resumes the owner.
 // Thread-safety: one owner; at most one pauser at a time (it holds the lock of what the handshake guards).
 // Invariants:
 //  1. Between a returned pause() and resume() the owner is outside its operations.
@@ -11,6 +13,8 @@
 
 #include <atomic>
 #include <cstdint>
+
+#include "shared/participants.hpp"
 
 namespace extmem::shared {
 
@@ -32,24 +36,32 @@ class Handshake {
     leave();
     return false;
   }
-  /// Begins an operation of the owner; waits while it is paused.
-  void enter(bool process_shared) noexcept {
-    if (!try_enter()) [[unlikely]] enter_slow(process_shared);
-  }
+  /// Begins an operation of the owner; waits while it is paused. False: between processes, when it is paused for so
+  /// long that the pauser may be dead. Then the lock that the pauser holds is worth a look.
+  [[nodiscard]] bool enter(bool process_shared) noexcept { return try_enter() || enter_slow(process_shared); }
   void leave() noexcept {
     busy_.store(0, std::memory_order_release);  // pairs with the acquire in wait()
   }
 
+  /// Whether the owner is inside an operation. Of use only where it cannot move: it is dead, or paused.
+  [[nodiscard]] bool busy() const noexcept { return busy_.load(std::memory_order_acquire) != 0; }
+
   /// Asks the owner to stop. Several may be asked, then fence() once, then wait() for each.
   void ask() noexcept { request_.fetch_or(kPause, std::memory_order_seq_cst); }
   static void fence(bool has_membarrier, bool process_shared) noexcept;
-  void wait() const noexcept;
+  /// Waits until the owner, the thread of slot `owner`, stands still.
+  enum class Stand : std::uint8_t {
+    still,
+    dead,   ///< it died inside an operation, which stays half-done
+    stuck,  ///< it does not leave its operation: its process is stopped
+  };
+  [[nodiscard]] Stand wait(const Peers& peers, std::uint32_t owner) const noexcept;
   void resume(bool process_shared) noexcept;
 
  private:
   static constexpr std::uint32_t kPause = 1;
   static constexpr std::uint32_t kFence = 2;
-  void enter_slow(bool process_shared) noexcept;
+  bool enter_slow(bool process_shared) noexcept;
 
   std::atomic<std::uint32_t> busy_;
   std::atomic<std::uint32_t> request_;  // also the futex word on which a paused owner sleeps

@@ -34,10 +34,10 @@ struct Journal {
 };
 
 struct alignas(64) ThreadSlot {
-  std::atomic<std::uint64_t> owner;  // 0: free; else thread id | process id << 32. Claimed by acquire-CAS, left by
+  std::atomic<std::uint64_t> owner;  // 0: free; else thread id | participant << 32. Claimed by acquire-CAS, left by
                                      // release-store, so that a new owner sees what the last one wrote
-  std::uint32_t generation;
-  std::uint32_t participant;
+  std::atomic<std::uint32_t> healer;  // the slot that undoes this dead one's journal now (Participants::claim); 0: nobody
+  std::uint32_t unused;
   std::uint64_t ranks;  // of the locks it holds (heap/ordered_guard.hpp); its thread's own
   base::Relaxed<std::uint32_t> spare_caches;  // + 1: caches that others detached from a destroyed heap. Only this slot
                                               // uses them again, because its thread may be about to look at one

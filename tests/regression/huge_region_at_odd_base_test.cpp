@@ -15,7 +15,7 @@ TEST(HugeRegionAtOddBase, IsRefusedOrServedWhole) {
   constexpr std::uint64_t kPage = 4096;
   void* const memory =
       ::mmap(nullptr, kLength + 4 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) GTEST_SKIP() << "this machine does not give 16 TiB of address space";
+  if (memory == MAP_FAILED) GTEST_SKIP() << "needs 16 TiB of address space";
   auto domain = Domain::create();
   ASSERT_TRUE(domain.ok());
   auto heap = domain->create_heap("huge");

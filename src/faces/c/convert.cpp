@@ -26,6 +26,7 @@ static_assert(same(BackingKind::external, EXTMEM_BACKING_EXTERNAL) &&
               same(BackingKind::dax, EXTMEM_BACKING_DAX));
 static_assert(same(Fallback::none, EXTMEM_FALLBACK_NONE) && same(Fallback::thp, EXTMEM_FALLBACK_THP) &&
               same(Fallback::anonymous, EXTMEM_FALLBACK_ANONYMOUS));
+static_assert(same(OnDeath::reclaim, EXTMEM_ON_DEATH_RECLAIM) && same(OnDeath::keep, EXTMEM_ON_DEATH_KEEP));
 static_assert(same(RegionEventKind::added, EXTMEM_REGION_ADDED) &&
               same(RegionEventKind::removing, EXTMEM_REGION_REMOVING));
 static_assert(same(WalkKind::region, EXTMEM_WALK_REGION) &&
@@ -151,13 +152,14 @@ int convert(const extmem_backing_spec_t& from, Progress& call, BackingSpec& to) 
 }
 
 int convert(const extmem_heap_options_t* from, HeapOptions& to) noexcept {
-  auto& [style, growth] = to;
+  auto& [style, growth, on_death] = to;
   auto& [backing, step, limit, give_back] = growth;
   if (from == nullptr) return 0;
   extmem_heap_options_t in = EXTMEM_HEAP_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
   EXTMEM_C_TRY(require_zero(in.reserved));
   EXTMEM_C_TRY(to_enum(in.style, Style::exact, style));
+  EXTMEM_C_TRY(to_enum(in.on_death, OnDeath::keep, on_death));
   if (in.growth == nullptr) {
     EXTMEM_C_REQUIRE(in.growth_step == 0 && in.growth_limit == 0,
                      "growth_step or growth_limit is given without growth; say which backing to grow from");
@@ -230,10 +232,12 @@ extmem_holder_report_t to_c(const HolderReport& report) noexcept {
   const auto& [holders, count, more, total_count, total_bytes] = report;
   extmem_holder_report_t out{sizeof(out), count, more, total_count, total_bytes, {}};
   for (std::size_t i = 0; i < std::min(count, HolderReport::kMax); ++i) {
-    const auto& [tag, memzone, held_count, held_bytes] = holders[i];
+    const auto& [tag, memzone, mapping, pid, held_count, held_bytes] = holders[i];
     extmem_holder_t& line = out.holders[i];
     copy_name(line.tag, tag);
     line.memzone = memzone;
+    line.mapping = mapping;
+    line.pid = pid;
     line.count = held_count;
     line.bytes = held_bytes;
   }

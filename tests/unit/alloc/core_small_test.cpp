@@ -71,17 +71,23 @@ TEST(CoreSmall, RefusesInteriorPointersAndTails) {
   EXPECT_EQ(world.leftovers(), "");
 }
 
-TEST(CoreSmall, OnlyTheMemzoneLayerFreesMemzones) {
+TEST(CoreSmall, AMemzonesMemoryIsFreedOnceItIsSomebodys) {
   CoreWorld world;
   world.add_region(16 * kMiB);
-  const std::uint64_t zone = world.must_allocate(1, 4096, kHolderMemzone);
-  const std::uint64_t big = world.must_allocate(1, 1 * kMiB, kHolderMemzone);
-  const std::uint64_t plain = world.must_allocate(1, 4096);
-  for (const std::uint64_t ptr : {zone, big}) EXPECT_EQ(world.free_code(1, ptr), EPERM);
-  EXPECT_EQ(world.free_code(1, plain, true), EPERM);
-  EXPECT_EQ(world.free_code(1, zone, true), 0);
-  EXPECT_EQ(world.free_code(1, big, true), 0);
-  world.must_free(1, plain);
+  const std::uint64_t small = world.must_allocate(1, 4096);
+  const std::uint64_t big = world.must_allocate(1, 1 * kMiB);
+  for (const std::uint64_t ptr : {small, big}) {
+    const auto change = [&](std::uint16_t holder) {
+      const HeapGuard guard(world.core(), 1, CoreWorld::kHeap);
+      auto tx = world.core().transaction(1);
+      world.core().set_holder_locked(tx, ptr, holder);
+      tx.commit();
+    };
+    change(kHolderMemzone);
+    EXPECT_EQ(world.free_code(1, ptr), EPERM);
+    change(kHolderUntagged);
+    world.must_free(1, ptr);
+  }
   EXPECT_EQ(world.leftovers(), "");
 }
 
@@ -276,7 +282,8 @@ TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
   ThreadCache& cache = world.cache(5);
   const auto destroy = [&](std::uint32_t slot) {
     const shared::LockGuard guard(world.heap().lock, slot, false);
-    world.core().drop_caches_locked(slot, CoreWorld::kHeap);
+    (void)world.core().pause_all(slot, world.heap());
+    world.core().drop_caches_paused(slot, CoreWorld::kHeap);
   };
   destroy(1);
   EXPECT_EQ(world.heap().caches, 0u);
@@ -293,7 +300,7 @@ TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
     EXPECT_EQ(&world.cache(5), &cache);
     destroy(6);
   }
-  world.core().drop_spare_caches(5);
+  EXPECT_TRUE(world.core().drop_spare_caches(5, 5));
   EXPECT_NE(world.core().make_cache(7, 1).value_or(nullptr), nullptr);
   EXPECT_EQ(world.core().make_cache(5, 1).error().code(), ENOSPC);
 }

@@ -87,7 +87,7 @@ class CoreWorld {
     EXPECT_TRUE(plan.ok());
     const std::uint64_t at = plan->data_bytes == 0 ? 0 : large_metadata(plan->data_bytes);
     EXPECT_TRUE(region::build_iova_table(r.iova, *plan, options.iovas, segment_.base() + at, at).ok());
-    core_.attach_region(1, slot);
+    (void)core_.attach_region(1, slot);
     return slot;
   }
 
@@ -111,17 +111,17 @@ class CoreWorld {
     }
     return allocate_span(slot, bytes, {}, holder, heap);
   }
-  Result<void> free(std::uint32_t slot, std::uint64_t ptr, bool memzone = false) {
+  Result<void> free(std::uint32_t slot, std::uint64_t ptr) {
     const auto region = static_cast<std::uint32_t>(ptr >> 48);
     const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
     const std::uint32_t heap = core_.region(region).heap;
     ThreadCache& mine = cache(slot, heap);
     const std::uint32_t link = core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages, core_.region(region).pages.page_shift)];
-    if (!memzone && Core::free_fast(&core_.state(0), &core_.slab(0), mine, link, ptr)) return {};
+    if (Core::free_fast(&core_.state(0), &core_.slab(0), mine, link, ptr)) return {};
     for (;;) {
-      auto small = core_.free_small(slot, mine, region, offset, memzone);
+      auto small = core_.free_small(slot, mine, region, offset);
       if (small.ok() || small.error().code() != ENOTBLK) return small;
-      auto span = core_.free_span(slot, heap, region, offset, memzone);
+      auto span = core_.free_span(slot, heap, region, offset);
       if (span.ok() || span.error().code() != ENOTBLK) return span;
     }
   }
@@ -135,8 +135,8 @@ class CoreWorld {
     const auto freed = free(slot, ptr);
     EXPECT_TRUE(freed.ok()) << freed.error().message();
   }
-  int free_code(std::uint32_t slot, std::uint64_t ptr, bool memzone = false) {
-    return free(slot, ptr, memzone).error().code();
+  int free_code(std::uint32_t slot, std::uint64_t ptr) {
+    return free(slot, ptr).error().code();
   }
 
   // ---- looking ---------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class CoreWorld {
     HeapCore& h = heap(heap_id);
     const shared::LockGuard guard(h.lock, slot, false);
     EXPECT_TRUE(guard.held());
-    core_.pause_all(slot, h);
+    (void)core_.pause_all(slot, h);
     (void)core_.check_heap_locked(
         heap_id, [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
           text << what << " at " << where << ": " << expected << " expected, " << found << " found\n";
@@ -158,11 +158,11 @@ class CoreWorld {
 
   void flush(std::uint32_t slot, bool unbias = false, std::uint32_t heap_id = kHeap) {
     const shared::LockGuard guard(heap(heap_id).lock, slot, false);
-    core_.flush_all_locked(slot, heap_id, unbias);
+    (void)core_.flush_all_locked(slot, heap_id, unbias);
   }
   void set_draining(std::uint32_t region, bool draining, std::uint32_t slot = 1) {
     const shared::LockGuard guard(heap(core_.region(region).heap).lock, slot, false);
-    core_.set_draining_locked(slot, region, draining);
+    (void)core_.set_draining_locked(slot, region, draining);
   }
 
   /// Flushes everything; then nothing of the heap may be used any more.
@@ -201,7 +201,7 @@ class CoreWorld {
   TagCounts tag_counts(std::uint16_t holder, std::uint32_t slot = 1) {
     HeapCore& h = heap();
     const shared::LockGuard guard(h.lock, slot, false);
-    core_.pause_all(slot, h);
+    (void)core_.pause_all(slot, h);
     for (std::uint32_t link = h.first_cache; link != 0; link = core_.cache(link - 1).next) {
       core_.spill_tags_locked(core_.cache(link - 1));
     }

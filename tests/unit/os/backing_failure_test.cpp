@@ -190,7 +190,7 @@ TEST(BackingDax, ADevicesSizeAndAlignmentCount) {
 
 TEST(BackingHugetlb, SaysWhichHugepagesAreMissing) {
   const std::size_t size = default_hugepage_size();
-  if (size == 0) GTEST_SKIP() << "the kernel has no hugepages";
+  if (size == 0) GTEST_SKIP() << "needs a kernel with hugepages";
   for (const BackingKind kind : {BackingKind::hugetlb, BackingKind::memfd_hugetlb}) {
     Shortage shortage;
     BackingRequest request = ask(kind, std::size_t{1} << 44);
@@ -224,7 +224,7 @@ TEST(BackingHugetlb, TellsNoneFromTooFew) {
 TEST(BackingHugetlb, DoesNotBlameThePoolForAnotherLimit) {
   const std::size_t size = default_hugepage_size();
   const test::HugepagesForATest hugepages(size, 2);
-  if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
+  if (!hugepages.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages.why_not();
   RUN_IN_CHILD([&] {
     REQUIRE(test::set_limit(RLIMIT_AS, 0));
     const Result<Mapping> mapping = create_backing(ask(BackingKind::hugetlb, size));

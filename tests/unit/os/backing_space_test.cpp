@@ -278,7 +278,7 @@ TEST(BackingOldKernel, WithoutPopulateTouchesWhatCannotFail) {
 }
 
 TEST(BackingOldKernel, WithoutPopulateTouchingKeepsWhatThereIs) {
-  if (::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "no /dev/shm";
+  if (::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "needs /dev/shm";
   const std::string name = test::shm_name("touch");
   const std::string content(page_size(), 'x');
   ASSERT_TRUE(test::write_file("/dev/shm" + name, content));
@@ -295,7 +295,7 @@ TEST(BackingOldKernel, WithoutPopulateTouchingKeepsWhatThereIs) {
     return std::string();
   });
   ::unlink(("/dev/shm" + name).c_str());
-  if (outcome.skipped) GTEST_SKIP() << outcome.text;
+  if (outcome.skipped) GTEST_SKIP() << "needs more than this machine gives a test: " << outcome.text;
   EXPECT_TRUE(outcome.ok) << outcome.text;
 }
 

@@ -82,7 +82,7 @@ TEST(BackingSystemCalls, AnyMayFail) {
   for (const Failure& failure : failures) {
     const TestFolder folder;
     const auto outcome = test::in_child([&] { return fails_cleanly(failure, folder.file("data")); });
-    if (outcome.skipped) GTEST_SKIP() << outcome.text;
+    if (outcome.skipped) GTEST_SKIP() << "needs more than this machine gives a test: " << outcome.text;
     EXPECT_TRUE(outcome.ok) << "system call " << failure.number << " failing with " << failure.error << ": "
                             << outcome.text;
   }

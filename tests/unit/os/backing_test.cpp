@@ -41,8 +41,8 @@ class Backing : public ::testing::TestWithParam<Kind> {
         path_(GetParam().kind == BackingKind::shm ? test::shm_name("contract") : folder_.file("backing")) {}
 
   void SetUp() override {
-    if (GetParam().huge && !hugepages_.ready()) GTEST_SKIP() << hugepages_.why_not();
-    if (GetParam().kind == BackingKind::shm && ::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "no /dev/shm";
+    if (GetParam().huge && !hugepages_.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages_.why_not();
+    if (GetParam().kind == BackingKind::shm && ::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "needs /dev/shm";
   }
 
   BackingRequest request(std::size_t length) {
@@ -171,7 +171,7 @@ TEST_P(Backing, BindsToANode) {
 }
 
 TEST_P(Backing, BindsWhereThereIsAChoiceOfNodes) {
-  if (!test::is_root()) GTEST_SKIP() << "pretending a second node needs root";
+  if (!test::is_root()) GTEST_SKIP() << "needs root: a second node is pretended";
   const TestFolder pretended;
   RUN_IN_CHILD([&] {
     if (!test::can_pretend("/sys/devices/system/node/has_memory")) {
@@ -313,7 +313,7 @@ TEST(BackingFile, IsRemovedAlthoughTheProcessWentElsewhere) {
 TEST(BackingHugetlbfs, GivesTheFileSystemsPages) {
   const std::size_t size = default_hugepage_size();
   const test::HugepagesForATest hugepages(size, 4);
-  if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
+  if (!hugepages.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages.why_not();
   const TestFolder folder;
   RUN_IN_CHILD([&] {
     if (!test::own_mounts()) return std::string("skip: needs root, mounts of its own, /proc and /sys");
@@ -359,7 +359,7 @@ TEST(BackingHugetlb, ComesInEachSizeThatCanBeHad) {
 
 TEST(BackingThp, AnonymousMemoryGetsWholeHugepages) {
   const ThpPolicy policy = thp_policy();
-  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "transparent hugepages are switched off";
+  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "needs transparent hugepages, which are switched off";
   BackingRequest request = ask(BackingKind::anonymous, 4 * policy.page_size);
   request.thp = true;
   request.prefault = true;

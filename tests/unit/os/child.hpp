@@ -73,7 +73,7 @@ Outcome in_child(Body body) {
 #define RUN_IN_CHILD(...)                                           \
   do {                                                              \
     const auto outcome = ::extmem::os::test::in_child(__VA_ARGS__); \
-    if (outcome.skipped) GTEST_SKIP() << outcome.text;              \
+    if (outcome.skipped) GTEST_SKIP() << "needs more than this machine gives a test: " << outcome.text;              \
     ASSERT_TRUE(outcome.ok) << outcome.text;                        \
   } while (false)
 

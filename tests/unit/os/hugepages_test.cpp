@@ -56,7 +56,7 @@ TEST(Hugepages, AvailableCountsPromisesAndOvercommit) {
 TEST(HugepagesReserved, ShowInTheFiguresOfMachineAndNodes) {
   const std::size_t size = default_hugepage_size();
   const test::HugepagesForATest hugepages(size, 3);
-  if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
+  if (!hugepages.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages.why_not();
   const Result<HugepagePools> machine = hugepage_pools();
   ASSERT_TRUE(machine);
   EXPECT_GE(machine->find(size)->free, 3U);

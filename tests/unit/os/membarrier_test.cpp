@@ -15,7 +15,7 @@ namespace {
 class Membarrier : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    if (!membarrier_register(GetParam())) GTEST_SKIP() << "the kernel has no expedited membarrier";
+    if (!membarrier_register(GetParam())) GTEST_SKIP() << "needs a kernel with expedited membarrier";
   }
 };
 INSTANTIATE_TEST_SUITE_P(Reach, Membarrier, ::testing::Bool(),

@@ -30,7 +30,7 @@ bool is_shown() {
 }
 
 #define SKIP_UNLESS_SHOWN() \
-  if (!is_shown()) GTEST_SKIP() << "physical addresses need CAP_SYS_ADMIN in the first user namespace"
+  if (!is_shown()) GTEST_SKIP() << "needs physical addresses, which need CAP_SYS_ADMIN in the first user namespace"
 
 class Memory {
  public:
@@ -127,7 +127,7 @@ TEST(Pagemap, NeverGivesTheZeroPage) {
 TEST(Pagemap, NeverGivesTheHugeZeroPage) {
   SKIP_UNLESS_SHOWN();
   const ThpPolicy policy = thp_policy();
-  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "transparent hugepages are switched off";
+  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "needs transparent hugepages, which are switched off";
   const Result<std::byte*> p = reserve_aligned(policy.page_size, policy.page_size);
   ASSERT_TRUE(p);
   ASSERT_TRUE(commit(*p, policy.page_size));
@@ -193,7 +193,7 @@ TEST(Pagemap, HugepagesAreInOnePiece) {
   SKIP_UNLESS_SHOWN();
   const std::size_t size = default_hugepage_size();
   const test::HugepagesForATest hugepages(size, 2);
-  if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
+  if (!hugepages.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages.why_not();
   Memory memory(2 * size, kPrivate | MAP_HUGETLB);
   ASSERT_TRUE(memory.mapped());
   std::array<std::uint64_t, 2> addresses{};

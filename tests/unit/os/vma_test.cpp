@@ -65,7 +65,7 @@ TEST(Vma, KnowsPlainMemoryBySmaps) {
 TEST(Vma, KnowsHugepages) {
   const std::size_t size = default_hugepage_size();
   const test::HugepagesForATest hugepages(size, 1);
-  if (!hugepages.ready()) GTEST_SKIP() << hugepages.why_not();
+  if (!hugepages.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages.why_not();
   RUN_IN_CHILD([&] { return check_hugepage(size); });
   RUN_IN_CHILD(
       [&] { return without_query() ? check_hugepage(size) : std::string("skip: no seccomp filters"); });

@@ -33,11 +33,11 @@ INSTANTIATE_TEST_SUITE_P(Futex, LockTest, ::testing::Bool(),
 TEST_P(LockTest, NamesItsHolder) EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
   Lock& lock = guarded().lock;
   EXPECT_EQ(lock.holder(), 0u);
-  ASSERT_TRUE(lock.lock(17, shared()));
+  ASSERT_EQ(lock.lock(17, shared()), Locked::yes);
   EXPECT_EQ(lock.holder(), 17u);
   lock.unlock(shared());
   EXPECT_EQ(lock.holder(), 0u);
-  ASSERT_TRUE(lock.lock((1u << 14) - 1, shared()));
+  ASSERT_EQ(lock.lock((1u << 14) - 1, shared()), Locked::yes);
   EXPECT_EQ(lock.holder(), (1u << 14) - 1);
   lock.unlock(shared());
 }
@@ -56,11 +56,11 @@ TEST_P(LockTest, TellsItsHolderThatItWouldWaitForItself) EXTMEM_NO_THREAD_SAFETY
     EXPECT_TRUE(other.held());
   });
   std::this_thread::sleep_for(milliseconds(5));  // the other thread sleeps by now, most likely
-  EXPECT_FALSE(lock.lock(3, shared()));          // also when the word says that somebody sleeps
+  EXPECT_EQ(lock.lock(3, shared()), Locked::mine);          // also when the word says that somebody sleeps
   EXPECT_EQ(lock.holder(), 3u);
   lock.unlock(shared());
   sleeper.join();
-  ASSERT_TRUE(lock.lock(3, shared()));  // for the outer guard's end
+  ASSERT_EQ(lock.lock(3, shared()), Locked::yes);  // for the outer guard's end
 }
 
 TEST_P(LockTest, LetsOneIn) {
@@ -88,7 +88,7 @@ TEST_P(LockTest, LetsOneIn) {
 TEST_P(LockTest, WakesEveryoneWhoSleeps) EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
   Lock& lock = guarded().lock;
   for (int round = 0; round < 20; ++round) {
-    ASSERT_TRUE(lock.lock(1, shared()));
+    ASSERT_EQ(lock.lock(1, shared()), Locked::yes);
     std::vector<std::thread> threads;
     for (std::uint32_t slot = 2; slot < 6; ++slot) {
       threads.emplace_back([&, slot]() EXTMEM_NO_THREAD_SAFETY_ANALYSIS {

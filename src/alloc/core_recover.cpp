@@ -1,0 +1,336 @@
+// After a death: everything that is not journaled, computed anew from what is.
+//
+// The truth: the page descriptors, the heap's lists of slabs, regions and caches (all journaled, so whole once the
+// dead one's journal is undone), the slabs' constant fields, and the object states. Derived from it: how many objects
+// of a slab are free and which is the first, the lists of slabs with free objects, the magazines, the counters.
+// Every function here only ever moves state words from "cached" to "free" and recomputes the rest: so each may be cut
+// short at any instruction and simply be run again.
+#include <algorithm>
+
+#include "alloc/core.hpp"
+#include "alloc/held.hpp"
+#include "base/crash_point.hpp"
+
+namespace extmem::alloc {
+
+/// Frees what a slot has cached of a slab. Returns how many objects, and the lowest one's state index.
+std::uint32_t Core::free_cached(Slab& s, std::uint32_t by, std::uint32_t& lowest) noexcept {
+  const std::uint16_t cached = cached_by(by);
+  std::uint32_t freed = 0;
+  lowest = ~std::uint32_t{0};
+  const std::uint32_t objects = s.objects;
+  std::atomic<std::uint16_t>* const states = &states_[s.first_state];
+  for (std::uint32_t i = 0; i < objects; ++i) {
+    if (states[i].load(std::memory_order_relaxed) != cached) continue;
+    states[i].store(kFree, std::memory_order_relaxed);
+    if (freed++ == 0) lowest = s.first_state + i;
+  }
+  return freed;
+}
+
+/// Counts a slab's free objects anew, from its states.
+void Core::rebuild_slab(std::uint32_t index) noexcept {
+  Slab& s = slabs_[index];
+  const std::uint32_t objects = s.objects;
+  const std::atomic<std::uint16_t>* const states = &states_[s.first_state];
+  std::uint32_t free = 0;
+  std::uint32_t hint = objects;
+  for (std::uint32_t i = 0; i < objects; ++i) {
+    if (states[i].load(std::memory_order_relaxed) != kFree) continue;
+    if (free++ == 0) hint = i;
+  }
+  s.free = free;
+  s.hint = hint;
+}
+
+void Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+  const std::uint32_t dead = cache.slot;
+  HeapCore& h = heaps_[cache.heap];
+  h.untold = 1;
+  spill_tags_locked(cache);
+  note_out(h, cache.out_delta);
+  cache.out_delta = 0;
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    cache.magazines[cls].count = 0;
+    cache.own[cls] = 0;
+    cache.empty[cls] = 0;
+  }
+  base::crash_point("bury.emptied");
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+      const std::uint32_t index = link - 1;
+      Slab& s = slabs_[index];
+      link = s.all_next;
+      const std::uint32_t owner = s.owner();
+      if (owner != dead && owner != 0) continue;
+      std::uint32_t lowest;
+      const std::uint32_t freed = free_cached(s, dead, lowest);
+      base::crash_point("bury.freed");
+      if (owner == dead) {
+        // It was in the dead one's list, perhaps half in: nothing else links to it.
+        s.flags = s.flags & ~kSlabListed;
+        s.share();
+        rebuild_slab(index);
+        if (s.free != 0 && (s.flags & kSlabDraining) == 0) link_listed(index);
+      } else if (freed != 0) {
+        note_returned(index, freed, lowest);
+      } else {
+        continue;
+      }
+      base::crash_point("bury.shared");
+      if (s.free == s.objects) {
+        if (s.flags & kSlabListed) unlink_listed(index);
+        release_slab_locked(slot, index);
+      }
+    }
+  }
+  while (!unlink_cache_locked(slot, cache)) {
+  }
+}
+
+Result<void> Core::drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+  // Outside an operation a cache is whole, whether or not its thread lives: then all goes the usual way.
+  if (!cache.gate.busy()) {
+    empty_cache_locked(slot, cache);
+    while (!unlink_cache_locked(slot, cache)) {
+    }
+    return {};
+  }
+  bury_cache_locked(slot, cache);
+  return {};
+}
+
+Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
+  HeapCore& h = heaps_[heap];
+  h.torn = 1;
+  h.untold = 1;
+  base::crash_point("repair.begun");
+  // Threads may be paused already, by the dead one: then they are merely asked again. A dead thread needs no pause.
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    if (caches_[link - 1].slot != slot) caches_[link - 1].gate.ask();
+  }
+  shared::Handshake::fence(has_membarrier_, peers_.shared);
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    ThreadCache& cache = caches_[link - 1];
+    if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck) continue;
+    const Error stuck = shared::stuck_error(peers_, cache.slot);
+    resume_all(slot, h);
+    return stuck;
+  }
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    ThreadCache& cache = caches_[link - 1];
+    for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+      cache.magazines[cls].count = 0;
+      cache.own[cls] = 0;
+      cache.empty[cls] = 0;
+    }
+  }
+  for (auto& partial : h.partial) partial = 0;
+  base::crash_point("repair.emptied");
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+      const std::uint32_t index = link - 1;
+      Slab& s = slabs_[index];
+      link = s.all_next;
+      std::atomic<std::uint16_t>* const states = &states_[s.first_state];
+      for (std::uint32_t i = 0; i < s.objects; ++i) {
+        const std::uint16_t state = states[i].load(std::memory_order_relaxed);
+        if (state != kFree && !is_held(state)) states[i].store(kFree, std::memory_order_relaxed);
+      }
+      rebuild_slab(index);
+      const bool draining = (regions_[s.region()].flags & kRegionDraining) != 0;
+      const std::uint32_t owner = s.owner();
+      if (owner != 0 && (draining || cache_of(owner, heap) == nullptr || (peers_.all != nullptr && peers_.all->slot_dead(owner)))) {
+        s.share();
+      }
+      s.flags = draining ? kSlabDraining : 0;
+      base::crash_point("repair.slab");
+      if (s.free == s.objects) {
+        release_slab_locked(slot, index);
+      } else if (s.free != 0 && !draining) {
+        link_listed(index);
+      }
+    }
+  }
+  settle_tags_paused(heap);
+  resume_all(slot, h);
+  h.torn = 0;
+  base::crash_point("repair.done");
+  return {};
+}
+
+void Core::settle_tags_paused(std::uint32_t heap) noexcept {
+  HeapCore& h = heaps_[heap];
+  if (h.untold == 0) return;
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    ThreadCache& cache = caches_[link - 1];
+    cache.out_delta = 0;
+    for (TagDelta& delta : cache.deltas) {
+      delta.bytes = 0;
+      delta.most = 0;
+      delta.count = 0;
+    }
+  }
+  for (const auto& bucket : h.tags) {
+    for (std::uint32_t link = bucket; link != 0; link = tags_[link - 1].next) {
+      tags_[link - 1].bytes = 0;
+      tags_[link - 1].count = 0;
+    }
+  }
+  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+    for_each_held(*this, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
+      if (holder < kFirstTagHolder) return;
+      TagRecord* record = find_tag_locked(h, holder);
+      if (record == nullptr) return;  // verify() says so
+      record->bytes.add(static_cast<std::int64_t>(bytes));
+      record->count.add(static_cast<std::int64_t>(count));
+      record->peak = std::max(record->peak.get(), record->bytes.get());
+    });
+  }
+  std::int64_t out = 0;
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0; link = slabs_[link - 1].all_next) {
+      const Slab& s = slabs_[link - 1];
+      out += static_cast<std::int64_t>(std::uint64_t{s.objects - s.free} * s.size);
+    }
+  }
+  h.out_bytes.store(out, std::memory_order_relaxed);
+  h.untold = 0;
+}
+
+bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from,
+                                std::uint16_t to) noexcept {
+  HeapCore& h = heaps_[heap];
+  const auto region = static_cast<std::uint32_t>(ptr >> 48);
+  const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
+  PageAllocator allocator = pages(region);
+  const auto page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
+  const PageDesc& desc = allocator.desc(page);
+  // The accounts first: should we die in between, the heap is repaired, and counts anew.
+  TagRecord* payee = to >= kFirstTagHolder ? make_tag_locked(slot, h, to) : nullptr;
+  if (to >= kFirstTagHolder && payee == nullptr) return false;
+  std::int64_t bytes;
+  if (desc.kind() == PageKind::slab) {
+    const Slab& s = slabs_[desc.slab()];
+    std::uint16_t expected = held_by(from);
+    const std::uint64_t number = place_of(ptr - s.first, s.reciprocal).number;
+    if (!states_[s.first_state + number].compare_exchange_strong(expected, held_by(to), std::memory_order_acq_rel)) return false;
+    bytes = s.size;
+  } else {
+    if (desc.kind() != PageKind::held_head || desc.holder() != from) return false;
+    bytes = static_cast<std::int64_t>(std::uint64_t{desc.length()} << regions_[region].pages.page_shift);
+    auto tx = transaction(slot);
+    allocator.set_holder(tx, page, to);
+    tx.commit();
+  }
+  if (from >= kFirstTagHolder) {
+    if (TagRecord* payer = find_tag_locked(h, from); payer != nullptr) count_tag_locked(slot, heap, *payer, -bytes, -1);
+  }
+  if (payee != nullptr) count_tag_locked(slot, heap, *payee, bytes, 1);
+  return true;
+}
+
+void Core::set_holder_locked(shared::Transaction& tx, std::uint64_t ptr, std::uint16_t holder) noexcept {
+  const auto region = static_cast<std::uint32_t>(ptr >> 48);
+  const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
+  PageAllocator allocator = pages(region);
+  const auto page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
+  if (allocator.desc(page).kind() != PageKind::slab) {
+    allocator.set_holder(tx, page, holder);
+    return;
+  }
+  const Slab& s = slabs_[allocator.desc(page).slab()];
+  const std::uint64_t number = place_of(ptr - s.first, s.reciprocal).number;
+  // Relaxed is an atomic and nothing else: the journal writes words of that kind.
+  static_assert(sizeof(base::Relaxed<std::uint16_t>) == sizeof(std::atomic<std::uint16_t>));
+  tx.set(reinterpret_cast<base::Relaxed<std::uint16_t>&>(states_[s.first_state + number]), held_by(holder));
+}
+
+Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t heap, HeirOf heir) noexcept {
+  HeapCore& h = heaps_[heap];
+  Reclaimed sum;
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+      const std::uint32_t index = link - 1;
+      Slab& s = slabs_[index];
+      link = s.all_next;
+      std::atomic<std::uint16_t>* const states = &states_[s.first_state];
+      bool ours = s.owner() == 0 || s.owner() == slot;
+      std::uint32_t freed = 0;
+      std::uint32_t lowest = 0;
+      std::uint16_t last = 0;  // neighbours mostly have one holder
+      std::uint16_t last_heir = kLeaveIt;
+      for (std::uint32_t i = 0; i < s.objects; ++i) {
+        std::uint16_t state = states[i].load(std::memory_order_relaxed);
+        if (!is_held(state)) continue;
+        if (state != last) {
+          last = state;
+          last_heir = heir(holder_of(state));
+        }
+        if (last_heir == kLeaveIt) continue;
+        if (!ours) {
+          // Another living thread owns the slab: it stands still while the slab becomes everybody's.
+          EXTMEM_TRY_VOID(revoke_locked(slot, index));
+          if (s.objects == 0) break;  // its owner had died, and the slab went with its cache
+          ours = true;
+          h.untold = 1;
+        }
+        // Compare-and-swap: a living thread may be freeing it for the dead one.
+        if (last_heir != kFreeIt && last_heir >= kFirstTagHolder && make_tag_locked(slot, h, last_heir) == nullptr) {
+          return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
+        }
+        const std::uint16_t to = last_heir == kFreeIt ? kFree : held_by(last_heir);
+        if (!states[i].compare_exchange_strong(state, to, std::memory_order_acq_rel)) continue;
+        ++sum.objects;
+        sum.bytes += s.size;
+        h.untold = 1;
+        if (to == kFree && freed++ == 0) lowest = s.first_state + i;
+        base::crash_point("reclaim.object");
+      }
+      if (freed == 0) continue;
+      note_returned(index, freed, lowest);
+      note_out(h, -static_cast<std::int64_t>(std::uint64_t{freed} * s.size));
+      base::crash_point("reclaim.slab");
+      if (s.owner() == 0 && s.free == s.objects) {
+        if (s.flags & kSlabListed) unlink_listed(index);
+        release_slab_locked(slot, index);
+      }
+    }
+  }
+  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+    RegionCore& r = regions_[region];
+    PageAllocator allocator = pages(region);
+    for (std::uint32_t page = 0; page < r.pages.pages;) {
+      const PageDesc& desc = allocator.desc(page);
+      const bool slab = desc.kind() == PageKind::slab;
+      const std::uint32_t length = slab ? slab_pages(slabs_[desc.slab()]) : desc.length();
+      if (length == 0) break;  // a broken space: verify() says more
+      // Where the next run begins, also when this one is freed and merged with what lies around it.
+      const std::uint32_t next = page + length + (slab ? 0 : allocator.free_after(page, length));
+      if (desc.kind() == PageKind::held_head) {
+        const std::uint16_t to = heir(desc.holder());
+        if (to != kLeaveIt) {
+          ++sum.objects;
+          sum.bytes += std::uint64_t{length} << r.pages.page_shift;
+          h.untold = 1;
+          if (to == kFreeIt) {
+            free_span_locked(slot, heap, region, page);
+          } else {
+            if (to >= kFirstTagHolder && make_tag_locked(slot, h, to) == nullptr) {
+              return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
+            }
+            auto tx = transaction(slot);
+            allocator.set_holder(tx, page, to);
+            tx.commit();
+          }
+          base::crash_point("reclaim.span");
+        }
+      }
+      page = next;
+    }
+    if (r.flags & kRegionDraining) r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
+  }
+  return sum;
+}
+
+}  // namespace extmem::alloc

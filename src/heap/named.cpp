@@ -1,0 +1,246 @@
+// Named domains: creating, opening, listing and removing the control segment that processes share.
+//
+// The folder's lock (os/domain_folder.hpp) is held while a domain is created or joined, and while it is removed: so of
+// two creators exactly one creates, and nobody joins what is being removed. The control file appears by a rename, whole.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/error.hpp"
+#include "heap/domain_state.hpp"
+#include "heap/live_domains.hpp"
+#include "os/process.hpp"
+#include "os/record_lock.hpp"
+
+namespace extmem::heap {
+
+namespace {
+
+os::FolderRequest folder_request(std::string_view name, const char* directory, bool create, bool group) noexcept {
+  os::FolderRequest request;
+  request.directory = directory;
+  request.name = name;
+  request.create = create;
+  request.group = group;
+  return request;
+}
+
+DomainOptions options_of(const shared::Geometry& g) noexcept {
+  DomainOptions o;
+  o.max_regions = g.max_regions;
+  o.max_heaps = g.max_heaps;
+  o.max_memzones = g.max_memzones;
+  o.max_tags = g.max_tags;
+  o.max_threads = g.max_threads;
+  o.small_metadata = g.small_bytes;
+  o.large_metadata = g.large_bytes;
+  return o;
+}
+
+/// Closes a descriptor at the end of a scope, unless it was handed on.
+class Fd {
+ public:
+  explicit Fd(int fd) noexcept : fd_(fd) {}
+  Fd(const Fd&) = delete;
+  ~Fd() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Reads the participants of a segment that nobody of this process has open. Not its own mapping: a few records.
+Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
+  for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
+    std::uint64_t state = 0;
+    const auto at = static_cast<off_t>(participants_at + i * sizeof(shared::Participant));
+    if (::pread(control, &state, sizeof state, at) != sizeof state) {
+      return EXTMEM_ERROR(EUCLEAN, "the control segment of the domain is cut short: remove the domain");
+    }
+    if (shared::Participant::life_of(state) == shared::Life::free) continue;
+    if (os::byte_is_locked(token, i)) {
+      ++info.participants;
+    } else {
+      ++info.dead;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
+  auto existing = folder_.open_file(os::kControlFile, false);
+  if (!existing && existing.error().code() != ENOENT) return existing.error();
+  if (existing) {
+    Fd fd(*existing);
+    if (o.mode == OpenMode::create_only) return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
+    EXTMEM_TRY(header, shared::ControlSegment::read_header(fd.get()));
+    const Tables tables = place_tables(header.geometry);
+    EXTMEM_TRY_VOID(segment_.open_shared(fd.get(), header, tables.layout));
+    (void)fd.release();
+    bind_tables(tables, header.geometry);
+    return {};
+  }
+  if (o.mode == OpenMode::open_only) return existing.error();
+  EXTMEM_TRY(made, folder_.open_new_control());
+  Fd fd(made);
+  const shared::Geometry g = geometry_of(o.sizes);
+  const Tables tables = place_tables(g);
+  EXTMEM_TRY_VOID(segment_.create_shared(fd.get(), tables.layout, g, tables.always));
+  (void)fd.release();
+  bind_tables(tables, g);
+  if (!core_.ensure_format(shared::Ground(segment_))) {
+    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  }
+  format_tables(tables, g);
+  return folder_.publish_control();
+}
+
+Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOptions& o) noexcept {
+  EXTMEM_TRY_VOID(os::DomainFolder::check_name(name));
+  if (o.mode > OpenMode::create_only) return EXTMEM_ERROR(EINVAL, "unknown mode: use create_or_open, open_only or create_only");
+  EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, o.directory, o.mode != OpenMode::open_only, o.group)));
+  // One view per process: a second one would open the token file a second time, and closing that drops the token.
+  if (DomainState* open = find_live(folder.fd()); open != nullptr) {
+    folder.unlock();
+    if (o.mode == OpenMode::create_only) {
+      drop_user(open);
+      return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
+    }
+    return open;
+  }
+  // The sizes of a domain that exists are in its header: they size this process' side.
+  DomainOptions sizes = o.sizes;
+  if (auto existing = folder.open_file(os::kControlFile, false); existing) {
+    const Fd fd(*existing);
+    EXTMEM_TRY(header, shared::ControlSegment::read_header(fd.get()));
+    sizes = options_of(header.geometry);
+  }
+  EXTMEM_TRY(state, make(sizes));
+  const auto fail = [&](Error why) {
+    if (state->token_fd_ >= 0) ::close(state->token_fd_);
+    state->segment_.close();
+    state->unmake();
+    return why;
+  };
+  state->shared_ = true;
+  state->remove_when_last_ = o.remove_when_last;
+  state->folder_ = std::move(folder);
+  std::memcpy(state->name_, name.data(), name.size());
+  auto token = state->folder_.open_file(os::kTokenFile, true);
+  if (!token) return fail(token.error());
+  state->token_fd_ = *token;
+  if (auto opened = state->open_control(o); !opened) return fail(opened.error());
+  if (auto joined = state->join(); !joined) return fail(joined.error());
+  enlist(state);
+  state->folder_.unlock();
+  // From here on this process is one of the domain's: whatever fails now, it leaves in good order.
+  Result<void> ready;
+  if (state->directory_->node_heaps == 0) ready = state->make_node_heaps();
+  if (ready) {
+    auto recovered = state->recover();
+    if (!recovered) ready = recovered.error();
+  }
+  if (!ready) {
+    state->close();
+    return ready.error();
+  }
+  state->synced_.store(~std::uint64_t{0}, std::memory_order_relaxed);
+  state->tend();
+  return state;
+}
+
+Result<void> DomainState::join() noexcept {
+  ground_ = shared::Ground(segment_);
+  const Tables tables = place_tables(core_.geometry());
+  participants_.bind(segment_.base(), segment_.at<shared::Participant>(tables.participants), &core_.slot(0),
+                     core_.geometry().max_threads, token_fd_, segment_.fd());
+  EXTMEM_TRY(self, participants_.join());
+  if (!ground_.ensure(&mapped(self, 0), sizeof(std::uint32_t) * (std::uint64_t{core_.geometry().max_regions} + 1))) {
+    participants_.bury(self);
+    participants_.release_token(self);
+    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  }
+  for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
+  core_.share(ground_, self);
+  core_.set_reach(bases_);
+  index_.rebind(participants_.record(self).sequence, std::uint64_t{serial_} << 32);
+  return {};
+}
+
+void DomainState::finish_leaving() noexcept {
+  const std::uint32_t self = participants_.self();
+  for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
+  const bool locked = folder_.lock().ok();
+  participants_.bury(self);
+  participants_.release_token(self);
+  if (locked && remove_when_last_) {
+    bool last = true;
+    for (std::uint32_t i = 1; i <= shared::kMaxParticipants && last; ++i) {
+      last = i == self || shared::Participant::life_of(participants_.record(i).state.load(std::memory_order_acquire)) == shared::Life::free ||
+             !os::byte_is_locked(token_fd_, i);
+    }
+    if (last) (void)folder_.remove_all();
+  }
+  ::close(token_fd_);
+  if (locked) folder_.unlock();
+}
+
+Result<void> DomainState::remove_named(std::string_view name, const char* directory) noexcept {
+  EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, directory, false, false)));
+  if (DomainState* open = find_live(folder.fd()); open != nullptr) {
+    folder.unlock();
+    drop_user(open);
+    return EXTMEM_ERROR(EBUSY, "this process has the domain open: close it first");
+  }
+  auto control = folder.open_file(os::kControlFile, false);
+  auto token = folder.open_file(os::kTokenFile, false);
+  const Fd control_fd(control ? *control : -1);
+  const Fd token_fd(token ? *token : -1);
+  if (token) {
+    for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
+      if (os::byte_is_locked(token_fd.get(), i)) {
+        return EXTMEM_ERROR(EBUSY, "living processes use the domain (`extmem ls` names them): end them first");
+      }
+    }
+  }
+  return folder.remove_all();
+}
+
+Result<void> DomainState::list_named(const char* directory, FunctionRef<bool(const DomainInfo&)> visit) noexcept {
+  if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
+  return os::DomainFolder::list(directory, [&](std::string_view name) {
+    auto folder = os::DomainFolder::open_locked(folder_request(name, directory, false, false));
+    if (!folder) return true;  // not ours, or going just now
+    DomainInfo info;
+    std::memcpy(info.name, name.data(), name.size());
+    auto control = folder->open_file(os::kControlFile, false);
+    if (!control) return true;
+    const Fd control_fd(*control);
+    struct stat status {};
+    if (::fstat(control_fd.get(), &status) == 0) info.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (DomainState* open = find_live(folder->fd()); open != nullptr) {
+      (void)open->walk_participants([&](const ParticipantInfo& one) {
+        ++(one.dead ? info.dead : info.participants);
+        return true;
+      });
+      folder->unlock();
+      drop_user(open);
+      return visit(info);
+    }
+    auto token = folder->open_file(os::kTokenFile, false);
+    const Fd token_fd(token ? *token : -1);
+    auto header = shared::ControlSegment::read_header(control_fd.get());
+    if (token && header) (void)look_at(control_fd.get(), token_fd.get(), place_tables(header->geometry).participants, info);
+    return visit(info);
+  });
+}
+
+}  // namespace extmem::heap

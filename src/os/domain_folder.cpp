@@ -1,0 +1,222 @@
+#include "os/domain_folder.hpp"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "base/error.hpp"
+#include "os/kernel_text.hpp"
+#include "os/thread.hpp"
+
+namespace extmem::os {
+namespace {
+
+constexpr const char* kNewControl = ".control.new";
+constexpr std::uint64_t kLockPatienceNs = 5'000'000'000;
+constexpr std::uint64_t kLockPauseNs = 2'000'000;
+
+Error folder_error(int failed, const char*) noexcept {
+  switch (failed) {
+    case ENOENT:
+      return EXTMEM_ERROR(ENOENT, "no such domain, or its runtime directory does not exist");
+    case ELOOP:
+    case ENOTDIR:
+      return EXTMEM_ERROR(ELOOP, "the runtime directory or the domain's folder is a symbolic link or no folder: remove it");
+    case EACCES:
+      return EXTMEM_ERROR(EACCES, "no permission for the runtime directory: set EXTMEM_RUNTIME_DIR to a tmpfs folder of yours");
+    case ENOSPC:
+      return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+    default:
+      return EXTMEM_SYS_ERROR(failed, "cannot open or make the folder of the domain");
+  }
+}
+
+/// That a folder is safe to trust: ours, nobody else writes to it, and (the runtime directory) memory.
+Result<void> check_folder(int fd, bool group) noexcept {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot look at the folder of the domain");
+  const bool ours = status.st_uid == ::geteuid() || (group && status.st_gid == ::getegid());
+  if (!ours) return EXTMEM_ERROR(EPERM, "the folder of the domain belongs to another user: choose another runtime directory");
+  const mode_t others = group ? S_IWOTH : S_IWOTH | S_IWGRP;
+  if ((status.st_mode & others) != 0) {
+    return EXTMEM_ERROR(EPERM, "others may write to the folder of the domain: chmod it to 0700 (0770 to share it with a group)");
+  }
+  return {};
+}
+
+Result<void> check_tmpfs(int fd) noexcept {
+  struct statfs status {};
+  if (::fstatfs(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot tell which file system the runtime directory is on");
+  if (status.f_type != TMPFS_MAGIC && status.f_type != RAMFS_MAGIC) {
+    return EXTMEM_ERROR(ENOTSUP, "the runtime directory is not on a tmpfs: set EXTMEM_RUNTIME_DIR to a folder that is, /dev/shm/NAME for example");
+  }
+  return {};
+}
+
+Result<int> open_folder(int at, const char* path, bool create, bool group) noexcept {
+  const mode_t mode = group ? 0770 : 0700;
+  const bool made = create && ::mkdirat(at, path, mode) == 0;
+  if (create && !made && errno != EEXIST) return folder_error(errno, path);
+  const int fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return folder_error(errno, path);
+  if (made && group) (void)::fchmod(fd, mode);  // whatever the umask says
+  if (auto checked = check_folder(fd, group); !checked) {
+    ::close(fd);
+    return checked.error();
+  }
+  return fd;
+}
+
+Result<int> open_runtime_directory(const char* directory, bool create, bool group) noexcept {
+  const auto from_environment = [](const char* name) {
+    const char* value = ::secure_getenv(name);
+    return value != nullptr && value[0] != '\0' ? value : nullptr;
+  };
+  Path path;
+  if (directory != nullptr) {
+    path.add(directory);
+  } else if (const char* own = from_environment("EXTMEM_RUNTIME_DIR"); own != nullptr) {
+    path.add(own);
+  } else if (const char* xdg = from_environment("XDG_RUNTIME_DIR"); xdg != nullptr) {
+    path.add(xdg).add("/extmem");
+  } else {
+    path.add("/dev/shm/extmem-").add(std::uint64_t{::geteuid()});
+  }
+  if (!path.ok()) return EXTMEM_ERROR(ENAMETOOLONG, "the path of the runtime directory is longer than 255 bytes");
+  EXTMEM_TRY(fd, open_folder(AT_FDCWD, path.c_str(), create, group));
+  if (auto checked = check_tmpfs(fd); !checked) {
+    ::close(fd);
+    return checked.error();
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<void> DomainFolder::check_name(std::string_view name) noexcept {
+  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the domain's name is empty: give 1 to 63 bytes");
+  if (name.size() > 63) return EXTMEM_ERROR(ENAMETOOLONG, "the domain's name is longer than 63 bytes");
+  if (name.front() == '.' || name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) {
+    return EXTMEM_ERROR(EINVAL, "a domain's name is a file's name: it has no '/' and no zero byte and does not begin with '.'");
+  }
+  return {};
+}
+
+DomainFolder::DomainFolder(DomainFolder&& other) noexcept
+    : parent_(std::exchange(other.parent_, -1)), fd_(std::exchange(other.fd_, -1)), group_(other.group_) {
+  std::memcpy(name_, other.name_, sizeof name_);
+}
+
+DomainFolder& DomainFolder::operator=(DomainFolder&& other) noexcept {
+  std::swap(parent_, other.parent_);
+  std::swap(fd_, other.fd_);
+  std::swap(group_, other.group_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+
+DomainFolder::~DomainFolder() {
+  if (fd_ >= 0) ::close(fd_);
+  if (parent_ >= 0) ::close(parent_);
+}
+
+Result<DomainFolder> DomainFolder::open_locked(const FolderRequest& request) noexcept {
+  EXTMEM_TRY_VOID(check_name(request.name));
+  DomainFolder folder;
+  folder.group_ = request.group;
+  std::memcpy(folder.name_, request.name.data(), request.name.size());
+  EXTMEM_TRY(parent, open_runtime_directory(request.directory, request.create, request.group));
+  folder.parent_ = parent;
+  for (;;) {
+    EXTMEM_TRY(fd, open_folder(parent, folder.name_, request.create, request.group));
+    folder.fd_ = fd;
+    EXTMEM_TRY_VOID(folder.lock());
+    // Somebody may have removed the domain while we waited: then this folder has no name any more.
+    struct stat named {};
+    struct stat opened {};
+    if (::fstatat(parent, folder.name_, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 &&
+        named.st_ino == opened.st_ino && named.st_dev == opened.st_dev) {
+      return folder;
+    }
+    ::close(std::exchange(folder.fd_, -1));
+  }
+}
+
+Result<void> DomainFolder::lock() noexcept {
+  const std::uint64_t start = monotonic_ns();
+  while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return EXTMEM_SYS_ERROR(errno, "cannot lock the folder of the domain");
+    if (monotonic_ns() - start > kLockPatienceNs) {
+      return EXTMEM_ERROR(ETIMEDOUT, "another process has kept the folder of the domain locked for five seconds (a stopped one, perhaps)");
+    }
+    sleep_ns(kLockPauseNs);
+  }
+  return {};
+}
+
+void DomainFolder::unlock() noexcept { (void)::flock(fd_, LOCK_UN); }
+
+Result<int> DomainFolder::open_file(const char* name, bool create) noexcept {
+  const mode_t mode = group_ ? 0660 : 0600;
+  const int fd = ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode);
+  if (fd < 0) {
+    if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists: create it first");
+    return EXTMEM_SYS_ERROR(errno, "cannot open a file of the domain");
+  }
+  struct stat status {};
+  const bool readable = ::fstat(fd, &status) == 0;
+  const bool ours = readable && S_ISREG(status.st_mode) && (status.st_uid == ::geteuid() || (group_ && status.st_gid == ::getegid()));
+  if (!ours) {
+    ::close(fd);
+    return EXTMEM_ERROR(EPERM, "a file of the domain is no regular file of this user (or group): remove the domain's folder");
+  }
+  if (group_ && create) (void)::fchmod(fd, mode);
+  return fd;
+}
+
+Result<int> DomainFolder::open_new_control() noexcept {
+  (void)::unlinkat(fd_, kNewControl, 0);  // of a creator that died
+  return open_file(kNewControl, true);
+}
+
+Result<void> DomainFolder::publish_control() noexcept {
+  if (::renameat(fd_, kNewControl, fd_, kControlFile) != 0) {
+    return EXTMEM_SYS_ERROR(errno, "cannot publish the domain's control segment");
+  }
+  return {};
+}
+
+Result<void> DomainFolder::remove_all() noexcept {
+  (void)::unlinkat(fd_, kControlFile, 0);  // first: from now on nobody can join
+  FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(fd_)).c_str());
+  while (const auto name = reader.next()) {
+    char text[256] = {};
+    if (name->size() < sizeof text) {
+      std::memcpy(text, name->data(), name->size());
+      (void)::unlinkat(fd_, text, 0);
+    }
+  }
+  if (::unlinkat(parent_, name_, AT_REMOVEDIR) != 0) return EXTMEM_SYS_ERROR(errno, "cannot remove the folder of the domain");
+  return {};
+}
+
+Result<void> DomainFolder::list(const char* directory, FunctionRef<bool(std::string_view)> visit) noexcept {
+  auto parent = open_runtime_directory(directory, false, false);
+  if (!parent) return parent.error().code() == ENOENT ? Result<void>() : Result<void>(parent.error());
+  FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(*parent)).c_str());
+  while (const auto name = reader.next()) {
+    if (check_name(*name) && !visit(*name)) break;
+  }
+  ::close(*parent);
+  return {};
+}
+
+}  // namespace extmem::os

@@ -1,0 +1,70 @@
+// Where named domains live: <runtime directory>/<domain>/ on a tmpfs, with these files:
+//
+//   control      the control segment (published by rename, so it is there whole or not at all)
+//   alive        the token file: each participant holds the lock of one byte (os/record_lock.hpp)
+//   region-*     memory of own backings without a path
+//
+// What it is: finding and checking that folder, and the one lock (flock on the folder) under which a domain is created,
+// joined and removed. The kernel gives the lock back when its holder dies.
+// Thread-safety: one owner. No allocation.
+// Invariants:
+//  1. Folders are ours: made with mode 0700 (0770 for a group), refused when somebody else owns them or may write to
+//     them, or when they are symbolic links.
+//  2. Names are opened relative to the folder's descriptor and never through symbolic links.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "extmem/function_ref.hpp"
+#include "extmem/result.hpp"
+
+namespace extmem::os {
+
+/// Which folder, and who may share it.
+struct FolderRequest {
+  const char* directory = nullptr;  ///< runtime directory; null: $EXTMEM_RUNTIME_DIR, $XDG_RUNTIME_DIR/extmem, /dev/shm/extmem-UID
+  std::string_view name;            ///< of the domain
+  bool create = false;
+  bool group = false;               ///< members of the group may share it
+};
+
+class DomainFolder {
+ public:
+  DomainFolder() noexcept = default;
+  DomainFolder(DomainFolder&& other) noexcept;
+  DomainFolder& operator=(DomainFolder&& other) noexcept;
+  ~DomainFolder();
+
+  /// Opens (or makes) the folder and takes its lock, waiting at most five seconds for others that join at the time.
+  /// Errors: EINVAL the name; ENOENT no such domain; EPERM, ELOOP a folder that is not safe; ENOTSUP not on a tmpfs;
+  /// ETIMEDOUT somebody keeps the lock; what mkdir and open say.
+  static Result<DomainFolder> open_locked(const FolderRequest& request) noexcept;
+  void unlock() noexcept;
+  Result<void> lock() noexcept;
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// Opens a file of the folder for reading and writing. Errors: ENOENT; EPERM not a regular file of ours.
+  Result<int> open_file(const char* name, bool create) noexcept;
+  /// A new empty file under a name that nobody looks at, and its publication. Requires: the lock.
+  Result<int> open_new_control() noexcept;
+  Result<void> publish_control() noexcept;
+  /// Removes every file and the folder itself. Requires: the lock.
+  Result<void> remove_all() noexcept;
+
+  /// Calls `visit` with the name of each domain of the runtime directory; true goes on.
+  static Result<void> list(const char* directory, FunctionRef<bool(std::string_view)> visit) noexcept;
+  /// A domain's or a file's name: 1 to 63 bytes, no '/', no leading '.'.
+  static Result<void> check_name(std::string_view name) noexcept;
+
+ private:
+  int parent_ = -1;
+  int fd_ = -1;
+  bool group_ = false;
+  char name_[64] = {};
+};
+
+inline constexpr const char* kControlFile = "control";
+inline constexpr const char* kTokenFile = "alive";
+
+}  // namespace extmem::os

@@ -1,0 +1,42 @@
+// Mapping memory that another process made: finding the file again, checking that it is the same, choosing the address.
+//
+// Thread-safety: any thread. No allocation.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "extmem/result.hpp"
+
+namespace extmem::os {
+
+/// A region's mappings in different processes are congruent modulo this: so what is aligned in one is in all.
+inline constexpr std::uint64_t kCongruence = std::uint64_t{1} << 30;
+
+/// What a file must be to be the one that is meant.
+struct SharedFile {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t bytes = 0;  ///< at least
+};
+
+/// Identifies the file of an open descriptor. Errors: those of fstat.
+Result<SharedFile> identify(int fd) noexcept;
+/// The absolute path of an open file as the kernel knows it, written to `path` (zero-terminated).
+/// Errors: ENAMETOOLONG; ENOENT it has no name any more.
+Result<void> path_of(int fd, char* path, std::size_t size) noexcept;
+/// Opens a file by its path. Errors: those of open; ESTALE another file is there now, or it is shorter.
+Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept;
+/// Opens what process `pid` has open as `fd`. Errors: as above; EACCES without permission to look at that process.
+Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept;
+
+struct SharedMappingRequest {
+  int fd = -1;
+  std::uint64_t length = 0;
+  std::uint64_t wanted = 0;       ///< the address to have, if it is free; else another one congruent to it
+  std::uint64_t os_page_size = 0;
+};
+/// Maps the file's start, shared, readable and writable. Errors: those of mmap; ENOMEM no such address is free.
+Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept;
+
+}  // namespace extmem::os

@@ -1,0 +1,164 @@
+#include "shared/participants.hpp"
+
+#include <cstring>
+
+#include "base/crash_point.hpp"
+#include "base/error.hpp"
+#include "os/process.hpp"
+#include "os/record_lock.hpp"
+#include "os/thread.hpp"
+#include "shared/transaction.hpp"
+
+namespace extmem::shared {
+
+void Participants::bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count, int token_fd,
+                        int control_fd) noexcept {
+  segment_ = segment;
+  records_ = records;
+  slots_ = slots;
+  slot_count_ = slot_count;
+  token_fd_ = token_fd;
+  control_fd_ = control_fd;
+  pid_namespace_ = os::pid_namespace();
+}
+
+Result<std::uint32_t> Participants::join() noexcept {
+  for (std::uint32_t i = 1; i <= kMaxParticipants; ++i) {
+    Participant& record = records_[i];
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    if (Participant::life_of(state) != Life::free) continue;
+    EXTMEM_TRY(locked, os::try_lock_byte(token_fd_, i));
+    if (!locked) continue;
+    base::crash_point("join.token");
+    // The byte's lock makes the record ours: nobody else writes it. Until it says alive it is still a free one.
+    if (record.state.load(std::memory_order_acquire) != state) {
+      os::unlock_byte(token_fd_, i);
+      continue;
+    }
+    record.pid = os::process_id();
+    record.pid_namespace = pid_namespace_;
+    const auto start = os::process_start_time(os::process_id());
+    record.start_time = start ? *start : 0;
+    record.holder = 0;
+    record.asked = 0;
+    os::process_name(record.name);
+    record.sequence.fetch_add(2, std::memory_order_relaxed);
+    base::crash_point("join.filled");
+    record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::alive), std::memory_order_release);
+    base::crash_point("join.alive");
+    self_ = i;
+    return i;
+  }
+  return EXTMEM_ERROR(ENOSPC, "256 processes use the domain already: detach some, or recover what dead ones left");
+}
+
+void Participants::release_token(std::uint32_t participant) noexcept { os::unlock_byte(token_fd_, participant); }
+
+bool Participants::process_lives(const Participant& record) const noexcept {
+  if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here: the token alone decides
+  const auto start = os::process_start_time(record.pid);
+  return start && record.start_time != 0 && *start == record.start_time && os::process_maps_file(record.pid, control_fd_);
+}
+
+bool Participants::dead(std::uint32_t participant) const noexcept {
+  if (participant == 0 || participant > kMaxParticipants || participant == self_) return false;
+  const Participant& record = records_[participant];
+  switch (Participant::life_of(record.state.load(std::memory_order_acquire))) {
+    case Life::free:
+      return false;
+    case Life::dying:
+      return true;
+    case Life::alive:
+      break;
+  }
+  // The token is free: either the process is gone, or something in it has closed the file by accident.
+  return !os::byte_is_locked(token_fd_, participant) && !process_lives(record);
+}
+
+bool Participants::slot_dead(std::uint32_t slot) const noexcept {
+  if (!dead(of_slot(slot))) return false;
+  noticed_.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+bool Participants::elect(std::uint32_t participant) noexcept {
+  if (participant == self_ || !dead(participant)) return false;
+  Participant& record = records_[participant];
+  std::uint64_t state = record.state.load(std::memory_order_acquire);
+  const std::uint32_t now = Participant::cleaner_of(state);
+  switch (Participant::life_of(state)) {
+    case Life::free:
+      return false;
+    case Life::alive:
+      break;
+    case Life::dying:
+      if (now == self_) return false;  // another thread of this process is at it
+      if (now != 0 && !dead(now)) return false;
+      break;
+  }
+  return record.state.compare_exchange_strong(state, Participant::pack(Participant::generation_of(state), self_, Life::dying),
+                                              std::memory_order_acq_rel);
+}
+
+void Participants::bury(std::uint32_t participant) noexcept {
+  Participant& record = records_[participant];
+  const std::uint64_t state = record.state.load(std::memory_order_relaxed);
+  record.state.store(Participant::pack(Participant::generation_of(state), 0, Life::free), std::memory_order_release);
+}
+
+void Participants::release_cleanings_of(std::uint32_t cleaner, std::uint32_t slots_high) noexcept {
+  for (std::uint32_t i = 1; i <= kMaxParticipants; ++i) {
+    std::uint64_t state = records_[i].state.load(std::memory_order_acquire);
+    if (Participant::life_of(state) != Life::dying || Participant::cleaner_of(state) != cleaner) continue;
+    (void)records_[i].state.compare_exchange_strong(
+        state, Participant::pack(Participant::generation_of(state), 0, Life::dying), std::memory_order_acq_rel);
+  }
+  for (std::uint32_t slot = 1; slot <= slots_high; ++slot) {
+    std::uint32_t healer = slots_[slot].healer.load(std::memory_order_acquire);
+    if (healer != 0 && of_slot(healer) == cleaner) {
+      (void)slots_[slot].healer.compare_exchange_strong(healer, 0, std::memory_order_acq_rel);
+    }
+  }
+}
+
+bool Participants::claim(std::uint32_t slot, std::uint32_t by) noexcept {
+  // Acquire/release: what the last healer wrote is seen by the next.
+  std::uint32_t nobody = 0;
+  if (slots_[slot].healer.compare_exchange_strong(nobody, by, std::memory_order_acq_rel)) return true;
+  return nobody != by && slot_dead(nobody) && slots_[slot].healer.compare_exchange_strong(nobody, by, std::memory_order_acq_rel);
+}
+
+void Participants::unclaim(std::uint32_t slot) noexcept { slots_[slot].healer.store(0, std::memory_order_release); }
+
+void Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
+  while (!claim(dead_slot, by)) os::yield();
+  if (slot_dead(dead_slot)) undo(segment_, slots_[dead_slot].journal);
+  base::crash_point("heal.undone");
+  unclaim(dead_slot);
+}
+
+bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept {
+  constexpr std::uint32_t kSleepers = 1u << 31;
+  if (!claim(dead_slot, by)) return false;
+  // While we have the claim the slot is not given to anybody else: so what is seen now stays true.
+  bool ours = false;
+  std::uint32_t seen = word.load(std::memory_order_acquire);
+  if ((seen & ~kSleepers) == dead_slot && slot_dead(dead_slot)) {
+    undo(segment_, slots_[dead_slot].journal);
+    base::crash_point("inherit.undone");
+    while ((seen & ~kSleepers) == dead_slot && !ours) {
+      ours = word.compare_exchange_weak(seen, by | kSleepers, std::memory_order_acq_rel);
+    }
+  }
+  base::crash_point("inherit.taken");
+  unclaim(dead_slot);
+  return ours;
+}
+
+void Participants::free_slot(std::uint32_t slot, std::uint32_t by) noexcept {
+  while (!claim(slot, by)) os::yield();
+  slots_[slot].owner.store(0, std::memory_order_release);
+  unclaim(slot);
+}
+
+}  // namespace extmem::shared
