@@ -11,7 +11,7 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
   t.slots = layout.place(sizeof(shared::ThreadSlot), g.max_threads + 1, 4096);
   t.cache_rows = layout.place(sizeof(std::uint32_t), std::uint64_t{g.max_threads + 1} * g.max_heaps, 4096);
   t.caches = layout.place(sizeof(ThreadCache), g.max_caches, 4096);
-  t.slabs = layout.place(sizeof(Slab), g.max_slabs, 4096);
+  t.slabs = layout.place(sizeof(Slab), std::uint64_t{g.max_slabs} + 1, 4096);
   t.small_descs = layout.place(sizeof(PageDesc), g.small_bytes >> 6, 4096);
   t.small_area = layout.place(1, g.small_bytes, 65536);
   t.large_descs = layout.place(sizeof(PageDesc), g.large_bytes >> 16, 4096);
@@ -28,7 +28,7 @@ void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry&
   has_membarrier_ = has_membarrier;
   heaps_ = reinterpret_cast<HeapCore*>(segment + t.heaps);
   regions_ = reinterpret_cast<RegionCore*>(segment + t.regions);
-  slabs_ = reinterpret_cast<Slab*>(segment + t.slabs);
+  slabs_ = reinterpret_cast<Slab*>(segment + t.slabs) + 1;
   states_ = reinterpret_cast<std::atomic<std::uint16_t>*>(segment + t.small_area);
   caches_ = reinterpret_cast<ThreadCache*>(segment + t.caches);
   cache_rows_ = reinterpret_cast<base::Relaxed<std::uint32_t>*>(segment + t.cache_rows);

@@ -83,8 +83,6 @@ class Core {
   [[nodiscard]] shared::ThreadSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
   [[nodiscard]] CoreRoots& roots() const noexcept { return *roots_; }
   [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept { return states_[index]; }
-  [[nodiscard]] std::atomic<std::uint16_t>* states() const noexcept { return states_; }
-  [[nodiscard]] Slab* slabs() const noexcept { return slabs_; }
   [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] bool process_shared() const noexcept { return process_shared_; }
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
@@ -128,20 +126,25 @@ class Core {
   // The two fast paths are static and get the tables' addresses from their caller, who has them at hand. They call
   // nothing: so the public functions around them need no stack frame.
 
+  struct FastTables {
+    std::atomic<std::uint16_t>* states = nullptr;
+    const Slab* slabs = nullptr;  // from the record of nobody on: link 0 names that one
+  };
+  [[nodiscard]] FastTables fast_tables() const noexcept { return FastTables{states_, slabs_ - 1}; }
+
   /// Pops an object of the class for an untagged holder. 0: not that easily, use allocate_small.
-  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(std::atomic<std::uint16_t>* states, ThreadCache& cache,
-                                                std::uint32_t cls) noexcept {
+  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache, std::uint32_t cls) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return 0;
-    const std::uint32_t n = cache.magazines[cls].count;
-    if (n == 0) [[unlikely]] {
+    const std::uint32_t top = cache.magazines[cls].top;
+    const CachedObject& object = cache.entry(top);
+    const std::uint64_t ptr = object.ptr;
+    if (ptr == 0) [[unlikely]] {
       cache.gate.leave();
       return 0;
     }
-    const CachedObject& object = cache.objects[cls][n - 1];
-    const std::uint64_t ptr = object.ptr;
-    states[object.state].store(held_by(kHolderUntagged), std::memory_order_relaxed);
+    tables.states[object.state].store(cache.held, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
-    cache.magazines[cls].count = n - 1;
+    cache.magazines[cls].top = top - static_cast<std::uint32_t>(sizeof(CachedObject));
     cache.gate.leave();
     return ptr;
   }
@@ -152,30 +155,28 @@ class Core {
 
   /// Frees an untagged object of a slab that is biased to this thread. `link`: what the slab map says of the place.
   /// False: not that easily, use free_small.
-  static EXTMEM_ALWAYS_INLINE bool free_fast(std::atomic<std::uint16_t>* states, Slab* slabs, ThreadCache& cache,
-                                             std::uint32_t link, std::uint64_t ptr) noexcept {
+  static EXTMEM_ALWAYS_INLINE bool free_fast(const FastTables& tables, ThreadCache& cache, std::uint32_t link,
+                                             std::uint64_t ptr) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return false;
     // One test after the other, each with little alive: that way everything stays in scratch registers.
-    if (link == 0) [[unlikely]] return refuse(cache);
-    // A stale link (read before we were busy) names a slab that is not ours or not here. All fields of a slab are
-    // stable while its owner, who is us, is busy.
-    const std::uint32_t index = link - 1;
-    const Slab& slab = slabs[index];
-    const std::uint64_t identity = slab.identity - cache.identity;  // only the class is left of our own slab's
-    if (static_cast<std::uint32_t>(identity) != 0) [[unlikely]] return refuse(cache);
+    // No link names the record of nobody. A stale one (read before we were busy) names a slab that is not ours or not
+    // here. All fields of a slab are stable while its owner, who is us, is busy.
+    const Slab& slab = tables.slabs[link];
+    if (slab.home != cache.home) [[unlikely]] return refuse(cache);
     const ObjectPlace place = place_of(ptr - slab.first, slab.reciprocal);
     if (!place.exact) [[unlikely]] return refuse(cache);
     if (place.number >= slab.objects) [[unlikely]] return refuse(cache);
     const std::uint32_t state = slab.first_state + static_cast<std::uint32_t>(place.number);
-    if (states[state].load(std::memory_order_relaxed) != held_by(kHolderUntagged)) [[unlikely]] return refuse(cache);
-    const std::uint64_t cls = identity >> 32;
-    Magazine& magazine = cache.magazines[cls];
-    const std::uint32_t n = magazine.count;
-    if (n >= magazine.capacity) [[unlikely]] return refuse(cache);
-    cache.objects[cls][n] = CachedObject{ptr, state, index};
-    magazine.count = n + 1;
+    std::atomic<std::uint16_t>& word = tables.states[state];
+    if (word.load(std::memory_order_relaxed) != cache.held) [[unlikely]] return refuse(cache);
+    Magazine& magazine = cache.magazines[slab.size_class];
+    const std::uint32_t top = magazine.top;
+    if (top >= magazine.limit) [[unlikely]] return refuse(cache);
+    const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
+    cache.entry(next) = CachedObject{ptr, state, link};
+    magazine.top = next;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    states[state].store(cached_by(cache.slot), std::memory_order_relaxed);
+    word.store(cache.cached, std::memory_order_relaxed);
     cache.gate.leave();
     return true;
   }
@@ -277,7 +278,7 @@ class Core {
   std::byte* segment_ = nullptr;
   HeapCore* heaps_ = nullptr;
   RegionCore* regions_ = nullptr;
-  Slab* slabs_ = nullptr;
+  Slab* slabs_ = nullptr;  // by index: the table's second record is slab 0
   std::atomic<std::uint16_t>* states_ = nullptr;
   ThreadCache* caches_ = nullptr;
   base::Relaxed<std::uint32_t>* cache_rows_ = nullptr;

@@ -55,7 +55,8 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   s.size = size;
   s.first_state = first_state;
   s.free = objects;
-  s.identity = Slab::pack(heap, owner, cls);
+  s.home = Slab::pack(heap, owner);
+  s.size_class = cls;
   s.flags = 0;
   s.hint = 0;
   if (mapped) set_slab_map(tx, r, page, needed, index + 1);

@@ -38,6 +38,7 @@ struct HeapLocal {
 };
 
 inline constexpr std::uint32_t kMaxListeners = 64;
+inline constexpr std::uint32_t kMaxRegions = 65534;  // no region has slot 65535: see ThreadMemory
 
 /// A request after all checks, as the alloc layer wants it.
 struct CheckedRequest {
@@ -194,24 +195,25 @@ class DomainState {
 /// What a thread remembers: its last heap and its last region, with all that the fast paths need of them, and its slots
 /// in a few domains.
 /// Invariants:
-///  1. Heap part: valid while *sequence == heap_sequence (no region or heap of the domain came or went since).
-///  2. Region part: valid while the domain's sequence == region_sequence. Sequences of two domains never meet.
-///  3. heap_key is zeroed when the region part is renewed at a sequence that the heap part has not seen: so
-///     "heap_key matches and *sequence == region_sequence" means that both parts are valid.
-struct ThreadMemory {
-  std::uint64_t heap_key = 0;
+///  1. Both parts are of the time when the domain's sequence was `seen`: they are valid while it still is (no region or
+///     heap of the domain came or went since). Sequences of two domains never meet.
+///  2. Whoever renews one part at another sequence forgets the other part. A forgotten heap has a key that no handle
+///     has; a forgotten region has no length, and a slot that no pointer has, not even null.
+struct alignas(64) ThreadMemory {
+  static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
+  static constexpr std::uint64_t kNoRegion = alloc::make_ptr(kMaxRegions + 1, 0);
+
+  std::uint64_t heap_key = kNoHeap;
   const std::atomic<std::uint64_t>* sequence = nullptr;
-  std::uint64_t heap_sequence = 0;
+  std::uint64_t seen = 0;
   alloc::ThreadCache* cache = nullptr;
-  std::atomic<std::uint16_t>* states = nullptr;
-  alloc::Slab* slabs = nullptr;
-  std::uint64_t region_sequence = 0;
+  alloc::Core::FastTables tables;
+  std::uint64_t region_bits = kNoRegion;  // slot << 48: the region's part of a RegionPtr
+  std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
-  std::uint64_t region_bits = 0;      // slot << 48: the region's part of a RegionPtr
-  std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
+  std::uint64_t region_mapped = 0;    // region_length, or 0 when the region has no slab map
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
-  std::uint32_t region_map_shift = 0;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;
@@ -220,6 +222,15 @@ struct ThreadMemory {
   static constexpr std::uint32_t kSeats = 8;
   Seat seats[kSeats];
   std::uint32_t next_seat = 0;
+
+  void see(std::uint64_t sequence_now) noexcept {
+    if (seen == sequence_now) return;
+    heap_key = kNoHeap;
+    region_bits = kNoRegion;
+    region_length = 0;
+    region_mapped = 0;
+    seen = sequence_now;
+  }
 };
 // Initial-exec (set for the whole library): one add, no call; no malloc at a thread's first touch.
 extern thread_local constinit ThreadMemory thread_memory;

@@ -86,8 +86,8 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   for (std::uint32_t link = h.first_cache; link != 0; link = core_.cache(link - 1).next) {
     const alloc::ThreadCache& cache = core_.cache(link - 1);
     for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
-      s.cached_count += cache.magazines[cls].count;
-      s.cached_bytes += std::uint64_t{cache.magazines[cls].count} * alloc::kSizeClasses[cls].size;
+      s.cached_count += cache.count(cls);
+      s.cached_bytes += std::uint64_t{cache.count(cls)} * alloc::kSizeClasses[cls].size;
     }
     not_told += cache.out_delta;
     s.metadata_bytes += sizeof(alloc::ThreadCache);
