@@ -20,8 +20,9 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
 }
 
 void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry, bool process_shared,
-                bool has_membarrier) noexcept {
+                bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases) noexcept {
   segment_ = segment;
+  bases_ = bases;
   tables_ = t;
   geometry_ = geometry;
   process_shared_ = process_shared;

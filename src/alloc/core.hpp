@@ -1,7 +1,8 @@
 // Core: slabs, magazines and spans of all heaps of a domain.
 //
 // What it is: a view over the tables in the control segment and the algorithms on them. It works on region slots and
-// offsets, never on bytes of managed memory: its unit tests have no memory behind their regions.
+// offsets, never on bytes of managed memory: its unit tests have no memory behind their regions. Only the magazines carry
+// addresses, for those who pop.
 // Thread-safety: every function may run on any thread; `slot` is the calling thread's slot. Functions named *_locked
 // need the heap's lock. Lock order: heap, then small or large metadata; nobody waits for a lock while busy in a cache.
 //
@@ -68,8 +69,9 @@ class Core {
   Core(const Core&) = delete;
 
   /// Binds the view. Requires: the segment has these tables.
+  /// `bases`: by region slot, where this process sees the regions. Null: addresses are RegionPtrs.
   void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, bool process_shared,
-            bool has_membarrier) noexcept;
+            bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases = nullptr) noexcept;
   /// Initialises the tables of a new segment of zero bytes. Requires: bind().
   void format() noexcept;
 
@@ -132,13 +134,13 @@ class Core {
   };
   [[nodiscard]] FastTables fast_tables() const noexcept { return FastTables{states_, slabs_ - 1}; }
 
-  /// Pops an object of the class for an untagged holder. 0: not that easily, use allocate_small.
+  /// Pops an object of the class for an untagged holder: its address. 0: not that easily, use allocate_small.
   static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache, std::uint32_t cls) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return 0;
     const std::uint32_t top = cache.magazines[cls].top;
     const CachedObject& object = cache.entry(top);
-    const std::uint64_t ptr = object.ptr;
-    if (ptr == 0) [[unlikely]] {
+    const std::uint64_t address = object.address;
+    if (address == 0) [[unlikely]] {
       cache.gate.leave();
       return 0;
     }
@@ -146,34 +148,35 @@ class Core {
     std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
     cache.magazines[cls].top = top - static_cast<std::uint32_t>(sizeof(CachedObject));
     cache.gate.leave();
-    return ptr;
+    return address;
   }
-  /// Any path. holder: kHolderUntagged or another. Errors: ENOMEM; ENOSPC metadata full; ENOTBLK the heap has no
+  /// Any path: the object's address. holder: kHolderUntagged or another. Errors: ENOMEM; ENOSPC metadata full; ENOTBLK the heap has no
   /// region that slabs fit into (the caller takes a span instead).
   Result<std::uint64_t> allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                                        std::uint16_t holder) noexcept;
 
-  /// Frees an untagged object of a slab that is biased to this thread. `link`: what the slab map says of the place.
+  /// Frees an untagged object of a slab that is biased to this thread. `ptr`: as a RegionPtr; `link`: what the slab map
+  /// says of the place.
   /// False: not that easily, use free_small.
   static EXTMEM_ALWAYS_INLINE bool free_fast(const FastTables& tables, ThreadCache& cache, std::uint32_t link,
-                                             std::uint64_t ptr) noexcept {
+                                             std::uint64_t ptr, std::uint64_t address) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return false;
     // One test after the other, each with little alive: that way everything stays in scratch registers.
     // No link names the record of nobody. A stale one (read before we were busy) names a slab that is not ours or not
     // here. All fields of a slab are stable while its owner, who is us, is busy.
     const Slab& slab = tables.slabs[link];
-    if (slab.home != cache.home) [[unlikely]] return refuse(cache);
-    const ObjectPlace place = place_of(ptr - slab.first, slab.reciprocal);
+    if (slab.home != cache.home.stable()) [[unlikely]] return refuse(cache);
+    const ObjectPlace place = place_of(ptr - slab.first.stable(), slab.reciprocal.stable());
     if (!place.exact) [[unlikely]] return refuse(cache);
-    if (place.number >= slab.objects) [[unlikely]] return refuse(cache);
-    const std::uint32_t state = slab.first_state + static_cast<std::uint32_t>(place.number);
+    if (place.number >= slab.objects.stable()) [[unlikely]] return refuse(cache);
+    const std::uint32_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
     std::atomic<std::uint16_t>& word = tables.states[state];
-    if (word.load(std::memory_order_relaxed) != cache.held) [[unlikely]] return refuse(cache);
-    Magazine& magazine = cache.magazines[slab.size_class];
+    if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]] return refuse(cache);
+    Magazine& magazine = cache.magazines[slab.size_class.stable()];
     const std::uint32_t top = magazine.top;
-    if (top >= magazine.limit) [[unlikely]] return refuse(cache);
+    if (top >= magazine.limit.stable()) [[unlikely]] return refuse(cache);
     const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
-    cache.entry(next) = CachedObject{ptr, state, link};
+    cache.entry(next) = CachedObject{address, state, link};
     magazine.top = next;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     word.store(cache.cached, std::memory_order_relaxed);
@@ -245,6 +248,9 @@ class Core {
   void note_peak(HeapCore& heap) noexcept;
 
  private:
+  [[nodiscard]] std::uint64_t address(std::uint32_t region, std::uint64_t offset) const noexcept {
+    return bases_ == nullptr ? make_ptr(region, offset) : bases_[region] + offset;
+  }
   static EXTMEM_ALWAYS_INLINE bool refuse(ThreadCache& cache) noexcept {
     cache.gate.leave();
     return false;
@@ -276,6 +282,7 @@ class Core {
   void put_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
 
   std::byte* segment_ = nullptr;
+  const base::Relaxed<std::uintptr_t>* bases_ = nullptr;
   HeapCore* heaps_ = nullptr;
   RegionCore* regions_ = nullptr;
   Slab* slabs_ = nullptr;  // by index: the table's second record is slab 0

@@ -83,7 +83,7 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
   const std::uint32_t wanted =
       std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count(cls));
   const std::uint16_t mine = cached_by(cache.slot);
-  const std::uint64_t first_ptr = s.first.get();
+  const std::uint64_t first = address(s.region(), s.offset());
   const std::uint32_t first_state = s.first_state;
   const std::uint32_t objects = s.objects;
   const std::uint32_t size = s.size;
@@ -95,10 +95,10 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
   // Filled from the top, so that they are popped in the order of their addresses.
   const std::uint32_t batch = std::min<std::uint32_t>(wanted, s.free);
   CachedObject* into = &cache.objects(cls)[n + batch];
-  for (std::uint64_t ptr = first_ptr + std::uint64_t{i} * size; taken < batch && i < objects; ++i, ptr += size) {
+  for (std::uint64_t at = first + std::uint64_t{i} * size; taken < batch && i < objects; ++i, at += size) {
     if (states[i].load(std::memory_order_relaxed) != kFree) continue;
     states[i].store(mine, std::memory_order_relaxed);
-    *--into = CachedObject{ptr, first_state + i, slab_index + 1};
+    *--into = CachedObject{at, first_state + i, slab_index + 1};
     ++taken;
   }
   n += taken;
@@ -173,7 +173,7 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
       std::atomic_signal_fence(std::memory_order_seq_cst);
       cache.set_count(cls, n - 1);
       cache.gate.leave();
-      return object.ptr;
+      return object.address;
     }
     cache.gate.leave();
     if (tagged && delta == nullptr) EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
@@ -329,7 +329,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     } else {
       states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
     }
-    cache.objects(cls)[n] = CachedObject{make_ptr(region, offset), state_index, index + 1};
+    cache.objects(cls)[n] = CachedObject{address(region, offset), state_index, index + 1};
     cache.set_count(cls, n + 1);
     if (delta != nullptr) {
       delta->bytes.add(-static_cast<std::int64_t>(size));

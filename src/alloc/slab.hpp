@@ -67,8 +67,9 @@ struct ObjectPlace {
 };
 EXTMEM_ALWAYS_INLINE ObjectPlace place_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {
   __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(offset) * reciprocal;
-  return ObjectPlace{static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product) < reciprocal};
+  // Each half for itself: gcc would keep the whole in a pair of registers that the caller must have saved.
+  const auto number = static_cast<std::uint64_t>((static_cast<Wide>(offset) * reciprocal) >> 64);
+  return ObjectPlace{number, offset * reciprocal < reciprocal};
 }
 constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return ~std::uint64_t{0} / size + 1; }
 

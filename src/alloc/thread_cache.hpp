@@ -22,13 +22,13 @@ namespace extmem::alloc {
 
 /// One free object in a magazine. Aligned so that none lies in two cache lines.
 struct alignas(16) CachedObject {
-  std::uint64_t ptr;    // RegionPtr bits; 0: the null entry
-  std::uint32_t state;  // index of its state word
-  std::uint32_t slab;   // + 1
+  std::uint64_t address;  // in the owner's process, which alone pops; 0: the null entry
+  std::uint32_t state;    // index of its state word
+  std::uint32_t slab;     // + 1
 };
 
 /// A class' stack: where in the cache its last entry lies, in bytes from the cache's start. The null entry lies below
-/// the first, so that popping needs no other test than that of the pointer; and no arithmetic on counts.
+/// the first, so that popping needs no other test than that of the address, and no arithmetic on counts.
 struct Magazine {
   base::Relaxed<std::uint32_t> top;
   base::Relaxed<std::uint32_t> limit;  // top of a full stack; constant

@@ -24,7 +24,7 @@ Result<void> check_name(std::string_view name) noexcept {
 }
 
 Result<void> check_options(const DomainOptions& o) noexcept {
-  if (o.max_regions == 0 || o.max_regions > kMaxRegions) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65534");
+  if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
   if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
   if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
   if (o.max_tags >= alloc::kMaxHolders - alloc::kFirstTagHolder) {
@@ -125,7 +125,7 @@ Result<void> DomainState::open(const DomainOptions& o, std::byte* locals, std::u
   memzones_by_ptr_ = segment_.at<base::Relaxed<std::uint32_t>>(zones_by_ptr);
   memzone_mask_ = zone_heads - 1;
   holders_ = segment_.at<HolderRecord>(holders);
-  core_.bind(segment_.base(), tables, g, false, os::membarrier_register(false));
+  core_.bind(segment_.base(), tables, g, false, os::membarrier_register(false), bases_);
   core_.format();
 
   serial_ = next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffffff;

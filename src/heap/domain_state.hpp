@@ -38,7 +38,6 @@ struct HeapLocal {
 };
 
 inline constexpr std::uint32_t kMaxListeners = 64;
-inline constexpr std::uint32_t kMaxRegions = 65534;  // no region has slot 65535: see ThreadMemory
 
 /// A request after all checks, as the alloc layer wants it.
 struct CheckedRequest {
@@ -197,22 +196,19 @@ class DomainState {
 /// Invariants:
 ///  1. Both parts are of the time when the domain's sequence was `seen`: they are valid while it still is (no region or
 ///     heap of the domain came or went since). Sequences of two domains never meet.
-///  2. Whoever renews one part at another sequence forgets the other part. A forgotten heap has a key that no handle
-///     has; a forgotten region has no length, and a slot that no pointer has, not even null.
+///  2. Whoever renews one part at another sequence forgets the other part: a key that no handle has, a length of zero.
 struct alignas(64) ThreadMemory {
   static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
-  static constexpr std::uint64_t kNoRegion = alloc::make_ptr(kMaxRegions + 1, 0);
 
   std::uint64_t heap_key = kNoHeap;
   const std::atomic<std::uint64_t>* sequence = nullptr;
   std::uint64_t seen = 0;
   alloc::ThreadCache* cache = nullptr;
   alloc::Core::FastTables tables;
-  std::uint64_t region_bits = kNoRegion;  // slot << 48: the region's part of a RegionPtr
-  std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
+  std::uint64_t region_bits = 0;    // slot << 48: the region's part of a RegionPtr
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
-  std::uint64_t region_mapped = 0;    // region_length, or 0 when the region has no slab map
+  std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
   RegionLocal* region = nullptr;
   struct Seat {
@@ -226,7 +222,6 @@ struct alignas(64) ThreadMemory {
   void see(std::uint64_t sequence_now) noexcept {
     if (seen == sequence_now) return;
     heap_key = kNoHeap;
-    region_bits = kNoRegion;
     region_length = 0;
     region_mapped = 0;
     seen = sequence_now;

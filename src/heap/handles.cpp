@@ -23,11 +23,13 @@ bool living(const HeapLocal* local, std::uint64_t key) noexcept {
   return local != nullptr && local->key.load(std::memory_order_relaxed) == key;
 }
 
-/// Whether the thread's memory is of this living heap, and nothing of it went since. See ThreadMemory.
-EXTMEM_ALWAYS_INLINE bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept {
+/// Whether nothing of the thread's memory went since. Requires: it has a heap. See ThreadMemory.
+EXTMEM_ALWAYS_INLINE bool current(const ThreadMemory& memory) noexcept {
   // Acquire: pairs with the release of the writer that made the sequence what it is.
-  return memory.heap_key == key && memory.sequence->load(std::memory_order_acquire) == memory.seen;
+  return memory.sequence->load(std::memory_order_acquire) == memory.seen;
 }
+/// Whether it is of this living heap.
+bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept { return memory.heap_key == key && current(memory); }
 
 /// Whether the CPU can write to an object that the caller holds (so that its region stays).
 EXTMEM_ALWAYS_INLINE bool cpu_reaches(DomainState& state, const void* p) noexcept {
@@ -68,8 +70,8 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
   if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_)) {
     // The usual reason: an empty magazine.
     DomainState& state = *local_->state;
-    auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
-    if (ptr) return state.address(RegionPtr{*ptr});
+    auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), alloc::kHolderUntagged);
+    if (p) return reinterpret_cast<void*>(*p);
   }
   return allocate_living(local_, key_, size, AllocOptions{});
 }
@@ -92,27 +94,27 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::size_t last = size - 1;
-  if (last < alloc::kMaxClassSize && remembered(memory, key_)) [[likely]] {
-    const std::uint64_t ptr = alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
-    // A prediction instead of a dependent load: mostly the object is in the region of the last one.
-    if ((ptr ^ memory.region_bits) >> 48 == 0) [[likely]] {
-      return reinterpret_cast<void*>(ptr + memory.region_bias);
-    }
-    if (ptr != 0) return local_->state->address(RegionPtr{ptr});
-  }
-  return allocate_slowly(size);
+  // One test after the other: each falls through, and nothing needs to be kept for a way back.
+  if (last >= alloc::kMaxClassSize) [[unlikely]] return allocate_slowly(size);
+  if (memory.heap_key != key_) [[unlikely]] return allocate_slowly(size);
+  if (!current(memory)) [[unlikely]] return allocate_slowly(size);
+  const std::uint64_t p = alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
+  if (p == 0) [[unlikely]] return allocate_slowly(size);
+  return reinterpret_cast<void*>(p);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset < memory.region_mapped && remembered(memory, key_)) [[likely]] {
-    const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
-    if (alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits)) [[likely]] {
-      return {};
-    }
+  if (offset >= memory.region_mapped) [[unlikely]] return deallocate_slowly(p);
+  if (memory.heap_key != key_) [[unlikely]] return deallocate_slowly(p);
+  if (!current(memory)) [[unlikely]] return deallocate_slowly(p);
+  const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
+  if (!alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits,
+                              reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
+    return deallocate_slowly(p);
   }
-  return deallocate_slowly(p);
+  return {};
 }
 
 // ---- Heap: the rest ----------------------------------------------------------------------------------------
@@ -133,9 +135,9 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
     if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_) &&
         local_->state->knows(options.tag)) {
       DomainState& state = *local_->state;
-      auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
-                                            DomainState::holder_of(options.tag));
-      if (ptr) return state.address(RegionPtr{*ptr});
+      auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
+                                          DomainState::holder_of(options.tag));
+      if (p) return reinterpret_cast<void*>(*p);
     }
   }
   return allocate_living(local_, key_, size, options);

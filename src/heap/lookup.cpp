@@ -19,7 +19,6 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     memory.region_base = region->base;
     memory.region_length = region->length;
     memory.region_bits = alloc::make_ptr(slot, 0);
-    memory.region_bias = region->base - memory.region_bits;
     const alloc::RegionCore& core = core_.region(slot);
     memory.region_slab_map = core_.slab_map(core);
     memory.region_mapped = alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;

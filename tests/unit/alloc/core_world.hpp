@@ -117,7 +117,7 @@ class CoreWorld {
     const std::uint32_t heap = core_.region(region).heap;
     ThreadCache& mine = cache(slot, heap);
     const std::uint32_t link = core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages, core_.region(region).pages.page_shift)];
-    if (!memzone && Core::free_fast(core_.fast_tables(), mine, link, ptr)) return {};
+    if (!memzone && Core::free_fast(core_.fast_tables(), mine, link, ptr, ptr)) return {};
     for (;;) {
       auto small = core_.free_small(slot, mine, region, offset, memzone);
       if (small.ok() || small.error().code() != ENOTBLK) return small;
