@@ -285,6 +285,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   if (!guard.held()) return EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it");
   heap->key.store(0, std::memory_order_release);
   index_.touch();
+  thread_memory.see(index_.sequence());  // invariant 3 of ThreadMemory: our own cache becomes anybody's
   core_.drop_caches_locked(slot, heap->id);
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);

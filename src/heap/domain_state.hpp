@@ -197,6 +197,9 @@ class DomainState {
 ///  1. Both parts are of the time when the domain's sequence was `seen`: they are valid while it still is (no region or
 ///     heap of the domain came or went since). Sequences of two domains never meet.
 ///  2. Whoever renews one part at another sequence forgets the other part: a key that no handle has, a length of zero.
+///  3. `cache` is this thread's or empty, whatever the sequence: the cache of a heap that is destroyed is emptied and
+///     stays with its thread, which remembers another one before it uses the record again; the destroying thread's own
+///     goes to anybody, and so that thread forgets it. So popping needs no look at the sequence.
 struct alignas(64) ThreadMemory {
   static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
 
