@@ -172,7 +172,7 @@ class Core {
     const std::uint32_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
     std::atomic<std::uint16_t>& word = tables.states[state];
     if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]] return refuse(cache);
-    Magazine& magazine = cache.magazines[slab.size_class.stable()];
+    Magazine& magazine = cache.magazine(slab.magazine.stable());
     const std::uint32_t top = magazine.top;
     if (top >= magazine.limit.stable()) [[unlikely]] return refuse(cache);
     const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));

@@ -56,7 +56,8 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   s.first_state = first_state;
   s.free = objects;
   s.home = Slab::pack(heap, owner);
-  s.size_class = cls;
+  s.magazine = ThreadCache::magazine_at(cls);
+  s.size_class = static_cast<std::uint16_t>(cls);
   s.flags = 0;
   s.hint = 0;
   if (mapped) set_slab_map(tx, r, page, needed, index + 1);

@@ -30,7 +30,8 @@ struct alignas(64) Slab {
   base::Relaxed<std::uint32_t> home;         // see below; its owner changes under the heap's lock, with the owner paused
   base::Relaxed<std::uint32_t> objects;      // constant while the slab lives
   base::Relaxed<std::uint32_t> first_state;  // index of object 0's state word; constant
-  base::Relaxed<std::uint32_t> size_class;   // constant
+  base::Relaxed<std::uint16_t> magazine;     // ThreadCache::magazine_at(cls()); constant
+  base::Relaxed<std::uint16_t> size_class;   // constant
   // The rest.
   base::Relaxed<std::uint32_t> size;         // of an object; constant
   base::Relaxed<std::uint32_t> free;
@@ -66,10 +67,18 @@ struct ObjectPlace {
   bool exact;
 };
 EXTMEM_ALWAYS_INLINE ObjectPlace place_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {
+#if defined(__x86_64__)
+  // gcc keeps an __int128 in a pair of registers that the caller must have saved: that costs more than the division.
+  std::uint64_t low = offset;
+  std::uint64_t high;
+  __asm__("mulq %2" : "+a"(low), "=&d"(high) : "r"(reciprocal) : "cc");
+#else
   __extension__ using Wide = unsigned __int128;
-  // Each half for itself: gcc would keep the whole in a pair of registers that the caller must have saved.
-  const auto number = static_cast<std::uint64_t>((static_cast<Wide>(offset) * reciprocal) >> 64);
-  return ObjectPlace{number, offset * reciprocal < reciprocal};
+  const Wide product = static_cast<Wide>(offset) * reciprocal;
+  const auto low = static_cast<std::uint64_t>(product);
+  const auto high = static_cast<std::uint64_t>(product >> 64);
+#endif
+  return ObjectPlace{high, low < reciprocal};
 }
 constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return ~std::uint64_t{0} / size + 1; }
 

@@ -67,6 +67,13 @@ struct alignas(64) ThreadCache {
   }
   [[nodiscard]] CachedObject* objects(std::uint32_t cls) noexcept { return &stacks[cls][1]; }
   [[nodiscard]] const CachedObject* objects(std::uint32_t cls) const noexcept { return &stacks[cls][1]; }
+  /// Where a class' magazine is, in bytes from the cache's start: so a slab says it, for who frees.
+  static constexpr std::uint16_t magazine_at(std::uint32_t cls) noexcept {
+    return static_cast<std::uint16_t>(offsetof(ThreadCache, magazines) + cls * sizeof(Magazine));
+  }
+  [[nodiscard]] Magazine& magazine(std::uint32_t at) noexcept {
+    return *reinterpret_cast<Magazine*>(reinterpret_cast<std::byte*>(this) + at);
+  }
   /// The top of a stack of n objects.
   static constexpr std::uint32_t place(std::uint32_t cls, std::uint32_t n) noexcept {
     return static_cast<std::uint32_t>(offsetof(ThreadCache, stacks) + cls * sizeof(ThreadCache::stacks[0]) +
