@@ -12,9 +12,9 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
   t.cache_rows = layout.place(sizeof(std::uint32_t), std::uint64_t{g.max_threads + 1} * g.max_heaps, 4096);
   t.caches = layout.place(sizeof(ThreadCache), g.max_caches, 4096);
   t.slabs = layout.place(sizeof(Slab), std::uint64_t{g.max_slabs} + 1, 4096);
-  t.small_descs = layout.place(sizeof(PageDesc), g.small_bytes >> 6, 4096);
+  t.small_descs = layout.place(sizeof(PageDesc), g.small_bytes >> kSmallPageShift, 4096);
   t.small_area = layout.place(1, g.small_bytes, 65536);
-  t.large_descs = layout.place(sizeof(PageDesc), g.large_bytes >> 16, 4096);
+  t.large_descs = layout.place(sizeof(PageDesc), g.large_bytes >> kLargePageShift, 4096);
   t.large_area = layout.place(1, g.large_bytes, 65536);
   return t;
 }
@@ -46,8 +46,8 @@ void Core::format() noexcept {
     meta.pages.pages = static_cast<std::uint32_t>(bytes >> shift);
     PageAllocator(segment_, meta.pages).init();
   };
-  space(roots_->small, tables_.small_descs, tables_.small_area, geometry_.small_bytes, 6);
-  space(roots_->large, tables_.large_descs, tables_.large_area, geometry_.large_bytes, 16);
+  space(roots_->small, tables_.small_descs, tables_.small_area, geometry_.small_bytes, kSmallPageShift);
+  space(roots_->large, tables_.large_descs, tables_.large_area, geometry_.large_bytes, kLargePageShift);
   roots_->slab_list.capacity = geometry_.max_slabs;
   roots_->cache_list.capacity = geometry_.max_caches;
   roots_->tag_list.capacity = geometry_.max_tags * 4 + 1024;

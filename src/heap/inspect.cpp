@@ -77,7 +77,7 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
       out_count += out;
       out_of_slabs += out * slab.size;
       s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size;
-      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, 64) +
+      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, std::uint64_t{1} << alloc::kSmallPageShift) +
                           pages * sizeof(alloc::PageDesc);
       ++s.slabs;
     }
