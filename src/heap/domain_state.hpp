@@ -212,6 +212,7 @@ struct alignas(64) ThreadMemory {
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
   std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
+  std::uint64_t region_cpu = 0;     // region_length, or 0 when the CPU cannot reach the region
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
   RegionLocal* region = nullptr;
   struct Seat {
@@ -227,6 +228,7 @@ struct alignas(64) ThreadMemory {
     heap_key = kNoHeap;
     region_length = 0;
     region_mapped = 0;
+    region_cpu = 0;
     seen = sequence_now;
   }
 };

@@ -32,14 +32,19 @@ EXTMEM_ALWAYS_INLINE bool current(const ThreadMemory& memory) noexcept {
 bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept { return memory.heap_key == key && current(memory); }
 
 /// Whether the CPU can write to an object that the caller holds (so that its region stays).
-EXTMEM_ALWAYS_INLINE bool cpu_reaches(DomainState& state, const void* p) noexcept {
-  const ThreadMemory& memory = heap::thread_memory;
-  const heap::RegionLocal* region = memory.region;
-  if (memory.seen != state.index_.sequence() ||
-      reinterpret_cast<std::uintptr_t>(p) - memory.region_base >= memory.region_length) [[unlikely]] {
-    region = state.region_at(p);
-  }
+bool cpu_reaches(DomainState& state, const void* p) noexcept {
+  const heap::RegionLocal* region = state.region_at(p);
   return region != nullptr && (state.core_.region(region->slot).flags & alloc::kRegionCpu) != 0;
+}
+
+/// The start of every plain allocation: an object from the magazine, or 0.
+EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key, std::size_t size) noexcept {
+  const std::size_t last = size - 1;
+  // One test after the other: each falls through, and nothing needs to be kept for a way back.
+  if (last >= alloc::kMaxClassSize) [[unlikely]] return 0;
+  // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
+  if (memory.heap_key != key) [[unlikely]] return 0;
+  return alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
 }
 
 /// Whether nothing but a tag is asked for.
@@ -75,6 +80,15 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
   }
   return allocate_living(local_, key_, size, AllocOptions{});
 }
+[[gnu::noinline]] Result<void*> Heap::zalloc_slowly(std::size_t size, void* popped) noexcept {
+  auto p = popped != nullptr ? Result<void*>(popped) : allocate_slowly(size);
+  if (!p) return p;
+  if (cpu_reaches(*local_->state, *p)) return std::memset(*p, 0, size);
+  (void)deallocate(*p);
+  AllocOptions zeroed;
+  zeroed.zero = true;
+  return allocate_living(local_, key_, size, zeroed);  // says what is wrong
+}
 [[gnu::noinline]] Result<void> Heap::deallocate_slowly(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
@@ -93,12 +107,7 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
 
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  const std::size_t last = size - 1;
-  // One test after the other: each falls through, and nothing needs to be kept for a way back.
-  if (last >= alloc::kMaxClassSize) [[unlikely]] return allocate_slowly(size);
-  if (memory.heap_key != key_) [[unlikely]] return allocate_slowly(size);
-  // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
-  const std::uint64_t p = alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
+  const std::uintptr_t p = pop(memory, key_, size);
   if (p == 0) [[unlikely]] return allocate_slowly(size);
   return reinterpret_cast<void*>(p);
 }
@@ -143,13 +152,12 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
   return allocate_living(local_, key_, size, options);
 }
 Result<void*> Heap::zalloc(std::size_t size) noexcept {
-  auto p = allocate(size);
-  if (!p) [[unlikely]] return p;
-  if (cpu_reaches(*local_->state, *p)) [[likely]] return std::memset(*p, 0, size);
-  (void)deallocate(*p);
-  AllocOptions zeroed;
-  zeroed.zero = true;
-  return allocate_living(local_, key_, size, zeroed);  // says what is wrong
+  const ThreadMemory& memory = heap::thread_memory;
+  const std::uintptr_t popped = pop(memory, key_, size);
+  if (popped - memory.region_base < memory.region_cpu && popped != 0 && current(memory)) [[likely]] {
+    return std::memset(reinterpret_cast<void*>(popped), 0, size);
+  }
+  return zalloc_slowly(size, reinterpret_cast<void*>(popped));
 }
 Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexcept {
   if (plain(options)) {

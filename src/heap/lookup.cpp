@@ -22,6 +22,7 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     const alloc::RegionCore& core = core_.region(slot);
     memory.region_slab_map = core_.slab_map(core);
     memory.region_mapped = alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;
+    memory.region_cpu = (core.flags & alloc::kRegionCpu) != 0 ? region->length.get() : 0;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.
     std::atomic_thread_fence(std::memory_order_acquire);
