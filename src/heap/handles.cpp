@@ -182,8 +182,9 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions
 }
 Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options) noexcept {
   if (!living(local_, key_)) return stale(local_);
+  const bool simple = options.tag.index == 0 && plain(options);
   for (std::size_t i = 0; i < out.size(); ++i) {
-    auto p = allocate(size, options);
+    auto p = simple ? allocate(size) : allocate(size, options);
     if (!p) {
       while (i-- > 0) {
         (void)deallocate(out[i]);
