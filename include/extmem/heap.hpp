@@ -47,7 +47,8 @@ class EXTMEM_API Heap {
   Result<void*> allocate(std::size_t size, std::size_t align) noexcept;
   Result<void*> allocate(std::size_t size, const AllocOptions& options) noexcept;
   /// Allocates zeroed memory. Errors: also ENOTSUP where the CPU cannot reach the memory.
-  Result<void*> zalloc(std::size_t size, const AllocOptions& options = {}) noexcept;
+  Result<void*> zalloc(std::size_t size) noexcept;
+  Result<void*> zalloc(std::size_t size, const AllocOptions& options) noexcept;
   /// Allocates an array of `count` x `size` zeroed bytes. Errors: also EOVERFLOW when the product overflows.
   Result<void*> calloc(std::size_t count, std::size_t size, const AllocOptions& options = {}) noexcept;
   /// Changes the size, in place when possible, else by moving. p == nullptr: allocate. On error p stays as it was.
@@ -89,6 +90,10 @@ class EXTMEM_API Heap {
   friend class Domain;
   friend class heap::DomainState;
   constexpr Heap(heap::HeapLocal* local, std::uint64_t key) noexcept : local_(local), key_(key) {}
+  // With the arguments of the public functions, which thus end in a jump.
+  [[gnu::visibility("hidden")]] Result<void*> allocate_slowly(std::size_t size) noexcept;
+  [[gnu::visibility("hidden")]] Result<void*> zalloc_slowly(std::size_t size, void* popped) noexcept;
+  [[gnu::visibility("hidden")]] Result<void> deallocate_slowly(void* p) noexcept;
   heap::HeapLocal* local_ = nullptr;
   std::uint64_t key_ = 0;
 };

@@ -11,24 +11,25 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
   t.slots = layout.place(sizeof(shared::ThreadSlot), g.max_threads + 1, 4096);
   t.cache_rows = layout.place(sizeof(std::uint32_t), std::uint64_t{g.max_threads + 1} * g.max_heaps, 4096);
   t.caches = layout.place(sizeof(ThreadCache), g.max_caches, 4096);
-  t.slabs = layout.place(sizeof(Slab), g.max_slabs, 4096);
-  t.small_descs = layout.place(sizeof(PageDesc), g.small_bytes >> 6, 4096);
+  t.slabs = layout.place(sizeof(Slab), std::uint64_t{g.max_slabs} + 1, 4096);
+  t.small_descs = layout.place(sizeof(PageDesc), g.small_bytes >> kSmallPageShift, 4096);
   t.small_area = layout.place(1, g.small_bytes, 65536);
-  t.large_descs = layout.place(sizeof(PageDesc), g.large_bytes >> 16, 4096);
+  t.large_descs = layout.place(sizeof(PageDesc), g.large_bytes >> kLargePageShift, 4096);
   t.large_area = layout.place(1, g.large_bytes, 65536);
   return t;
 }
 
 void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry, const shared::Peers& peers,
-                bool has_membarrier) noexcept {
+                bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases) noexcept {
   segment_ = segment;
+  bases_ = bases;
   tables_ = t;
   geometry_ = geometry;
   peers_ = peers;
   has_membarrier_ = has_membarrier;
   heaps_ = reinterpret_cast<HeapCore*>(segment + t.heaps);
   regions_ = reinterpret_cast<RegionCore*>(segment + t.regions);
-  slabs_ = reinterpret_cast<Slab*>(segment + t.slabs);
+  slabs_ = reinterpret_cast<Slab*>(segment + t.slabs) + 1;
   states_ = reinterpret_cast<std::atomic<std::uint16_t>*>(segment + t.small_area);
   caches_ = reinterpret_cast<ThreadCache*>(segment + t.caches);
   cache_rows_ = reinterpret_cast<base::Relaxed<std::uint32_t>*>(segment + t.cache_rows);
@@ -45,8 +46,8 @@ void Core::format() noexcept {
     meta.pages.pages = static_cast<std::uint32_t>(bytes >> shift);
     PageAllocator(segment_, meta.pages).init();
   };
-  space(roots_->small, tables_.small_descs, tables_.small_area, geometry_.small_bytes, 6);
-  space(roots_->large, tables_.large_descs, tables_.large_area, geometry_.large_bytes, 16);
+  space(roots_->small, tables_.small_descs, tables_.small_area, geometry_.small_bytes, kSmallPageShift);
+  space(roots_->large, tables_.large_descs, tables_.large_area, geometry_.large_bytes, kLargePageShift);
   roots_->slab_list.capacity = geometry_.max_slabs;
   roots_->cache_list.capacity = geometry_.max_caches;
   roots_->tag_list.capacity = geometry_.max_tags * 4 + 1024;
@@ -56,7 +57,7 @@ bool Core::ensure_format(shared::Ground ground) const noexcept {
   const auto ends = [&](std::uint64_t descs, std::uint64_t count) {
     return ground.ensure(segment_ + descs, sizeof(PageDesc)) && ground.ensure(segment_ + descs + (count - 1) * sizeof(PageDesc), sizeof(PageDesc));
   };
-  return ground.ensure_object(*roots_) && ends(tables_.small_descs, geometry_.small_bytes >> 6) &&
+  return ground.ensure_object(*roots_) && ground.ensure(segment_ + tables_.slabs, sizeof(Slab)) && ends(tables_.small_descs, geometry_.small_bytes >> kSmallPageShift) &&
          ends(tables_.large_descs, geometry_.large_bytes >> 16);
 }
 

@@ -1,7 +1,8 @@
 // Core: slabs, magazines and spans of all heaps of a domain.
 //
 // What it is: a view over the tables in the control segment and the algorithms on them. It works on region slots and
-// offsets, never on bytes of managed memory: its unit tests have no memory behind their regions.
+// offsets, never on bytes of managed memory: its unit tests have no memory behind their regions. Only the magazines carry
+// addresses, for those who pop.
 // Thread-safety: every function may run on any thread; `slot` is the calling thread's slot. Functions named *_locked
 // need the heap's lock. Lock order: heap, then small or large metadata; nobody waits for a lock while busy in a cache.
 //
@@ -68,16 +69,16 @@ class Core {
   Core(const Core&) = delete;
 
   /// Binds the view. Requires: the segment has these tables.
+  /// `bases`: by region slot, where this process sees the regions; 0: nowhere, so that such a region cannot serve here.
+  /// Null: addresses are RegionPtrs.
   void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, const shared::Peers& peers,
-            bool has_membarrier) noexcept;
+            bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases = nullptr) noexcept;
   /// Between processes: what the segment stands on, and which participant this process is.
   void share(shared::Ground ground, std::uint32_t participant) noexcept {
     ground_ = ground;
     untagged_ = untagged_holder(participant);
   }
-  /// By region slot, where this process maps it; 0: nowhere, so it cannot serve here. Without it all are mapped.
-  void set_reach(const base::Relaxed<std::uintptr_t>* bases) noexcept { reach_ = bases; }
-  [[nodiscard]] bool reaches(std::uint32_t region) const noexcept { return reach_ == nullptr || reach_[region] != 0; }
+  [[nodiscard]] bool reaches(std::uint32_t region) const noexcept { return bases_ == nullptr || bases_[region] != 0; }
   /// Takes space for where a slot's caches are written down. False: the tmpfs is full.
   [[nodiscard]] bool ensure_cache_row(std::uint32_t slot) const noexcept {
     return ground_.ensure(&cache_rows_[std::uint64_t{slot} * geometry_.max_heaps], std::uint64_t{geometry_.max_heaps} * 4);
@@ -98,8 +99,6 @@ class Core {
   [[nodiscard]] shared::ThreadSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
   [[nodiscard]] CoreRoots& roots() const noexcept { return *roots_; }
   [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept { return states_[index]; }
-  [[nodiscard]] std::atomic<std::uint16_t>* states() const noexcept { return states_; }
-  [[nodiscard]] Slab* slabs() const noexcept { return slabs_; }
   [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] const shared::Peers& peers() const noexcept { return peers_; }
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
@@ -170,54 +169,58 @@ class Core {
   // The two fast paths are static and get the tables' addresses from their caller, who has them at hand. They call
   // nothing: so the public functions around them need no stack frame.
 
-  /// Pops an object of the class for an untagged holder. 0: not that easily, use allocate_small.
-  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(std::atomic<std::uint16_t>* states, ThreadCache& cache,
-                                                std::uint32_t cls) noexcept {
+  struct FastTables {
+    std::atomic<std::uint16_t>* states = nullptr;
+    const Slab* slabs = nullptr;  // from the record of nobody on: link 0 names that one
+  };
+  [[nodiscard]] FastTables fast_tables() const noexcept { return FastTables{states_, slabs_ - 1}; }
+
+  /// Pops an object of the class for an untagged holder: its address. 0: not that easily, use allocate_small.
+  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache, std::uint32_t cls) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return 0;
-    const std::uint32_t n = cache.magazines[cls].count;
-    if (n == 0) [[unlikely]] {
+    const std::uint32_t top = cache.magazines[cls].top;
+    const CachedObject& object = cache.entry(top);
+    const std::uint64_t address = object.address;
+    if (address == 0) [[unlikely]] {
       cache.gate.leave();
       return 0;
     }
-    const CachedObject& object = cache.objects[cls][n - 1];
-    const std::uint64_t ptr = object.ptr;
-    states[object.state].store(cache.held, std::memory_order_relaxed);
+    tables.states[object.state].store(cache.held, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
-    cache.magazines[cls].count = n - 1;
+    cache.magazines[cls].top = top - static_cast<std::uint32_t>(sizeof(CachedObject));
     cache.gate.leave();
-    return ptr;
+    return address;
   }
-  /// Any path. holder: kHolderUntagged or another. Errors: ENOMEM; ENOSPC metadata full; ENOTBLK the heap has no
+  /// Any path: the object's address. holder: kHolderUntagged or another. Errors: ENOMEM; ENOSPC metadata full; ENOTBLK the heap has no
   /// region that slabs fit into (the caller takes a span instead).
   Result<std::uint64_t> allocate_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                                        std::uint16_t holder) noexcept;
 
-  /// Frees an untagged object of a slab that is biased to this thread. `link`: what the slab map says of the place.
+  /// Frees an untagged object of a slab that is biased to this thread. `ptr`: as a RegionPtr; `link`: what the slab map
+  /// says of the place.
   /// False: not that easily, use free_small.
-  static EXTMEM_ALWAYS_INLINE bool free_fast(std::atomic<std::uint16_t>* states, Slab* slabs, ThreadCache& cache,
-                                             std::uint32_t link, std::uint64_t ptr) noexcept {
+  static EXTMEM_ALWAYS_INLINE bool free_fast(const FastTables& tables, ThreadCache& cache, std::uint32_t link,
+                                             std::uint64_t ptr, std::uint64_t address) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]] return false;
     // One test after the other, each with little alive: that way everything stays in scratch registers.
-    if (link == 0) [[unlikely]] return refuse(cache);
-    // A stale link (read before we were busy) names a slab that is not ours or not here. All fields of a slab are
-    // stable while its owner, who is us, is busy.
-    const std::uint32_t index = link - 1;
-    const Slab& slab = slabs[index];
-    const std::uint64_t identity = slab.identity - cache.identity;  // only the class is left of our own slab's
-    if (static_cast<std::uint32_t>(identity) != 0) [[unlikely]] return refuse(cache);
-    const ObjectPlace place = place_of(ptr - slab.first, slab.reciprocal);
+    // No link names the record of nobody. A stale one (read before we were busy) names a slab that is not ours or not
+    // here. All fields of a slab are stable while its owner, who is us, is busy.
+    const Slab& slab = tables.slabs[link];
+    if (slab.home != cache.home.stable()) [[unlikely]] return refuse(cache);
+    const ObjectPlace place = place_of(ptr - slab.first.stable(), slab.reciprocal.stable());
     if (!place.exact) [[unlikely]] return refuse(cache);
-    if (place.number >= slab.objects) [[unlikely]] return refuse(cache);
-    const std::uint32_t state = slab.first_state + static_cast<std::uint32_t>(place.number);
-    if (states[state].load(std::memory_order_relaxed) != cache.held) [[unlikely]] return refuse(cache);
-    const std::uint64_t cls = identity >> 32;
-    Magazine& magazine = cache.magazines[cls];
-    const std::uint32_t n = magazine.count;
-    if (n >= magazine.capacity) [[unlikely]] return refuse(cache);
-    cache.objects[cls][n] = CachedObject{ptr, state, index};
-    magazine.count = n + 1;
+    if (place.number >= slab.objects.stable()) [[unlikely]] return refuse(cache);
+    const std::uint32_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
+    std::atomic<std::uint16_t>& word = tables.states[state];
+    if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]] return refuse(cache);
+    Magazine& magazine = cache.magazine(slab.magazine.stable());
+    const std::uint32_t top = magazine.top;
+    if (top >= magazine.limit.stable()) [[unlikely]] return refuse(cache);
+    const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
+    cache.entry(next) = CachedObject{address, state, link};
+    magazine.top = next;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    states[state].store(cached_by(cache.slot), std::memory_order_relaxed);
+    word.store(cache.cached, std::memory_order_relaxed);
     cache.gate.leave();
     return true;
   }
@@ -285,6 +288,9 @@ class Core {
   void note_peak(HeapCore& heap) noexcept;
 
  private:
+  [[nodiscard]] std::uint64_t address(std::uint32_t region, std::uint64_t offset) const noexcept {
+    return bases_ == nullptr ? make_ptr(region, offset) : bases_[region] + offset;
+  }
   static void note_served(RegionCore& region) noexcept {
     if (region.served == 0) region.served = 1;
   }
@@ -326,9 +332,10 @@ class Core {
   void free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint32_t page) noexcept;
 
   std::byte* segment_ = nullptr;
+  const base::Relaxed<std::uintptr_t>* bases_ = nullptr;
   HeapCore* heaps_ = nullptr;
   RegionCore* regions_ = nullptr;
-  Slab* slabs_ = nullptr;
+  Slab* slabs_ = nullptr;  // by index: the table's second record is slab 0
   std::atomic<std::uint16_t>* states_ = nullptr;
   ThreadCache* caches_ = nullptr;
   base::Relaxed<std::uint32_t>* cache_rows_ = nullptr;
@@ -339,7 +346,6 @@ class Core {
   shared::Geometry geometry_{};
   shared::Peers peers_{false};
   shared::Ground ground_{};
-  const base::Relaxed<std::uintptr_t>* reach_ = nullptr;
   std::uint16_t untagged_ = kHolderUntagged;
   bool has_membarrier_ = false;
 };

@@ -28,12 +28,14 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   cache.gate.reset(has_membarrier_);
   cache.slot = slot;
   cache.heap = heap;
-  cache.identity = Slab::pack(heap, slot, 0);
+  cache.home = Slab::pack(heap, slot);
   cache.held = held_by(untagged_);
+  cache.cached = cached_by(slot);
   cache.out_delta = 0;
   for (std::uint32_t c = 0; c < kClasses; ++c) {
-    cache.magazines[c].count = 0;
-    cache.magazines[c].capacity = kSizeClasses[c].capacity;
+    cache.stacks[c][0] = CachedObject{};
+    cache.set_count(c, 0);
+    cache.magazines[c].limit = ThreadCache::place(c, kSizeClasses[c].capacity);
     cache.own[c] = 0;
     cache.empty[c] = 0;
   }
@@ -206,10 +208,10 @@ void Core::note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept {
 
 void Core::flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    const std::uint32_t n = cache.magazines[cls].count;
+    const std::uint32_t n = cache.count(cls);
     if (n == 0) continue;
-    for (std::uint32_t i = 0; i < n; ++i) return_locked(slot, cache.objects[cls][i]);
-    cache.magazines[cls].count = 0;
+    for (std::uint32_t i = 0; i < n; ++i) return_locked(slot, cache.objects(cls)[i]);
+    cache.set_count(cls, 0);
     note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{n} * kSizeClasses[cls].size));
   }
 }

@@ -116,17 +116,17 @@ std::size_t Core::check_heap_locked(
     }
     const ThreadCache& cache = caches_[link - 1];
     for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-      if (cache.magazines[cls].count > kSizeClasses[cls].capacity) {
-        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.magazines[cls].count);
+      if (cache.count(cls) > kSizeClasses[cls].capacity) {
+        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.count(cls));
         continue;
       }
-      entries += cache.magazines[cls].count;
-      for (std::uint32_t i = 0; i < cache.magazines[cls].count; ++i) {
-        const CachedObject& object = cache.objects[cls][i];
+      entries += cache.count(cls);
+      for (std::uint32_t i = 0; i < cache.count(cls); ++i) {
+        const CachedObject& object = cache.objects(cls)[i];
         const std::uint16_t state = states_[object.state].load(std::memory_order_relaxed);
-        if (state != cached_by(cache.slot)) breach("an object in a magazine is cached by its thread", object.ptr, cache.slot, state);
+        if (state != cached_by(cache.slot)) breach("an object in a magazine is cached by its thread", object.address, cache.slot, state);
         for (std::uint32_t j = 0; j < i; ++j) {
-          if (cache.objects[cls][j].state == object.state) breach("an object is in a magazine once", object.ptr, i, j);
+          if (cache.objects(cls)[j].state == object.state) breach("an object is in a magazine once", object.address, i, j);
         }
       }
       const std::uint32_t empty = check_list(cache.own[cls], cls, cache.slot);

@@ -51,7 +51,7 @@ void Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   note_out(h, cache.out_delta);
   cache.out_delta = 0;
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    cache.magazines[cls].count = 0;
+    cache.set_count(cls, 0);
     cache.own[cls] = 0;
     cache.empty[cls] = 0;
   }
@@ -120,7 +120,7 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
     for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-      cache.magazines[cls].count = 0;
+      cache.set_count(cls, 0);
       cache.own[cls] = 0;
       cache.empty[cls] = 0;
     }

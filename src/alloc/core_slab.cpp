@@ -57,7 +57,9 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   s.size = size;
   s.first_state = first_state;
   s.free = objects;
-  s.identity = Slab::pack(heap, owner, cls);
+  s.home = Slab::pack(heap, owner);
+  s.magazine = ThreadCache::magazine_at(cls);
+  s.size_class = static_cast<std::uint16_t>(cls);
   s.flags = 0;
   s.hint = 0;
   if (mapped) set_slab_map(tx, r, page, needed, index + 1);

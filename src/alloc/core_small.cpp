@@ -64,14 +64,15 @@ void Core::note_returned(std::uint32_t slab_index, std::uint32_t count, std::uin
 }
 
 void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcept {
-  Slab& s = slabs_[object.slab];
+  const std::uint32_t index = object.slab - 1;
+  Slab& s = slabs_[index];
   states_[object.state].store(kFree, std::memory_order_relaxed);
-  note_returned(object.slab, 1, object.state);
+  note_returned(index, 1, object.state);
   if (s.owner() != 0 || s.free != s.objects) return;
   // A shared slab became wholly free: keep it when it is the only one of its class to take from.
   if ((s.flags & kSlabDraining) == 0 && s.list_next == 0 && s.list_prev == 0) return;
-  if (s.flags & kSlabListed) unlink_listed(object.slab);
-  release_slab_locked(slot, object.slab);
+  if (s.flags & kSlabListed) unlink_listed(index);
+  release_slab_locked(slot, index);
 }
 
 // ---- refill ------------------------------------------------------------------------------------------------
@@ -80,38 +81,38 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
   const std::uint32_t wanted =
-      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.magazines[cls].count);
+      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count(cls));
   const std::uint16_t mine = cached_by(cache.slot);
-  const std::uint64_t first_ptr = s.first.get();
+  const std::uint64_t first = address(s.region(), s.offset());
   const std::uint32_t first_state = s.first_state;
   const std::uint32_t objects = s.objects;
   const std::uint32_t size = s.size;
   if (s.owner() != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
-  std::uint32_t n = cache.magazines[cls].count;
+  std::uint32_t n = cache.count(cls);
   std::uint32_t taken = 0;
   std::uint32_t i = s.hint;
   std::atomic<std::uint16_t>* const states = &states_[first_state];
   // Filled from the top, so that they are popped in the order of their addresses.
   const std::uint32_t batch = std::min<std::uint32_t>(wanted, s.free);
-  CachedObject* into = &cache.objects[cls][n + batch];
-  for (std::uint64_t ptr = first_ptr + std::uint64_t{i} * size; taken < batch && i < objects; ++i, ptr += size) {
+  CachedObject* into = &cache.objects(cls)[n + batch];
+  for (std::uint64_t at = first + std::uint64_t{i} * size; taken < batch && i < objects; ++i, at += size) {
     if (states[i].load(std::memory_order_relaxed) != kFree) continue;
     states[i].store(mine, std::memory_order_relaxed);
-    *--into = CachedObject{ptr, first_state + i, slab_index};
+    *--into = CachedObject{at, first_state + i, slab_index + 1};
     ++taken;
   }
   n += taken;
   s.hint = i;
   s.free.add(-taken);
-  cache.magazines[cls].count = n;
+  cache.set_count(cls, n);
   if (s.free == 0) unlink_listed(slab_index);
   note_cached_out(cache, static_cast<std::int64_t>(std::uint64_t{taken} * size));
 }
 
 Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   enter(slot, cache);
-  if (cache.magazines[cls].count == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
-  const bool filled = cache.magazines[cls].count != 0;
+  if (cache.count(cls) == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
+  const bool filled = cache.count(cls) != 0;
   cache.gate.leave();
   if (filled) return {};
 
@@ -122,7 +123,7 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
     return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it"));
   }
   if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
-  if (cache.magazines[cls].count != 0) return {};
+  if (cache.count(cls) != 0) return {};
   bool metadata_full = false;
   bool any_region = false;
   for (int round = 0; round < 2; ++round) {
@@ -134,7 +135,7 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
       if (slabs_[index].free == slabs_[index].objects && h.sharing[cls] <= kShareAbove) {
         // Nobody holds or caches anything of it: it can become ours.
         unlink_listed(index);
-        slabs_[index].identity = Slab::pack(heap, slot, cls);
+        slabs_[index].home = Slab::pack(heap, slot);
         link_listed(index);
         cache.empty[cls].add(1);
       }
@@ -161,9 +162,9 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
   for (;;) {
     enter(slot, cache);
     TagDelta* delta = tagged ? delta_of(cache, holder) : nullptr;
-    const std::uint32_t n = cache.magazines[cls].count;
+    const std::uint32_t n = cache.count(cls);
     if (n != 0 && (!tagged || delta != nullptr)) {
-      const CachedObject object = cache.objects[cls][n - 1];
+      const CachedObject object = cache.objects(cls)[n - 1];
       if (delta != nullptr) {
         const std::int64_t bytes = delta->bytes + kSizeClasses[cls].size;
         delta->bytes = bytes;
@@ -172,9 +173,9 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
       }
       states_[object.state].store(held_by(holder), std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      cache.magazines[cls].count = n - 1;
+      cache.set_count(cls, n - 1);
       cache.gate.leave();
-      return object.ptr;
+      return object.address;
     }
     cache.gate.leave();
     if (tagged && delta == nullptr) EXTMEM_TRY_VOID(make_delta(slot, cache, holder));
@@ -240,7 +241,7 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
     }
   }
   note_out(h, -static_cast<std::int64_t>(s.size.get()));
-  return_locked(slot, CachedObject{0, state_index, slab_index});
+  return_locked(slot, CachedObject{0, state_index, slab_index + 1});
   // Release pairs with the acquire of who waits for the drain.
   r.drained.fetch_add(1, std::memory_order_release);
   return true;
@@ -316,7 +317,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       if (freed) return {};
       continue;
     }
-    const std::uint32_t n = cache.magazines[cls].count;
+    const std::uint32_t n = cache.count(cls);
     if (n >= kSizeClasses[cls].capacity) {
       cache.gate.leave();
       if (!flush_class(slot, cache, cls)) {
@@ -339,8 +340,8 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     } else {
       states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
     }
-    cache.objects[cls][n] = CachedObject{make_ptr(region, offset), state_index, index};
-    cache.magazines[cls].count = n + 1;
+    cache.objects(cls)[n] = CachedObject{address(region, offset), state_index, index + 1};
+    cache.set_count(cls, n + 1);
     if (delta != nullptr) {
       delta->bytes.add(-static_cast<std::int64_t>(size));
       delta->count.add(-1);
@@ -353,29 +354,29 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
 bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
   enter(slot, cache);
-  const std::uint32_t n = cache.magazines[cls].count;
-  CachedObject* objects = cache.objects[cls];
+  const std::uint32_t n = cache.count(cls);
+  CachedObject* objects = cache.objects(cls);
   const std::uint32_t old = n / 2;
   std::uint32_t left = 0;
   for (std::uint32_t i = 0; i < old;) {
     // Neighbours in a magazine mostly come from one slab: its record is touched once for all of them.
-    const std::uint32_t index = objects[i].slab;
-    Slab& s = slabs_[index];
+    const std::uint32_t link = objects[i].slab;
+    Slab& s = slabs_[link - 1];
     if (s.owner() != slot) {
       objects[left++] = objects[i++];
       continue;
     }
     std::uint32_t returned = 0;
     std::uint32_t lowest = ~std::uint32_t{0};
-    for (; i < old && objects[i].slab == index; ++i, ++returned) {
+    for (; i < old && objects[i].slab == link; ++i, ++returned) {
       states_[objects[i].state].store(kFree, std::memory_order_relaxed);
       lowest = std::min(lowest, objects[i].state);
     }
-    note_returned(index, returned, lowest);
+    note_returned(link - 1, returned, lowest);
   }
   const std::uint32_t returned = old - left;
   std::copy(objects + old, objects + n, objects + left);
-  cache.magazines[cls].count = n - returned;
+  cache.set_count(cls, n - returned);
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
   const bool too_many_empty = cache.empty[cls] > keep_empty(cls);
   cache.gate.leave();
@@ -384,12 +385,12 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) return returned != 0;  // inside a walk
   if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
-  const std::uint32_t now = std::min<std::uint32_t>(left, cache.magazines[cls].count);
+  const std::uint32_t now = std::min<std::uint32_t>(left, cache.count(cls));
   if (now == 0) return true;
   for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
-  const std::uint32_t count = cache.magazines[cls].count;
+  const std::uint32_t count = cache.count(cls);
   std::copy(objects + now, objects + count, objects);
-  cache.magazines[cls].count = count - now;
+  cache.set_count(cls, count - now);
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
   return true;
 }

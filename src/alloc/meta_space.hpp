@@ -1,8 +1,8 @@
 // Meta space: metadata of variable size inside the control segment, allocated by our own page layer.
 //
 // What it is: a PageSpace over a part of the segment, with a lock: the allocator that manages regions also manages its
-// own metadata, with the same undo journal. Small (64-byte pages): state words of slabs. Large (64 KiB pages): page
-// descriptors and IOVA tables of regions.
+// own metadata, with the same undo journal. Small (128-byte pages): state words of slabs. Large (64 KiB pages):
+// page descriptors and IOVA tables of regions.
 // Thread-safety: callers hold `lock` until their transaction is committed or rolled back.
 #pragma once
 
@@ -12,6 +12,10 @@
 #include "shared/lock.hpp"
 
 namespace extmem::alloc {
+
+// A page of 64 state words has a descriptor of 16 bytes: an eighth. Larger pages would waste more at the ends of runs.
+inline constexpr unsigned kSmallPageShift = 7;
+inline constexpr unsigned kLargePageShift = 16;
 
 struct alignas(64) MetaSpace {
   shared::Lock lock;

@@ -48,21 +48,25 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
   }
   return classes;
 }
-constexpr std::array<std::uint8_t, 65> make_small_classes() noexcept {
-  std::array<std::uint8_t, 65> table{};
-  for (std::uint32_t i = 0; i <= 64; ++i) table[i] = static_cast<std::uint8_t>(compute_class_of(i * 16));
+using ClassTable = std::array<std::uint8_t, 1 + kMaxClassSize / 16>;
+constexpr ClassTable make_class_table() noexcept {
+  ClassTable table{};
+  for (std::uint32_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(compute_class_of(i * 16));
   return table;
 }
 }  // namespace detail
 
 inline constexpr std::array<SizeClass, kClasses> kSizeClasses = detail::make_classes();
-inline constexpr std::array<std::uint8_t, 65> kSmallClasses = detail::make_small_classes();
+inline constexpr detail::ClassTable kClassTable = detail::make_class_table();  // by size in units of 16 bytes
 static_assert(kSizeClasses[kClasses - 1].size == kMaxClassSize);
 
 /// The class whose objects hold `size` bytes. Requires: size <= kMaxClassSize.
 constexpr std::uint32_t class_of(std::uint64_t size) noexcept {
-  return size <= 1024 ? kSmallClasses[(size + 15) >> 4] : compute_class_of(size);
+  return kClassTable[(size + 15) >> 4];
 }
+
+/// The same, for a caller that has compared the offset of the last byte. Requires: last < kMaxClassSize.
+constexpr std::uint32_t class_of_last(std::uint64_t last) noexcept { return kClassTable[(last >> 4) + 1]; }
 
 /// The smallest class whose objects hold `size` bytes and all begin at multiples of `align`; kClasses if none.
 /// Requires: align is a power of two.

@@ -24,13 +24,17 @@
 namespace extmem::alloc {
 
 struct alignas(64) Slab {
+  // What a free needs.
   base::Relaxed<std::uint64_t> first;        // RegionPtr bits of object 0; constant
   base::Relaxed<std::uint64_t> reciprocal;   // constant
-  base::Relaxed<std::uint32_t> size;         // of an object; constant
+  base::Relaxed<std::uint32_t> home;         // see below; its owner changes under the heap's lock, with the owner paused
   base::Relaxed<std::uint32_t> objects;      // constant while the slab lives
   base::Relaxed<std::uint32_t> first_state;  // index of object 0's state word; constant
+  base::Relaxed<std::uint16_t> magazine;     // ThreadCache::magazine_at(cls()); constant
+  base::Relaxed<std::uint16_t> size_class;   // constant
+  // The rest.
+  base::Relaxed<std::uint32_t> size;         // of an object; constant
   base::Relaxed<std::uint32_t> free;
-  base::Relaxed<std::uint64_t> identity;     // see below; its owner changes under the heap's lock, with the owner paused
   base::Relaxed<std::uint32_t> flags;
   base::Relaxed<std::uint32_t> hint;
   base::Relaxed<std::uint32_t> list_next;    // + 1, in the list of slabs with free objects
@@ -38,18 +42,16 @@ struct alignas(64) Slab {
   base::Relaxed<std::uint32_t> all_next;     // + 1, in the heap's list of all slabs of the class (heap's lock)
   base::Relaxed<std::uint32_t> all_prev;
 
-  // identity:  63         40 39   32 31   16 15     0
-  //           |      0      | class | owner | heap   |    owner 0: shared
+  // home:  31   16 15     0
+  //       | owner | heap   |    owner 0: shared
   // One word, so that a free compares heap and owner at once.
-  static constexpr std::uint64_t pack(std::uint64_t heap, std::uint64_t owner, std::uint64_t cls) noexcept {
-    return heap | owner << 16 | cls << 32;
-  }
+  static constexpr std::uint32_t pack(std::uint32_t heap, std::uint32_t owner) noexcept { return heap | owner << 16; }
   [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint32_t>(first.get() >> 48); }
   [[nodiscard]] std::uint64_t offset() const noexcept { return first.get() & ((std::uint64_t{1} << 48) - 1); }
-  [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(identity.get()); }
-  [[nodiscard]] std::uint32_t owner() const noexcept { return static_cast<std::uint16_t>(identity.get() >> 16); }
-  [[nodiscard]] std::uint32_t cls() const noexcept { return static_cast<std::uint32_t>(identity.get() >> 32); }
-  void share() noexcept { identity = pack(heap(), 0, cls()); }
+  [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(home.get()); }
+  [[nodiscard]] std::uint32_t owner() const noexcept { return home.get() >> 16; }
+  [[nodiscard]] std::uint32_t cls() const noexcept { return size_class; }
+  void share() noexcept { home = pack(heap(), 0); }
 };
 static_assert(sizeof(Slab) == 64);
 
@@ -65,9 +67,18 @@ struct ObjectPlace {
   bool exact;
 };
 EXTMEM_ALWAYS_INLINE ObjectPlace place_of(std::uint64_t offset, std::uint64_t reciprocal) noexcept {
+#if defined(__x86_64__)
+  // gcc keeps an __int128 in a pair of registers that the caller must have saved: that costs more than the division.
+  std::uint64_t low = offset;
+  std::uint64_t high;
+  __asm__("mulq %2" : "+a"(low), "=&d"(high) : "r"(reciprocal) : "cc");
+#else
   __extension__ using Wide = unsigned __int128;
   const Wide product = static_cast<Wide>(offset) * reciprocal;
-  return ObjectPlace{static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product) < reciprocal};
+  const auto low = static_cast<std::uint64_t>(product);
+  const auto high = static_cast<std::uint64_t>(product >> 64);
+#endif
+  return ObjectPlace{high, low < reciprocal};
 }
 constexpr std::uint64_t reciprocal_of(std::uint64_t size) noexcept { return ~std::uint64_t{0} / size + 1; }
 

@@ -7,10 +7,11 @@
 // owns the cache until it resumes it. The owner itself, holding the heap's lock, owns it too: pausing needs that lock.
 // Invariants:
 //  1. Every entry's state word says cached_by(slot), and every such word of the heap has one entry.
-//  2. magazines[c].count <= magazines[c].capacity.
+//  2. magazines[c].top lies between place(c, 0), where the null entry is, and magazines[c].limit.
 //  3. `own[c]` lists exactly the listed slabs of class c whose owner is `slot`.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "alloc/size_class.hpp"
@@ -19,17 +20,18 @@
 
 namespace extmem::alloc {
 
-/// One free object in a magazine.
-struct CachedObject {
-  std::uint64_t ptr;    // RegionPtr bits
-  std::uint32_t state;  // index of its state word
-  std::uint32_t slab;
+/// One free object in a magazine. Aligned so that none lies in two cache lines.
+struct alignas(16) CachedObject {
+  std::uint64_t address;  // in the owner's process, which alone pops; 0: the null entry
+  std::uint32_t state;    // index of its state word
+  std::uint32_t slab;     // + 1
 };
 
-/// How full a class' stack in ThreadCache::objects is.
+/// A class' stack: where in the cache its last entry lies, in bytes from the cache's start. The null entry lies below
+/// the first, so that popping needs no other test than that of the address, and no arithmetic on counts.
 struct Magazine {
-  base::Relaxed<std::uint32_t> count;
-  base::Relaxed<std::uint32_t> capacity;  // constant
+  base::Relaxed<std::uint32_t> top;
+  base::Relaxed<std::uint32_t> limit;  // top of a full stack; constant
 };
 
 /// What this thread has added to a tag's counters and not yet told the tag's record.
@@ -44,11 +46,13 @@ inline constexpr std::uint32_t kTagDeltas = 64;
 inline constexpr std::int64_t kSpillBytes = 65536;
 
 struct alignas(64) ThreadCache {
+  // What the fast paths need, next to the gate.
   shared::Handshake gate;
+  base::Relaxed<std::uint32_t> home;   // Slab::pack(heap, slot): what a slab that is biased to the owner says
+  base::Relaxed<std::uint16_t> held;   // state of an object that the owner allocates without a tag
+  base::Relaxed<std::uint16_t> cached; // cached_by(slot)
   base::Relaxed<std::uint32_t> slot;   // the owner's
   base::Relaxed<std::uint32_t> heap;
-  base::Relaxed<std::uint64_t> identity;  // Slab::pack(heap, slot, 0)
-  base::Relaxed<std::uint16_t> held;   // the state of an untagged object that this process holds; constant
   base::Relaxed<std::uint32_t> next;   // + 1, in the heap's list (heap's lock)
   base::Relaxed<std::uint32_t> used;   // 1: in some heap's list
   base::Relaxed<std::int64_t> out_delta;  // bytes taken from slabs minus returned, not yet told the heap
@@ -56,7 +60,29 @@ struct alignas(64) ThreadCache {
   base::Relaxed<std::uint32_t> own[kClasses];     // + 1
   base::Relaxed<std::uint32_t> empty[kClasses];   // wholly free slabs in own[c]
   TagDelta deltas[kTagDeltas];
-  CachedObject objects[kClasses][kMagazineCapacity];
+  CachedObject stacks[kClasses][1 + kMagazineCapacity];  // [c][0]: the null entry
+
+  [[nodiscard]] CachedObject& entry(std::uint32_t at) noexcept {
+    return *reinterpret_cast<CachedObject*>(reinterpret_cast<std::byte*>(this) + at);
+  }
+  [[nodiscard]] CachedObject* objects(std::uint32_t cls) noexcept { return &stacks[cls][1]; }
+  [[nodiscard]] const CachedObject* objects(std::uint32_t cls) const noexcept { return &stacks[cls][1]; }
+  /// Where a class' magazine is, in bytes from the cache's start: so a slab says it, for who frees.
+  static constexpr std::uint16_t magazine_at(std::uint32_t cls) noexcept {
+    return static_cast<std::uint16_t>(offsetof(ThreadCache, magazines) + cls * sizeof(Magazine));
+  }
+  [[nodiscard]] Magazine& magazine(std::uint32_t at) noexcept {
+    return *reinterpret_cast<Magazine*>(reinterpret_cast<std::byte*>(this) + at);
+  }
+  /// The top of a stack of n objects.
+  static constexpr std::uint32_t place(std::uint32_t cls, std::uint32_t n) noexcept {
+    return static_cast<std::uint32_t>(offsetof(ThreadCache, stacks) + cls * sizeof(ThreadCache::stacks[0]) +
+                                      n * sizeof(CachedObject));
+  }
+  [[nodiscard]] std::uint32_t count(std::uint32_t cls) const noexcept {
+    return (magazines[cls].top - place(cls, 0)) / static_cast<std::uint32_t>(sizeof(CachedObject));
+  }
+  void set_count(std::uint32_t cls, std::uint32_t n) noexcept { magazines[cls].top = place(cls, n); }
 };
 
 }  // namespace extmem::alloc

@@ -21,6 +21,11 @@ class Relaxed {
   [[nodiscard]] T get() const noexcept { return value_.load(std::memory_order_relaxed); }
   void set(T value) noexcept { value_.store(value, std::memory_order_relaxed); }
   operator T() const noexcept { return get(); }  // NOLINT
+  /// The value where nobody can be writing it: a plain load, which a compiler may make part of another instruction.
+  [[nodiscard]] T stable() const noexcept {
+    static_assert(sizeof(value_) == sizeof(T));
+    return *reinterpret_cast<const T*>(&value_);
+  }
   Relaxed& operator=(T value) noexcept {
     set(value);
     return *this;

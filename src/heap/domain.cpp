@@ -176,9 +176,9 @@ void DomainState::bind_tables(const Tables& t, const shared::Geometry& g) noexce
   mapped_ = segment_.at<base::Relaxed<std::uint32_t>>(t.mapped);
   if (shared_) {
     const shared::Peers peers(participants_);
-    core_.bind(segment_.base(), t.core, g, peers, os::membarrier_register(true));
+    core_.bind(segment_.base(), t.core, g, peers, os::membarrier_register(true), bases_);
   } else {
-    core_.bind(segment_.base(), t.core, g, false, os::membarrier_register(false));
+    core_.bind(segment_.base(), t.core, g, false, os::membarrier_register(false), bases_);
   }
 }
 
@@ -384,6 +384,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   EXTMEM_TRY_VOID(core_.pause_all(slot, core));
   heap->key.store(0, std::memory_order_release);
   index_.touch();
+  thread_memory.see(index_.sequence());  // invariant 3 of ThreadMemory: our own cache becomes anybody's
   core_.drop_caches_paused(slot, heap->id);
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);

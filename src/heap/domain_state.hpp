@@ -282,24 +282,26 @@ class DomainState {
 /// What a thread remembers: its last heap and its last region, with all that the fast paths need of them, and its slots
 /// in a few domains.
 /// Invariants:
-///  1. Heap part: valid while *sequence == heap_sequence (no region or heap of the domain came or went since).
-///  2. Region part: valid while the domain's sequence == region_sequence. Sequences of two domains never meet.
-///  3. heap_key is zeroed when the region part is renewed at a sequence that the heap part has not seen: so
-///     "heap_key matches and *sequence == region_sequence" means that both parts are valid.
-struct ThreadMemory {
-  std::uint64_t heap_key = 0;
+///  1. Both parts are of the time when the domain's sequence was `seen`: they are valid while it still is (no region or
+///     heap of the domain came or went since). Sequences of two domains never meet.
+///  2. Whoever renews one part at another sequence forgets the other part: a key that no handle has, a length of zero.
+///  3. `cache` is this thread's or empty, whatever the sequence: the cache of a heap that is destroyed is emptied and
+///     stays with its thread, which remembers another one before it uses the record again; the destroying thread's own
+///     goes to anybody, and so that thread forgets it. So popping needs no look at the sequence.
+struct alignas(64) ThreadMemory {
+  static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
+
+  std::uint64_t heap_key = kNoHeap;
   const std::atomic<std::uint64_t>* sequence = nullptr;
-  std::uint64_t heap_sequence = 0;
+  std::uint64_t seen = 0;
   alloc::ThreadCache* cache = nullptr;
-  std::atomic<std::uint16_t>* states = nullptr;
-  alloc::Slab* slabs = nullptr;
-  std::uint64_t region_sequence = 0;
+  alloc::Core::FastTables tables;
+  std::uint64_t region_bits = 0;    // slot << 48: the region's part of a RegionPtr
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
-  std::uint64_t region_bits = 0;      // slot << 48: the region's part of a RegionPtr
-  std::uintptr_t region_bias = 0;     // region_base - region_bits: what turns RegionPtr bits into an address
+  std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
+  std::uint64_t region_cpu = 0;     // region_length, or 0 when the CPU cannot reach the region
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
-  std::uint32_t region_map_shift = 0;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;
@@ -308,6 +310,15 @@ struct ThreadMemory {
   static constexpr std::uint32_t kSeats = 8;
   Seat seats[kSeats];
   std::uint32_t next_seat = 0;
+
+  void see(std::uint64_t sequence_now) noexcept {
+    if (seen == sequence_now) return;
+    heap_key = kNoHeap;
+    region_length = 0;
+    region_mapped = 0;
+    region_cpu = 0;
+    seen = sequence_now;
+  }
 };
 // Initial-exec (set for the whole library): one add, no call; no malloc at a thread's first touch.
 extern thread_local constinit ThreadMemory thread_memory;

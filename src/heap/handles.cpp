@@ -26,10 +26,28 @@ bool living(const HeapLocal* local, std::uint64_t key) noexcept {
   return local->key.load(std::memory_order_relaxed) == key;
 }
 
-/// Whether the thread's memory is of this living heap, and of nothing that went since `sequence`. See ThreadMemory.
-EXTMEM_ALWAYS_INLINE bool remembered(const ThreadMemory& memory, std::uint64_t key, std::uint64_t sequence) noexcept {
+/// Whether nothing of the thread's memory went since. Requires: it has a heap. See ThreadMemory.
+EXTMEM_ALWAYS_INLINE bool current(const ThreadMemory& memory) noexcept {
   // Acquire: pairs with the release of the writer that made the sequence what it is.
-  return memory.heap_key == key && key != 0 && memory.sequence->load(std::memory_order_acquire) == sequence;
+  return memory.sequence->load(std::memory_order_acquire) == memory.seen;
+}
+/// Whether it is of this living heap.
+bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept { return memory.heap_key == key && current(memory); }
+
+/// Whether the CPU can write to an object that the caller holds (so that its region stays).
+bool cpu_reaches(DomainState& state, const void* p) noexcept {
+  const heap::RegionLocal* region = state.region_at(p);
+  return region != nullptr && (state.core_.region(region->slot).flags & alloc::kRegionCpu) != 0;
+}
+
+/// The start of every plain allocation: an object from the magazine, or 0.
+EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key, std::size_t size) noexcept {
+  const std::size_t last = size - 1;
+  // One test after the other: each falls through, and nothing needs to be kept for a way back.
+  if (last >= alloc::kMaxClassSize) [[unlikely]] return 0;
+  // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
+  if (memory.heap_key != key) [[unlikely]] return 0;
+  return alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
 }
 
 /// Whether nothing but a tag is asked for.
@@ -50,60 +68,65 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   return stale(local);
 }
 
-// Out of line, and so that the hot functions end in jumps: they then need no stack frame.
-[[gnu::noinline]] Result<void*> allocate_slowly(HeapLocal* local, std::uint64_t key, std::size_t size) noexcept {
-  const ThreadMemory& memory = heap::thread_memory;
-  if (size - 1 < alloc::kMaxClassSize && remembered(memory, key, memory.heap_sequence)) {
-    // The usual reason: an empty magazine.
-    DomainState& state = *local->state;
-    auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), state.core_.untagged());
-    if (ptr) return state.address(RegionPtr{*ptr});
-  }
-  return allocate_living(local, key, size, AllocOptions{});
-}
-[[gnu::noinline]] Result<void> deallocate_slowly(HeapLocal* local, std::uint64_t key, void* p) noexcept {
-  const ThreadMemory& memory = heap::thread_memory;
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset < memory.region_length && remembered(memory, key, memory.region_sequence) && !local->grows &&
-      memory.region->heap == local->id &&  // the region may be another heap's: then that is a foreign pointer
-      memory.region_slab_map[offset >> memory.region_map_shift] != 0) {
-    // The usual reasons: a full magazine, a tagged object, a slab that threads share.
-    auto freed = local->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
-    if (freed || freed.error().code() != ENOTBLK) return freed;
-  }
-  if (!living(local, key)) return stale(local);
-  return local->state->deallocate(local, p);
-}
-
 Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
 
 }  // namespace
+
+// Out of line, and so that the hot functions end in jumps: they then need no stack frame.
+[[gnu::noinline]] Result<void*> Heap::allocate_slowly(std::size_t size) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_)) {
+    // The usual reason: an empty magazine.
+    DomainState& state = *local_->state;
+    auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), state.core_.untagged());
+    if (p) return reinterpret_cast<void*>(*p);
+  }
+  return allocate_living(local_, key_, size, AllocOptions{});
+}
+[[gnu::noinline]] Result<void*> Heap::zalloc_slowly(std::size_t size, void* popped) noexcept {
+  auto p = popped != nullptr ? Result<void*>(popped) : allocate_slowly(size);
+  if (!p) return p;
+  if (cpu_reaches(*local_->state, *p)) return std::memset(*p, 0, size);
+  (void)deallocate(*p);
+  AllocOptions zeroed;
+  zeroed.zero = true;
+  return allocate_living(local_, key_, size, zeroed);  // says what is wrong
+}
+[[gnu::noinline]] Result<void> Heap::deallocate_slowly(void* p) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (offset < memory.region_mapped && remembered(memory, key_) && !local_->grows &&
+      memory.region->heap == local_->id &&  // the region may be another heap's: then that is a foreign pointer
+      memory.region_slab_map[offset >> alloc::kSlabMapShift] != 0) {
+    // The usual reasons: a full magazine, a tagged object, a slab that threads share.
+    auto freed = local_->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
+    if (freed || freed.error().code() != ENOTBLK) return freed;
+  }
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->deallocate(local_, p);
+}
 
 // ---- Heap: the hot paths -----------------------------------------------------------------------------------
 
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_, memory.heap_sequence)) [[likely]] {
-    const std::uint64_t ptr = alloc::Core::pop(memory.states, *memory.cache, alloc::class_of(size));
-    // A prediction instead of a dependent load: mostly the object is in the region of the last one.
-    if ((ptr ^ memory.region_bits) >> 48 == 0 && memory.region_sequence == memory.heap_sequence) [[likely]] {
-      return reinterpret_cast<void*>(ptr + memory.region_bias);
-    }
-    if (ptr != 0) return local_->state->address(RegionPtr{ptr});
-  }
-  return allocate_slowly(local_, key_, size);
+  const std::uintptr_t p = pop(memory, key_, size);
+  if (p == 0) [[unlikely]] return allocate_slowly(size);
+  return reinterpret_cast<void*>(p);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset < memory.region_length && remembered(memory, key_, memory.region_sequence)) [[likely]] {
-    const std::uint32_t link = memory.region_slab_map[offset >> memory.region_map_shift];
-    if (alloc::Core::free_fast(memory.states, memory.slabs, *memory.cache, link, offset | memory.region_bits)) [[likely]] {
-      return {};
-    }
+  if (offset >= memory.region_mapped) [[unlikely]] return deallocate_slowly(p);
+  if (memory.heap_key != key_) [[unlikely]] return deallocate_slowly(p);
+  if (!current(memory)) [[unlikely]] return deallocate_slowly(p);
+  const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
+  if (!alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits,
+                              reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
+    return deallocate_slowly(p);
   }
-  return deallocate_slowly(local_, key_, p);
+  return {};
 }
 
 // ---- Heap: the rest ----------------------------------------------------------------------------------------
@@ -121,26 +144,31 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
   if (plain(options)) {
     if (options.tag.index == 0) return allocate(size);
     const ThreadMemory& memory = heap::thread_memory;
-    if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_, memory.heap_sequence) &&
-        local_->state->knows(options.tag) && local_->state->holder_of(options.tag) != 0) {
+    if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_) && local_->state->knows(options.tag) &&
+        local_->state->holder_of(options.tag) != 0) {
       DomainState& state = *local_->state;
-      auto ptr = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
-                                            state.holder_of(options.tag));
-      if (ptr) return state.address(RegionPtr{*ptr});
+      auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
+                                          state.holder_of(options.tag));
+      if (p) return reinterpret_cast<void*>(*p);
     }
   }
   return allocate_living(local_, key_, size, options);
 }
+Result<void*> Heap::zalloc(std::size_t size) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  const std::uintptr_t popped = pop(memory, key_, size);
+  if (popped - memory.region_base < memory.region_cpu && popped != 0 && current(memory)) [[likely]] {
+    return std::memset(reinterpret_cast<void*>(popped), 0, size);
+  }
+  return zalloc_slowly(size, reinterpret_cast<void*>(popped));
+}
 Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexcept {
   if (plain(options)) {
+    if (options.tag.index == 0) return zalloc(size);
     auto p = allocate(size, options);
     if (!p) return p;
-    DomainState& state = *local_->state;
-    if (const heap::RegionLocal* region = state.region_at(*p);
-        region != nullptr && (state.core_.region(region->slot).flags & alloc::kRegionCpu) != 0) [[likely]] {
-      return std::memset(*p, 0, size);
-    }
-    (void)deallocate(*p);  // allocate_pointer says what is wrong
+    if (cpu_reaches(*local_->state, *p)) [[likely]] return std::memset(*p, 0, size);
+    (void)deallocate(*p);
   }
   AllocOptions zeroed = options;
   zeroed.zero = true;
@@ -157,8 +185,9 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions
 }
 Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options) noexcept {
   if (!living(local_, key_)) return stale(local_);
+  const bool simple = options.tag.index == 0 && plain(options);
   for (std::size_t i = 0; i < out.size(); ++i) {
-    auto p = allocate(size, options);
+    auto p = simple ? allocate(size) : allocate(size, options);
     if (!p) {
       while (i-- > 0) {
         (void)deallocate(out[i]);

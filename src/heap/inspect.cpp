@@ -47,7 +47,7 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
       out_count += out;
       out_of_slabs += out * slab.size;
       s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size;
-      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, 64) +
+      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, std::uint64_t{1} << alloc::kSmallPageShift) +
                           pages * sizeof(alloc::PageDesc);
       ++s.slabs;
     }
@@ -56,8 +56,8 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   for (std::uint32_t link = h.first_cache; link != 0; link = core_.cache(link - 1).next) {
     const alloc::ThreadCache& cache = core_.cache(link - 1);
     for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
-      s.cached_count += cache.magazines[cls].count;
-      s.cached_bytes += std::uint64_t{cache.magazines[cls].count} * alloc::kSizeClasses[cls].size;
+      s.cached_count += cache.count(cls);
+      s.cached_bytes += std::uint64_t{cache.count(cls)} * alloc::kSizeClasses[cls].size;
     }
     not_told += cache.out_delta;
     s.metadata_bytes += sizeof(alloc::ThreadCache);

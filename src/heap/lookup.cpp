@@ -9,21 +9,20 @@ namespace extmem::heap {
 RegionLocal* DomainState::region_at(const void* p) noexcept {
   const auto at = reinterpret_cast<std::uintptr_t>(p);
   ThreadMemory& memory = thread_memory;
-  if (memory.region_sequence == index_.sequence() && at - memory.region_base < memory.region_length) return memory.region;
+  if (memory.seen == index_.sequence() && at - memory.region_base < memory.region_length) return memory.region;
   for (;;) {
     std::uint64_t sequence = 0;
     const std::uint32_t slot = index_.find(at, sequence);
     if (slot == 0) return nullptr;
     RegionLocal* region = &locals_[slot];
-    if (memory.heap_sequence != sequence) memory.heap_key = 0;  // invariant 3 of ThreadMemory
-    memory.region_sequence = sequence;
+    memory.see(sequence);
     memory.region_base = region->base;
     memory.region_length = region->length;
     memory.region_bits = alloc::make_ptr(slot, 0);
-    memory.region_bias = region->base - memory.region_bits;
     const alloc::RegionCore& core = core_.region(slot);
     memory.region_slab_map = core_.slab_map(core);
-    memory.region_map_shift = alloc::slab_map_shift(core.pages.pages, core.pages.page_shift);
+    memory.region_mapped = alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;
+    memory.region_cpu = (core.flags & alloc::kRegionCpu) != 0 ? region->length.get() : 0;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.
     std::atomic_thread_fence(std::memory_order_acquire);

@@ -170,7 +170,6 @@ Result<void> DomainState::join() noexcept {
   }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
   core_.share(ground_, self);
-  core_.set_reach(bases_);
   index_.rebind(participants_.record(self).sequence, std::uint64_t{serial_} << 32);
   return {};
 }

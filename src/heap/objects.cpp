@@ -102,7 +102,7 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
     if (request.cls < alloc::kClasses) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
       auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
-      if (ptr) return RegionPtr{*ptr};
+      if (ptr) return to_region_ptr(reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
     if (request.cls >= alloc::kClasses || failed.code() == ENOTBLK || failed.code() == ENOMEM) {

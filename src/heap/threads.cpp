@@ -138,12 +138,12 @@ Result<alloc::ThreadCache*> DomainState::thread_cache(std::uint32_t slot, const 
   }
   ThreadMemory& memory = thread_memory;
   // The sequence first: a heap that is destroyed after this look changes it (see destroy_heap).
-  memory.heap_sequence = index_.sequence();
+  memory.see(index_.sequence());
+  const std::uint64_t key = heap.key.load(std::memory_order_acquire);
+  memory.heap_key = key != 0 ? key : ThreadMemory::kNoHeap;  // an empty handle has key 0
   memory.sequence = index_.word();
-  memory.heap_key = heap.key.load(std::memory_order_acquire);
   memory.cache = cache;
-  memory.states = core_.states();
-  memory.slabs = core_.slabs();
+  memory.tables = core_.fast_tables();
   return cache;
 }
 

@@ -251,5 +251,30 @@ TEST_F(ConcurrentCalls, ListenersSeeTheRegionTheyHearOf) {
   EXPECT_TRUE(domain_.remove_listener(listener, &seen));
 }
 
+// The destroying thread's own cache may become any thread's at once.
+TEST_F(ConcurrentCalls, AStaleHandleTakesNothingFromTheCacheThatAnotherThreadGot) {
+  auto gone = domain_.create_heap("gone");
+  const auto region = domain_.add_region(*gone, spec(coming_and_going_));
+  ASSERT_TRUE(region) << region.error().message();
+  ASSERT_TRUE(gone->deallocate(gone->allocate(64).value_or(nullptr)));
+  ASSERT_TRUE(domain_.remove_region(*region));
+  ASSERT_TRUE(domain_.destroy_heap(*gone));
+  std::atomic<int> step = 0;
+  std::thread other([&] {
+    auto next = domain_.create_heap("next");
+    const auto again = domain_.add_region(*next, spec(coming_and_going_));
+    ASSERT_TRUE(again) << again.error().message();
+    ASSERT_TRUE(next->deallocate(next->allocate(64).value_or(nullptr)));
+    for (step = 1; step != 2;) std::this_thread::yield();
+    EXPECT_EQ(domain_.verify().value_or(99), 0u);
+    EXPECT_TRUE(domain_.remove_region(*again));
+    EXPECT_TRUE(domain_.destroy_heap(*next));
+  });
+  while (step != 1) std::this_thread::yield();
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(gone->allocate(64).error().code(), ESTALE);
+  step = 2;
+  other.join();
+}
+
 }  // namespace
 }  // namespace extmem::test

@@ -104,7 +104,7 @@ class CoreWorld {
     if (bytes <= kMaxClassSize) {
       ThreadCache& mine = cache(slot, heap);
       if (holder == kHolderUntagged) {
-        if (const std::uint64_t ptr = Core::pop(&core_.state(0), mine, class_of(bytes)); ptr != 0) return ptr;
+        if (const std::uint64_t ptr = Core::pop(core_.fast_tables(), mine, class_of(bytes)); ptr != 0) return ptr;
       }
       auto small = core_.allocate_small(slot, mine, class_of(bytes), holder);
       if (small.ok() || small.error().code() != ENOTBLK) return small;
@@ -117,7 +117,7 @@ class CoreWorld {
     const std::uint32_t heap = core_.region(region).heap;
     ThreadCache& mine = cache(slot, heap);
     const std::uint32_t link = core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages, core_.region(region).pages.page_shift)];
-    if (Core::free_fast(&core_.state(0), &core_.slab(0), mine, link, ptr)) return {};
+    if (Core::free_fast(core_.fast_tables(), mine, link, ptr, ptr)) return {};
     for (;;) {
       auto small = core_.free_small(slot, mine, region, offset);
       if (small.ok() || small.error().code() != ENOTBLK) return small;

@@ -110,10 +110,10 @@ TEST_F(FormatDoc, NamesTheOffsetOfEachTable) {
   table(t.slots, "`ThreadSlot`", sizeof(shared::ThreadSlot), g.max_threads + 1);
   table(t.cache_rows, "cache rows", 4, std::uint64_t{g.max_threads + 1} * g.max_heaps);
   table(t.caches, "`ThreadCache`", sizeof(alloc::ThreadCache), g.max_caches);
-  table(t.slabs, "`Slab`", sizeof(alloc::Slab), g.max_slabs);
-  table(t.small_descs, "descriptors of the small area", sizeof(alloc::PageDesc), g.small_bytes >> 6);
+  table(t.slabs, "`Slab`", sizeof(alloc::Slab), std::uint64_t{g.max_slabs} + 1);
+  table(t.small_descs, "descriptors of the small area", sizeof(alloc::PageDesc), g.small_bytes >> alloc::kSmallPageShift);
   table(t.small_area, "small area: state words", 1, g.small_bytes);
-  table(t.large_descs, "descriptors of the large area", sizeof(alloc::PageDesc), g.large_bytes >> 16);
+  table(t.large_descs, "descriptors of the large area", sizeof(alloc::PageDesc), g.large_bytes >> alloc::kLargePageShift);
   table(t.large_area, "large area: page tables, IOVA tables", 1, g.large_bytes);
   std::ostringstream total;
   total << "Together 0x" << std::hex << layout.total_bytes() << " bytes";
