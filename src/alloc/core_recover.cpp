@@ -255,7 +255,7 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
       Slab& s = slabs_[index];
       link = s.all_next;
       std::atomic<std::uint16_t>* const states = &states_[s.first_state];
-      bool ours = s.owner() == 0 || s.owner() == slot;
+      bool ours = s.owner() == 0 || (s.owner() == slot && cache_of(slot, heap) != nullptr);
       std::uint32_t freed = 0;
       std::uint32_t lowest = 0;
       std::uint16_t last = 0;  // neighbours mostly have one holder
@@ -270,7 +270,11 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         if (last_heir == kLeaveIt) continue;
         if (!ours) {
           // Another living thread owns the slab: it stands still while the slab becomes everybody's.
-          EXTMEM_TRY_VOID(revoke_locked(slot, index));
+          if (s.owner() == slot) {
+            s.share();  // it leaves, and its cache is gone
+          } else {
+            EXTMEM_TRY_VOID(revoke_locked(slot, index));
+          }
           if (s.objects == 0) break;  // its owner had died, and the slab went with its cache
           ours = true;
           h.untold = 1;
