@@ -25,6 +25,7 @@ using Random = std::mt19937_64;
 constexpr std::uint32_t kActors = 6;
 constexpr std::uint32_t kParent = 10;
 constexpr std::uint64_t kMaxRecords = std::uint64_t{1} << 22;  // for each producer
+constexpr std::uint64_t kUsualKills = kSanitized ? 60 : 500;   // a fork takes much longer there
 constexpr std::size_t kBatch = 8;
 constexpr std::uint8_t kByOrphan = 0x80;
 
@@ -315,7 +316,7 @@ INSTANTIATE_TEST_SUITE_P(Kind, RingKill, ::testing::Values(RingKind::spsc, RingK
                          [](const auto& test) { return kind_name(test.param); });
 
 TEST_P(RingKill, AccountsForEveryRecordExactlyOnce) {
-  const std::uint64_t kills = environment_number("EXTMEM_RING_KILLS", 500);
+  const std::uint64_t kills = environment_number("EXTMEM_RING_KILLS", kUsualKills);
   const Ring ring = world_.attach(kParent);
   Actor survivor(shared_, ring, seed_);
   for (std::uint32_t id = 0; id < actors(); ++id) start(id);

@@ -309,6 +309,26 @@ TEST_P(RingTest, WakesWhoWaits) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
+TEST_P(RingTest, WakesAtOnceNotAtTheNextLook) {
+  const RingWorld world(kind(), 2);
+  const Ring ring = world.attach(1);
+  nanoseconds best = nanoseconds::max();
+  for (int round = 0; round < 20; ++round) {
+    std::chrono::steady_clock::time_point woken;
+    std::thread consumer([&] {
+      EXPECT_TRUE(world.attach(2).pop_wait(nanoseconds::max()));
+      woken = std::chrono::steady_clock::now();
+    });
+    std::this_thread::sleep_for(
+        milliseconds(2));  // the consumer sleeps by now, and would look again 8 ms later
+    const auto pushed = std::chrono::steady_clock::now();
+    ASSERT_TRUE(ring.try_push(element(1)));
+    consumer.join();
+    best = std::min(best, nanoseconds(woken - pushed));
+  }
+  EXPECT_LT(best, milliseconds(4));
+}
+
 TEST_P(RingTest, RecoversWhileItWaits) {
   const RingWorld world(kind(), 2);
   const Ring alive = world.attach(1);
