@@ -24,7 +24,7 @@ using Random = std::mt19937_64;
 
 constexpr std::uint32_t kActors = 6;
 constexpr std::uint32_t kParent = 10;
-constexpr std::uint64_t kMaxRecords = std::uint64_t{1} << 22;  // for each producer
+constexpr std::uint64_t kMaxRecords = std::uint64_t{1} << 24;  // for each producer
 constexpr std::uint64_t kUsualKills = kSanitized ? 60 : 500;   // a fork takes much longer there
 constexpr std::size_t kBatch = 8;
 constexpr std::uint8_t kByOrphan = 0x80;

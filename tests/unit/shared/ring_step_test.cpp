@@ -54,7 +54,7 @@ long step_through(Body body, Look look) {
 }
 
 TEST(RingStep, BooksBalanceAfterEveryInstruction) {
-  if (kTooSlow) GTEST_SKIP() << "single-stepping ThreadSanitizer's runtime takes too long";
+  if (kTooSlow) GTEST_SKIP() << "needs a build without ThreadSanitizer, whose runtime takes too many steps";
   long steps = 0;
   int balanced = 0;
   for (const Scenario& scenario : scenarios()) {
@@ -68,7 +68,7 @@ TEST(RingStep, BooksBalanceAfterEveryInstruction) {
       books.balance("after instruction " + std::to_string(step));
     };
     const long taken = step_through([&] { stage.act(victim); }, look);
-    if (taken < 0) GTEST_SKIP() << "this machine allows no single-stepping";
+    if (taken < 0) GTEST_SKIP() << "needs ptrace: allow this user to trace its own children";
     if (HasFailure()) return;
     EXPECT_GE(books.balanced(), 1);
     steps += taken;
@@ -78,7 +78,7 @@ TEST(RingStep, BooksBalanceAfterEveryInstruction) {
 }
 
 TEST(RingStep, ACreatorLeavesARingOrNone) {
-  if (kTooSlow) GTEST_SKIP() << "single-stepping ThreadSanitizer's runtime takes too long";
+  if (kTooSlow) GTEST_SKIP() << "needs a build without ThreadSanitizer, whose runtime takes too many steps";
   for (const bool again : {false, true}) {
     for (const RingKind kind : {RingKind::spsc, RingKind::mpmc}) {
       SharedMemory memory(*Ring::bytes_for(kind, 4));
@@ -104,7 +104,7 @@ TEST(RingStep, ACreatorLeavesARingOrNone) {
         ASSERT_EQ(ring->size_hint(), 0u);
       };
       const auto body = [&] { (void)Ring::create(memory.base(), memory.bytes(), kind, 4); };
-      if (step_through(body, look) < 0) GTEST_SKIP() << "this machine allows no single-stepping";
+      if (step_through(body, look) < 0) GTEST_SKIP() << "needs ptrace: allow this user to trace its own children";
       EXPECT_EQ(rings, 1);
     }
   }
