@@ -3,6 +3,7 @@
 //
 //   EXTMEM_RING_KILLS   how many kills for each kind of ring; the default takes a second or two
 //   EXTMEM_SEED         another order of events (the operating system adds its own)
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -217,7 +218,7 @@ class RingKill : public ::testing::TestWithParam<RingKind> {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      ::alarm(600);  // never outlive a parent that was killed
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (seed % 2 == 0) base::crash_point_hook = dawdle;
       Actor actor(shared_, *Ring::attach(world_.base(), world_.bytes(), id), seed);
       switch (part(id)) {

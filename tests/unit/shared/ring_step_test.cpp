@@ -104,7 +104,8 @@ TEST(RingStep, ACreatorLeavesARingOrNone) {
         ASSERT_EQ(ring->size_hint(), 0u);
       };
       const auto body = [&] { (void)Ring::create(memory.base(), memory.bytes(), kind, 4); };
-      if (step_through(body, look) < 0) GTEST_SKIP() << "needs ptrace: allow this user to trace its own children";
+      if (step_through(body, look) < 0)
+        GTEST_SKIP() << "needs ptrace: allow this user to trace its own children";
       EXPECT_EQ(rings, 1);
     }
   }
