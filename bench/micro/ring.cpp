@@ -64,10 +64,11 @@ struct Track {
   std::byte* memory;
 };
 
+std::array<RegionPtr, kMaxBatch> ptrs;  // what is pushed
+std::array<RegionPtr, kMaxBatch> out;
+
 /// Pushes `count` elements. Batch 1 is try_push.
 void push_all(const Ring& ring, std::uint64_t count, std::size_t batch) {
-  std::array<RegionPtr, kMaxBatch> ptrs;
-  ptrs.fill(RegionPtr{7});
   for (std::uint64_t done = 0; done < count;) {
     if (batch == 1) {
       if (ring.try_push(ptrs[0])) {
@@ -83,7 +84,6 @@ void push_all(const Ring& ring, std::uint64_t count, std::size_t batch) {
   }
 }
 void pop_all(const Ring& ring, std::uint64_t count, std::size_t batch) {
-  std::array<RegionPtr, kMaxBatch> out;
   for (std::uint64_t done = 0; done < count;) {
     if (batch == 1) {
       if (ring.try_pop()) {
@@ -172,6 +172,7 @@ void line(const char* kind, const char* what, std::size_t capacity, std::size_t 
 
 int main() {
   bind_to(0);
+  ptrs.fill(RegionPtr{7});
   std::printf("%-5s %-14s %8s %6s %9s %9s   ns per element (round trip: per trip)\n", "kind", "", "capacity",
               "batch", "best", "median");
   for (const RingKind kind : {RingKind::spsc, RingKind::mpmc}) {

@@ -59,7 +59,7 @@ Error no_elements() noexcept {
 // How a handle becomes the view that the two kinds work on.
 #define RING_VIEW(view)                     \
   if (memory_ == nullptr) return no_ring(); \
-  const RingView view { memory_, shift_, participant_, fences_ != 0 }
+  const RingView view { memory_, participant_, shift_, fences_ != 0 }
 #define RING_CALL(function, ...) (kind_ == kMpmc ? mpmc::function(__VA_ARGS__) : spsc::function(__VA_ARGS__))
 
 Result<std::size_t> Ring::bytes_for(RingKind kind, std::size_t capacity) noexcept {
@@ -80,7 +80,8 @@ Result<void> Ring::create(void* memory, std::size_t bytes, RingKind kind, std::s
   if (bytes < needed) {
     return EXTMEM_ERROR(ENOSPC, "the memory is too small for that ring; bytes_for() says how much it needs");
   }
-  const RingView ring{static_cast<std::byte*>(memory), base::floor_log2(capacity), 0, false};
+  const RingView ring{static_cast<std::byte*>(memory), 0,
+                      static_cast<std::uint8_t>(base::floor_log2(capacity)), false};
   RingHeader& header = ring.header();
   header.magic.store(0, std::memory_order_relaxed);
   // Release: no field changes while the old magic can be seen. (Pairs with nothing: attach() meets 0 or garbage.)
@@ -171,9 +172,7 @@ Result<void> Ring::detach() const noexcept {
 Result<void> Ring::try_push(RegionPtr ptr) const noexcept {
   RING_VIEW(ring);
   if (!ptr) return null_element();
-  const auto pushed = RING_CALL(push, ring, &ptr, 1);
-  if (!pushed) return pushed.error();
-  return {};
+  return RING_CALL(push_one, ring, ptr);
 }
 
 Result<std::size_t> Ring::push(std::span<const RegionPtr> ptrs) const noexcept {
@@ -187,10 +186,7 @@ Result<std::size_t> Ring::push(std::span<const RegionPtr> ptrs) const noexcept {
 
 Result<RegionPtr> Ring::try_pop() const noexcept {
   RING_VIEW(ring);
-  RegionPtr ptr;
-  const auto popped = RING_CALL(pop, ring, &ptr, 1);
-  if (!popped) return popped.error();
-  return ptr;
+  return RING_CALL(pop_one, ring);
 }
 
 Result<std::size_t> Ring::pop(std::span<RegionPtr> out) const noexcept {
@@ -230,7 +226,7 @@ Result<void> Ring::check() const noexcept {
 
 std::size_t Ring::size_hint() const noexcept {
   if (memory_ == nullptr) return 0;
-  const RingView ring{memory_, shift_, participant_, false};
+  const RingView ring{memory_, participant_, shift_, false};
   const RingHeader& header = ring.header();
   // Relaxed: a hint. First the lower end, so that the difference errs upwards, then into the capacity.
   const auto& first = kind_ == kMpmc ? header.head : header.claimed;

@@ -103,11 +103,11 @@ inline constexpr std::size_t kRingSlots = 256;  // where the slots begin
 static_assert(sizeof(RingHeader) == kRingSlots && offsetof(RingHeader, tail) == 64 &&
               offsetof(RingHeader, head) == 128 && offsetof(RingHeader, elements) == 192);
 
-/// A ring as an operation sees it: where it lies, and what the handle vouches for.
+/// A ring as an operation sees it: where it lies, and what the handle vouches for. Travels in two registers.
 struct RingView {
   std::byte* memory;
-  std::uint32_t shift;  // log2 of the capacity
   std::uint32_t participant;
+  std::uint8_t shift;  // log2 of the capacity
   bool fences;
 
   [[nodiscard]] RingHeader& header() const noexcept { return *reinterpret_cast<RingHeader*>(memory); }
@@ -121,29 +121,35 @@ struct RingView {
   }
 };
 
+static_assert(sizeof(RingView) == 16);
+
 using RingWalker = FunctionRef<bool(const RingEntry&)>;
 
 // Each as the method of Ring that it is named after; spans are not empty, functions not missing.
 namespace mpmc {
-void format(const RingView& ring) noexcept;
-Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_t count) noexcept;
-Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count) noexcept;
-Result<RingTaken> take(const RingView& ring) noexcept;
-Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept;
-Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexcept;
-Result<void> walk(const RingView& ring, RingWalker visit) noexcept;
-Result<void> check(const RingView& ring) noexcept;
+void format(RingView ring) noexcept;
+Result<void> push_one(RingView ring, RegionPtr ptr) noexcept;
+Result<RegionPtr> pop_one(RingView ring) noexcept;
+Result<std::size_t> push(RingView ring, const RegionPtr* ptrs, std::size_t count) noexcept;
+Result<std::size_t> pop(RingView ring, RegionPtr* out, std::size_t count) noexcept;
+Result<RingTaken> take(RingView ring) noexcept;
+Result<void> settle(RingView ring, const RingTaken& taken) noexcept;
+Result<RingRecovery> recover(RingView ring, const RingWatch& watch) noexcept;
+Result<void> walk(RingView ring, RingWalker visit) noexcept;
+Result<void> check(RingView ring) noexcept;
 }  // namespace mpmc
 
 namespace spsc {
-Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_t count) noexcept;
-Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count) noexcept;
-Result<RingTaken> take(const RingView& ring) noexcept;
-Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept;
-Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexcept;
-Result<void> detach(const RingView& ring) noexcept;
-Result<void> walk(const RingView& ring, RingWalker visit) noexcept;
-Result<void> check(const RingView& ring) noexcept;
+Result<void> push_one(RingView ring, RegionPtr ptr) noexcept;
+Result<RegionPtr> pop_one(RingView ring) noexcept;
+Result<std::size_t> push(RingView ring, const RegionPtr* ptrs, std::size_t count) noexcept;
+Result<std::size_t> pop(RingView ring, RegionPtr* out, std::size_t count) noexcept;
+Result<RingTaken> take(RingView ring) noexcept;
+Result<void> settle(RingView ring, const RingTaken& taken) noexcept;
+Result<RingRecovery> recover(RingView ring, const RingWatch& watch) noexcept;
+Result<void> detach(RingView ring) noexcept;
+Result<void> walk(RingView ring, RingWalker visit) noexcept;
+Result<void> check(RingView ring) noexcept;
 }  // namespace spsc
 
 /// Wakes those who sleep on `event`, after the ring was changed (W1).

@@ -24,7 +24,7 @@ constexpr std::uint32_t owner_of(std::uint64_t meta) noexcept {
 }
 constexpr std::uint64_t lap_of(std::uint64_t meta) noexcept { return meta >> kLapShift; }
 /// How many laps the slot is ahead of `ticket`. Laps count modulo 2^48: what matters is small.
-std::int64_t laps_ahead(const RingView& ring, std::uint64_t meta, std::uint64_t ticket) noexcept {
+std::int64_t laps_ahead(RingView ring, std::uint64_t meta, std::uint64_t ticket) noexcept {
   const std::uint64_t difference = (lap_of(meta) - (ticket >> ring.shift)) << kLapShift;
   return static_cast<std::int64_t>(difference) >> kLapShift;
 }
@@ -51,7 +51,7 @@ Error broken_slot() noexcept {
 }
 
 /// The slot was used for `ticket` already: tells a hint that lags from damage (M2), and moves it on.
-Step pass(const RingView& ring, std::atomic<std::uint64_t>& hint, std::uint64_t ticket, std::uint64_t meta,
+Step pass(RingView ring, std::atomic<std::uint64_t>& hint, std::uint64_t ticket, std::uint64_t meta,
           bool head) noexcept {
   const std::int64_t ahead = laps_ahead(ring, meta, ticket);
   const bool plausible =
@@ -63,7 +63,7 @@ Step pass(const RingView& ring, std::atomic<std::uint64_t>& hint, std::uint64_t 
 }
 
 /// Tries to push as `ticket`. Requires: every ticket before it was pushed.
-Step push_at(const RingView& ring, std::uint64_t ticket, RegionPtr ptr) noexcept {
+Step push_at(RingView ring, std::uint64_t ticket, RegionPtr ptr) noexcept {
   WordPair& slot = ring.pair(ticket);
   // Acquire: pairs with the CAS that settled the slot's last element, so that its reader is through.
   const std::uint64_t meta = slot.first.load(std::memory_order_acquire);
@@ -86,7 +86,7 @@ Step push_at(const RingView& ring, std::uint64_t ticket, RegionPtr ptr) noexcept
 
 /// Tries to take `ticket`; `meta` is then what settle() has to replace.
 /// Requires: every ticket before it was taken.
-Step take_at(const RingView& ring, std::uint64_t ticket, RegionPtr& ptr, std::uint64_t& mine) noexcept {
+Step take_at(RingView ring, std::uint64_t ticket, RegionPtr& ptr, std::uint64_t& mine) noexcept {
   WordPair& slot = ring.pair(ticket);
   // Acquire: pairs with the CAS in push_at.
   std::uint64_t meta = slot.first.load(std::memory_order_acquire);
@@ -110,7 +110,7 @@ Step take_at(const RingView& ring, std::uint64_t ticket, RegionPtr& ptr, std::ui
 }
 
 /// Ends a taken state. Returns: false where this participant was declared dead meanwhile.
-bool settle_slot(const RingView& ring, std::uint64_t ticket, std::uint64_t mine) noexcept {
+bool settle_slot(RingView ring, std::uint64_t ticket, std::uint64_t mine) noexcept {
   // Sequentially consistent: releases our reads to push_at's acquire, and is the change before notify's look (W1).
   return ring.pair(ticket).first.compare_exchange_strong(mine, next_free(mine), std::memory_order_seq_cst,
                                                          std::memory_order_relaxed);
@@ -129,7 +129,7 @@ Error empty() noexcept {
 /// Walks tickets from the hint on, one step each, until `count` are done.
 /// step(ticket, i) does the work; the hint is raised at the end, and each lap so that M2's lag stays below a lap.
 template <typename StepAt>
-Step run(const RingView& ring, std::atomic<std::uint64_t>& hint, std::size_t count, std::size_t& done,
+Step run(RingView ring, std::atomic<std::uint64_t>& hint, std::size_t count, std::size_t& done,
          StepAt step) noexcept {
   // Acquire: pairs with the release in raise().
   std::uint64_t first = hint.load(std::memory_order_acquire);
@@ -153,14 +153,14 @@ Step run(const RingView& ring, std::atomic<std::uint64_t>& hint, std::size_t cou
 
 }  // namespace
 
-void format(const RingView& ring) noexcept {
+void format(RingView ring) noexcept {
   for (std::uint64_t i = 0; i < ring.capacity(); ++i) {
     ring.pair(i).first.store(make_meta(0, 0, kFree), std::memory_order_relaxed);  // published by the magic
     ring.pair(i).second.store(0, std::memory_order_relaxed);
   }
 }
 
-Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_t count) noexcept {
+Result<std::size_t> push(RingView ring, const RegionPtr* ptrs, std::size_t count) noexcept {
   std::size_t done = 0;
   const Step last =
       run(ring, ring.header().tail, count, done,
@@ -174,7 +174,7 @@ Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_
   return EXTMEM_ERROR(EAGAIN, "the ring is full; try again later, or wait with push_wait()");
 }
 
-Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count) noexcept {
+Result<std::size_t> pop(RingView ring, RegionPtr* out, std::size_t count) noexcept {
   std::size_t done = 0;
   bool stale = false;
   const Step last =
@@ -201,7 +201,18 @@ Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count)
   return empty();
 }
 
-Result<RingTaken> take(const RingView& ring) noexcept {
+Result<void> push_one(RingView ring, RegionPtr ptr) noexcept {
+  const auto pushed = push(ring, &ptr, 1);
+  return pushed ? Result<void>{} : pushed.error();
+}
+
+Result<RegionPtr> pop_one(RingView ring) noexcept {
+  RegionPtr ptr;
+  const auto popped = pop(ring, &ptr, 1);
+  return popped ? Result<RegionPtr>{ptr} : popped.error();
+}
+
+Result<RingTaken> take(RingView ring) noexcept {
   std::size_t done = 0;
   RingTaken taken;
   std::uint64_t mine = 0;
@@ -214,7 +225,7 @@ Result<RingTaken> take(const RingView& ring) noexcept {
   return empty();
 }
 
-Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept {
+Result<void> settle(RingView ring, const RingTaken& taken) noexcept {
   const std::uint64_t lap = (taken.ticket >> ring.shift) & (~std::uint64_t{0} >> kLapShift);
   const std::uint64_t meta = ring.pair(taken.ticket).first.load(std::memory_order_relaxed);
   if (settle_slot(ring, taken.ticket, make_meta(lap, ring.participant, kTaken))) {
@@ -232,7 +243,7 @@ Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept {
   return EXTMEM_ERROR(EINVAL, "the element is not taken; pass what take() gave, once");
 }
 
-Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexcept {
+Result<RingRecovery> recover(RingView ring, const RingWatch& watch) noexcept {
   RingRecovery recovery;
   std::uint64_t ticket = ring.header().head.load(std::memory_order_acquire);
   ticket = ticket >= ring.capacity() ? ticket - ring.capacity() : 0;  // oldest first, as far as head tells
@@ -262,7 +273,7 @@ Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexc
   return recovery;
 }
 
-Result<void> walk(const RingView& ring, RingWalker visit) noexcept {
+Result<void> walk(RingView ring, RingWalker visit) noexcept {
   // Taken slots can lie up to a lap behind head.
   const std::uint64_t head = ring.header().head.load(std::memory_order_acquire);
   const std::uint64_t from = head - ring.capacity();
@@ -283,7 +294,7 @@ Result<void> walk(const RingView& ring, RingWalker visit) noexcept {
   return {};
 }
 
-Result<void> check(const RingView& ring) noexcept {
+Result<void> check(RingView ring) noexcept {
   const std::uint64_t tail = ring.header().tail.load(std::memory_order_acquire);
   const std::uint64_t head = ring.header().head.load(std::memory_order_acquire);
   if (static_cast<std::int64_t>(tail + ring.capacity() - head) < 0 ||

@@ -1,6 +1,7 @@
 // The ring of one producer and one consumer. S1 to S4 are in ring_format.hpp.
 #include <algorithm>
 
+#include "base/always_inline.hpp"
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "shared/ring_format.hpp"
@@ -22,20 +23,23 @@ constexpr std::uint64_t next_owner(std::uint64_t word, std::uint64_t owner) noex
   return ((word & ~kOwnerBits) + kEpoch) | owner;
 }
 
-/// Whether this participant has the place now, claiming it where nobody has it.
-bool claim(std::atomic<std::uint64_t>& place, std::uint32_t participant) noexcept {
+[[gnu::noinline]] bool claim_free(std::atomic<std::uint64_t>& place, std::uint32_t participant) noexcept {
   std::uint64_t seen = place.load(std::memory_order_relaxed);
-  if ((seen & kOwnerBits) == owned_by(participant)) [[likely]]
-    return true;
   while ((seen & kOwnerBits) == 0) {
     crash_point("ring.spsc.claim");
-    // Acquire: pairs with the release in give_up and recover_side; we go on from what the last owner wrote.
+    // Acquire: pairs with the release in give_up and end_recovery; we go on from what the last owner wrote.
     if (place.compare_exchange_weak(seen, next_owner(seen, owned_by(participant)), std::memory_order_acquire,
                                     std::memory_order_relaxed)) {
       return true;
     }
   }
   return (seen & kOwnerBits) == owned_by(participant);
+}
+/// Whether this participant has the place now, claiming it where nobody has it.
+EXTMEM_ALWAYS_INLINE bool claim(std::atomic<std::uint64_t>& place, std::uint32_t participant) noexcept {
+  if ((place.load(std::memory_order_relaxed) & kOwnerBits) == owned_by(participant)) [[likely]]
+    return true;
+  return claim_free(place, participant);
 }
 
 void give_up(std::atomic<std::uint64_t>& place, std::uint32_t participant) noexcept {
@@ -47,7 +51,7 @@ void give_up(std::atomic<std::uint64_t>& place, std::uint32_t participant) noexc
 }
 
 /// Orders the change of the ring before the look at the event word (W1).
-void notify_after_store(const RingView& ring, std::atomic<std::uint32_t>& event) noexcept {
+EXTMEM_ALWAYS_INLINE void notify_after_store(RingView ring, std::atomic<std::uint32_t>& event) noexcept {
   if (ring.fences) [[unlikely]] {
     std::atomic_thread_fence(std::memory_order_seq_cst);
   } else {
@@ -81,7 +85,7 @@ struct Available {
   std::uint64_t claimed;
   std::uint64_t count;
 };
-Result<Available> available(const RingView& ring, std::uint64_t want) noexcept {
+EXTMEM_ALWAYS_INLINE Result<Available> available(RingView ring, std::uint64_t want) noexcept {
   RingHeader& header = ring.header();
   const std::uint64_t claimed = header.claimed.load(std::memory_order_relaxed);
   std::uint64_t tail = header.seen_tail.load(std::memory_order_relaxed);
@@ -121,9 +125,8 @@ bool end_recovery(std::atomic<std::uint64_t>& place, std::uint64_t mine) noexcep
   return place.compare_exchange_strong(mine, nobody, std::memory_order_release, std::memory_order_relaxed);
 }
 
-}  // namespace
-
-Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_t count) noexcept {
+EXTMEM_ALWAYS_INLINE Result<std::size_t> push_some(RingView ring, const RegionPtr* ptrs,
+                                                   std::size_t count) noexcept {
   RingHeader& header = ring.header();
   if (!claim(header.producer, ring.participant)) [[unlikely]]
     return not_producer();
@@ -151,7 +154,7 @@ Result<std::size_t> push(const RingView& ring, const RegionPtr* ptrs, std::size_
   return fitting;
 }
 
-Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count) noexcept {
+EXTMEM_ALWAYS_INLINE Result<std::size_t> pop_some(RingView ring, RegionPtr* out, std::size_t count) noexcept {
   RingHeader& header = ring.header();
   if (!claim(header.consumer, ring.participant)) [[unlikely]]
     return not_consumer();
@@ -176,7 +179,26 @@ Result<std::size_t> pop(const RingView& ring, RegionPtr* out, std::size_t count)
   return static_cast<std::size_t>(found->count);
 }
 
-Result<RingTaken> take(const RingView& ring) noexcept {
+}  // namespace
+
+// With a count of 1 the compiler knows, loops and minima vanish.
+Result<void> push_one(RingView ring, RegionPtr ptr) noexcept {
+  const auto pushed = push_some(ring, &ptr, 1);
+  return pushed ? Result<void>{} : pushed.error();
+}
+Result<RegionPtr> pop_one(RingView ring) noexcept {
+  RegionPtr ptr;
+  const auto popped = pop_some(ring, &ptr, 1);
+  return popped ? Result<RegionPtr>{ptr} : popped.error();
+}
+Result<std::size_t> push(RingView ring, const RegionPtr* ptrs, std::size_t count) noexcept {
+  return push_some(ring, ptrs, count);
+}
+Result<std::size_t> pop(RingView ring, RegionPtr* out, std::size_t count) noexcept {
+  return pop_some(ring, out, count);
+}
+
+Result<RingTaken> take(RingView ring) noexcept {
   RingHeader& header = ring.header();
   if (!claim(header.consumer, ring.participant)) [[unlikely]]
     return not_consumer();
@@ -192,7 +214,7 @@ Result<RingTaken> take(const RingView& ring) noexcept {
   return taken;
 }
 
-Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept {
+Result<void> settle(RingView ring, const RingTaken& taken) noexcept {
   RingHeader& header = ring.header();
   if ((header.consumer.load(std::memory_order_relaxed) & kOwnerBits) != owned_by(ring.participant)) {
     return EXTMEM_ERROR(ESTALE,
@@ -212,7 +234,7 @@ Result<void> settle(const RingView& ring, const RingTaken& taken) noexcept {
   return {};
 }
 
-Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexcept {
+Result<RingRecovery> recover(RingView ring, const RingWatch& watch) noexcept {
   RingHeader& header = ring.header();
   RingRecovery recovery;
   std::uint32_t dead = 0;
@@ -244,7 +266,7 @@ Result<RingRecovery> recover(const RingView& ring, const RingWatch& watch) noexc
   return recovery;
 }
 
-Result<void> detach(const RingView& ring) noexcept {
+Result<void> detach(RingView ring) noexcept {
   RingHeader& header = ring.header();
   if ((header.consumer.load(std::memory_order_relaxed) & kOwnerBits) == owned_by(ring.participant) &&
       header.claimed.load(std::memory_order_relaxed) != header.head.load(std::memory_order_relaxed)) {
@@ -255,7 +277,7 @@ Result<void> detach(const RingView& ring) noexcept {
   return {};
 }
 
-Result<void> walk(const RingView& ring, RingWalker visit) noexcept {
+Result<void> walk(RingView ring, RingWalker visit) noexcept {
   RingHeader& header = ring.header();
   const std::uint64_t head = header.head.load(std::memory_order_acquire);
   const std::uint64_t claimed = header.claimed.load(std::memory_order_relaxed);
@@ -275,7 +297,7 @@ Result<void> walk(const RingView& ring, RingWalker visit) noexcept {
   return {};
 }
 
-Result<void> check(const RingView& ring) noexcept {
+Result<void> check(RingView ring) noexcept {
   RingHeader& header = ring.header();
   const std::uint64_t head = header.head.load(std::memory_order_acquire);
   const std::uint64_t claimed = header.claimed.load(std::memory_order_relaxed);
