@@ -139,7 +139,8 @@ class EXTMEM_API Ring {
   /// As try_push, try_pop and take, but wait up to `timeout` for room or for an element (nanoseconds::max(): without
   /// end). They look again every 10 ms at the latest, so a wake that died with its sender costs no more than that;
   /// where `watch` has a predicate they then also recover.
-  /// Errors: ETIMEDOUT instead of EAGAIN; EINVAL a negative timeout, or a watch with one function only.
+  /// Errors: ETIMEDOUT instead of EAGAIN; EINVAL a negative timeout, or a watch with one function only; EBUSY at once,
+  /// unless a watch frees the place.
   Result<void> push_wait(RegionPtr ptr, std::chrono::nanoseconds timeout,
                          const RingWatch& watch = {}) const noexcept;
   Result<RegionPtr> pop_wait(std::chrono::nanoseconds timeout, const RingWatch& watch = {}) const noexcept;

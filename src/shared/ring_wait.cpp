@@ -56,13 +56,15 @@ struct Waiter {
     if (static_cast<bool>(watch.is_dead) != static_cast<bool>(watch.on_orphan)) {
       return EXTMEM_ERROR(EINVAL, "a watch needs both functions: who is dead, and where its elements go");
     }
-    const auto again = [&](const Outcome& outcome) noexcept {
-      // EBUSY: the place in an spsc ring may be a dead participant's.
-      return outcome.error().code() == EAGAIN || (outcome.error().code() == EBUSY && watch.is_dead);
+    const auto look = [&]() noexcept {
+      Outcome outcome = attempt();
+      // The place in an spsc ring may be a dead participant's; a living one's is not waited for.
+      if (outcome.error().code() == EBUSY && watch.is_dead && ring.recover(watch)) outcome = attempt();
+      return outcome;
     };
     for (int spin = 0; spin < kSpins; ++spin) {
-      const Outcome outcome = attempt();
-      if (!again(outcome)) return outcome;
+      const Outcome outcome = look();
+      if (outcome.error().code() != EAGAIN) return outcome;
       if (timeout.count() == 0) break;
       os::cpu_relax();
     }
@@ -72,8 +74,8 @@ struct Waiter {
     const std::int64_t recheck = fences ? kRecheckNs / 10 : kRecheckNs;
     for (;;) {
       const std::uint32_t seen = announce(event, ring.kind() == RingKind::spsc, fences);
-      Outcome outcome = attempt();
-      if (!again(outcome)) return outcome;
+      const Outcome outcome = look();
+      if (outcome.error().code() != EAGAIN) return outcome;
       const std::uint64_t waited = os::monotonic_ns() - start;
       const std::uint64_t left = waited < limit ? limit - waited : 0;
       const std::int64_t sleep =
@@ -81,11 +83,10 @@ struct Waiter {
       if (left == 0 || os::futex_wait(event, seen, sleep, true) == ETIMEDOUT) {
         if (watch.is_dead) {
           if (const auto recovered = ring.recover(watch); !recovered) return recovered.error();
-          outcome = attempt();
-          if (!again(outcome)) return outcome;
+          const Outcome after = look();
+          if (after.error().code() != EAGAIN) return after;
         }
         if (left == 0) {
-          if (outcome.error().code() != EAGAIN) return outcome;
           return EXTMEM_ERROR(ETIMEDOUT, "the time is over: the ring stayed full, or empty, all the while");
         }
       }

@@ -344,6 +344,22 @@ TEST_P(RingTest, RecoversWhileItWaits) {
   EXPECT_EQ(content(alive), (std::vector<std::uint64_t>{2, 3}));
 }
 
+TEST(RingSpsc, DoesNotWaitForALivingOnesPlace) {
+  const RingWorld world(RingKind::spsc, 2);
+  const Ring other = world.attach(2);
+  ASSERT_TRUE(other.try_push(element(1)));
+  const auto taken = other.take();
+  ASSERT_TRUE(taken);
+  const auto is_dead = [](std::uint32_t) { return false; };
+  const auto on_orphan = [](const RingOrphan&) {};
+  const RingWatch watch{.is_dead = is_dead, .on_orphan = on_orphan};
+  const Ring ring = world.attach(1);
+  EXPECT_FAILS(ring.push_wait(element(2), nanoseconds::max(), watch), EBUSY);
+  EXPECT_FAILS(ring.take_wait(nanoseconds::max(), watch), EBUSY);
+  ASSERT_TRUE(other.try_push(element(2)));
+  EXPECT_FAILS(other.pop_wait(nanoseconds::max(), watch), EBUSY);  // its own, taken and not settled
+}
+
 TEST(RingSpsc, FreesTheProducersPlaceWhileItWaits) {
   const RingWorld world(RingKind::spsc, 2);
   ASSERT_TRUE(world.attach(2).try_push(element(1)));
