@@ -1,4 +1,5 @@
 // A participant that is killed at a named crash point: every point of every scenario, in a forked child.
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,7 @@ TEST(RingCrash, BooksBalanceAfterAKillAtEveryPoint) {
       const pid_t child = ::fork();
       ASSERT_GE(child, 0);
       if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // never outlive a parent that was killed
         countdown = {point, reinterpret_cast<char*>(name.base())};
         base::crash_point_hook = die_when_counted_down;
         stage.act(victim);

@@ -1,5 +1,6 @@
 // A participant that dies between any two instructions: each operation is single-stepped in a child, and whenever an
 // instruction changed the shared memory, a copy of it is recovered and its books are balanced.
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,6 +32,7 @@ long step_through(Body body, Look look) {
   const pid_t child = ::fork();
   if (child < 0) return -1;
   if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // never outlive a parent that was killed
     if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) ::_exit(1);
     stop_here();
     body();
