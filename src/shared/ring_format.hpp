@@ -83,21 +83,24 @@ struct RingHeader {
   std::uint64_t reserved[3];
 
   // Producers.
-  alignas(64)
-      std::atomic<std::uint64_t> tail;  // spsc: release in push pairs with acquire in take; mpmc: a hint (M2)
-  std::atomic<std::uint64_t> producer;  // spsc, S2: acquire when claimed, pairs with release when given up
+  // tail: spsc: release in push pairs with acquire in available(); mpmc: a hint (M2), see raise().
+  alignas(64) std::atomic<std::uint64_t> tail;
+  std::atomic<std::uint64_t> producer;   // spsc, S2: acquire when claimed, pairs with release when given up
   std::atomic<std::uint64_t> seen_head;  // spsc, S4: relaxed, the producer's own
+  std::uint64_t reserved_for_producers[5];
 
   // Consumers.
-  alignas(64) std::atomic<
-      std::uint64_t> head;  // spsc: release in settle pairs with acquire in push; mpmc: a hint (M2)
+  // head: spsc: release in settle and pop pairs with acquire in push; mpmc: a hint (M2), see raise().
+  alignas(64) std::atomic<std::uint64_t> head;
   std::atomic<std::uint64_t> consumer;   // spsc, S2: as producer
   std::atomic<std::uint64_t> seen_tail;  // spsc, S4: relaxed, the consumer's own
   std::atomic<std::uint64_t> claimed;    // spsc, S3: relaxed, the consumer's own; order: see `Orders` above
+  std::uint64_t reserved_for_consumers[4];
 
   // Everybody. Read at each operation, written only around waits.
   alignas(64) std::atomic<std::uint32_t> elements;  // consumers sleep here
   std::atomic<std::uint32_t> room;                  // producers sleep here
+  std::uint32_t reserved_for_events[14];
 };
 inline constexpr std::size_t kRingSlots = 256;  // where the slots begin
 static_assert(sizeof(RingHeader) == kRingSlots && offsetof(RingHeader, tail) == 64 &&

@@ -100,17 +100,18 @@ class Books {
     EXPECT_TRUE(checked) << checked.error().message();
     std::array<int, 256> counts{};
     for (const RingOrphan& orphan : orphans) ++counts.at(number_of(orphan.ptr));
-    std::uint64_t last = 0;
-    while (const auto ptr = ring_.try_pop()) {
-      const std::uint64_t number = number_of(*ptr);
-      ++counts.at(number);
-      EXPECT_GT(number, last) << "out of order";
-      last = number;
-    }
     const auto& hand = *reinterpret_cast<const Hand*>(copy_.base() + stage_.ring_bytes());
     std::set<std::uint64_t> held;
     for (const RegionPtr ptr : hand.out) {
       if (ptr) held.insert(number_of(ptr));
+    }
+    std::uint64_t last = 0;
+    while (const auto ptr = ring_.try_pop()) {
+      const std::uint64_t number = number_of(*ptr);
+      EXPECT_EQ(held.count(number), 0u) << "element " << number << " is in the ring and in the victim's hand";
+      ++counts.at(number);
+      EXPECT_GT(number, last) << "out of order";
+      last = number;
     }
     std::uint64_t lost = 0;
     for (std::uint64_t i = 1; i <= scenario_.before; ++i) {

@@ -273,6 +273,26 @@ TEST_P(RingTest, ReportsWhatADeadTakerHad) {
   EXPECT_TRUE(alive.check());
 }
 
+// A recoverer is slow: between its question and its step another one recovers, and the dead one's number is given to a
+// living participant, which takes in its turn.
+TEST_P(RingTest, SlowRecoverersLeaveTheNewHolderOfANumberAlone) {
+  const RingWorld world(kind(), 4);
+  const Ring producer = world.attach(1);
+  for (std::uint64_t i = 1; i <= 4; ++i) ASSERT_TRUE(producer.try_push(element(i)));
+  ASSERT_TRUE(world.attach(2).take());
+  RingTaken reborn;
+  const auto slow = recovered(world.attach(3), [&](std::uint32_t participant) {
+    if (participant != 2 || reborn.ptr) return false;
+    const auto quick = recovered(world.attach(4), [](std::uint32_t other) { return other == 2; });
+    EXPECT_EQ(quick.size(), 1u);
+    reborn = world.attach(2).take().value_or(RingTaken{});
+    return true;  // of the dead one, that was
+  });
+  EXPECT_TRUE(slow.empty());
+  EXPECT_EQ(number_of(reborn.ptr), 2u);
+  EXPECT_TRUE(world.attach(2).settle(reborn));
+}
+
 TEST_P(RingTest, WaitsNoLongerThanAsked) {
   const RingWorld world(kind(), 2);
   const Ring ring = world.attach(0);

@@ -115,9 +115,13 @@ INSTANTIATE_TEST_SUITE_P(Kind, RingThreads, ::testing::Values(RingKind::spsc, Ri
 TEST_P(RingThreads, PassEachElementOnce) { run(false); }
 TEST_P(RingThreads, PassEachElementOnceWhileTheyWait) { run(true); }
 
-TEST(RingMpmc, RecoverersShareTheOrphans) {
-  constexpr int kRounds = 200;
-  const RingWorld world(RingKind::mpmc, 64);
+class RingRecoverers : public ::testing::TestWithParam<RingKind> {};
+INSTANTIATE_TEST_SUITE_P(Kind, RingRecoverers, ::testing::Values(RingKind::spsc, RingKind::mpmc),
+                         [](const auto& test) { return kind_name(test.param); });
+
+TEST_P(RingRecoverers, ShareTheOrphans) {
+  constexpr int kRounds = 300;
+  const RingWorld world(GetParam(), 64);
   const Ring dead = world.attach(9);
   std::vector<std::atomic<int>> reports(64 + 1);
   for (int round = 0; round < kRounds; ++round) {
@@ -127,11 +131,15 @@ TEST(RingMpmc, RecoverersShareTheOrphans) {
     }
     for (int i = 0; i < 64; ++i) ASSERT_TRUE(dead.take());
     std::array<std::thread, 3> threads;
+    std::atomic<std::size_t> ready{0};
     for (std::uint32_t who = 0; who < threads.size(); ++who) {
       threads[who] = std::thread([&, who] {
-        const auto is_dead = [](std::uint32_t participant) { return participant == 9; };
+        const Ring ring = world.attach(who);
+        const auto is_dead = [&](std::uint32_t participant) { return participant == 9; };
         const auto on_orphan = [&](const RingOrphan& orphan) { reports[number_of(orphan.ptr)].fetch_add(1); };
-        EXPECT_TRUE(world.attach(who).recover({.is_dead = is_dead, .on_orphan = on_orphan}));
+        ready.fetch_add(1);
+        while (ready.load() < threads.size()) std::this_thread::yield();
+        EXPECT_TRUE(ring.recover({.is_dead = is_dead, .on_orphan = on_orphan}));
       });
     }
     for (std::thread& thread : threads) thread.join();
