@@ -3,6 +3,7 @@
  *   extmem_types.h    constants, handles, option and report structs
  *   extmem_heap.h     heaps, allocation, statistics, walks, the heap map
  *   extmem_region.h   regions, backings, listeners, addresses, memzones
+ *   extmem_ring.h     rings: passing region pointers between processes
  *   here              errors, domains, tags
  *
  * Conventions, true of every function unless it says otherwise:
@@ -25,6 +26,7 @@
 #include "extmem/export.h"
 #include "extmem/extmem_heap.h"
 #include "extmem/extmem_region.h"
+#include "extmem/extmem_ring.h"
 #include "extmem/extmem_types.h"
 #include "extmem/version.h"
 

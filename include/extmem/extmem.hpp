@@ -8,4 +8,5 @@
 #include "extmem/memory_resource.hpp"
 #include "extmem/raii.hpp"
 #include "extmem/result.hpp"
+#include "extmem/ring.hpp"
 #include "extmem/types.hpp"
