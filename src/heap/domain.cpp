@@ -303,7 +303,11 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
 void DomainState::refresh_heap(std::uint32_t id) noexcept {
   const HeapRecord& record = heaps_[id];
   HeapLocal& local = heap_locals_[id];
-  const std::uint64_t key = record.used == 0 ? 0 : make_heap_key(serial_, record.generation, id);
+  const auto key_now = [&] { return record.used == 0 ? 0 : make_heap_key(serial_, record.generation, id); };
+  if (local.key.load(std::memory_order_acquire) == key_now()) return;
+  // By thread id, as it is this process' own lock; held for a few stores.
+  const shared::LockGuard guard(refresh_lock_, os::thread_id(), false);
+  const std::uint64_t key = key_now();
   if (local.key.load(std::memory_order_relaxed) == key) return;
   if (key != 0) {
     if (local.state == nullptr) {
@@ -323,6 +327,7 @@ Result<Heap> DomainState::heap_by_id(std::uint32_t id) noexcept {
     return EXTMEM_ERROR(ENOENT, "no heap has this id");
   }
   HeapLocal& local = heap_locals_[id];
+  if (shared_) refresh_heap(id);
   const std::uint64_t key = local.key.load(std::memory_order_acquire);
   if (key == 0) return EXTMEM_ERROR(ENOENT, "no heap has this id: it is just being made or destroyed");
   return Heap(&local, key);

@@ -220,6 +220,8 @@ class DomainState {
   void sync_locked() noexcept;
   Result<void> map_foreign(std::uint32_t region) noexcept;
   void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept;
+  /// Removes the name of a region's file, where it goes with the region.
+  void forget_file(std::uint32_t region) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
   /// Tells every participant that regions or heaps have come or gone.
   void announce() noexcept;
@@ -270,6 +272,7 @@ class DomainState {
   bool shared_ = false;
   bool remove_when_last_ = false;
   std::uint32_t users_ = 1;               // Domain handles of this process (threads.cpp's lock)
+  shared::Lock refresh_lock_{};           // guards the writing of HeapLocals
   shared::Participants participants_;
   shared::Ground ground_;
   os::DomainFolder folder_;

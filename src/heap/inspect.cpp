@@ -251,6 +251,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   std::size_t breaches = 0;
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
     if (heaps_[id].used == 0) continue;
+    if (shared_) refresh_heap(id);
     EXTMEM_TRY(found, verify_heap(heap_locals_[id], report));
     breaches += found;
   }

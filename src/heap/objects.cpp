@@ -96,6 +96,7 @@ bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noe
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   RegionId grown{};  // for this request
+  bool others_asked = false;
   for (;;) {
     const std::uint64_t growths = heaps_[heap.id].growths.load(std::memory_order_acquire);
     Error failed{};
@@ -111,6 +112,11 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
         return RegionPtr{alloc::make_ptr(span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
       }
       failed = span.error();
+    }
+    if (failed.code() == ENOMEM && shared_ && !others_asked) {
+      // What dead processes left may be what is missing, or a region that we have not mapped yet.
+      others_asked = true;
+      if (poll()) continue;
     }
     if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
     // What a new region does not serve while nobody else uses it, no further one will: its IOVAs do not fit, say.
@@ -243,7 +249,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   if (o.zero && (region.flags & alloc::kRegionCpu) == 0) {
     return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
   }
-  const std::uint64_t offset = address_now - region.phase;
+  const std::uint64_t offset = address_now - bases_[object.region.slot];
   // In place: when the object stays where it is, its constraints must hold for the new size there.
   const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 && o.placement == Placement::any &&
                      !o.region && o.numa_node == kAnyNode && o.os_page_size == 0 && o.min_offset == 0 &&

@@ -156,7 +156,11 @@ Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, 
       if ((changing & alloc::kUndrain) != 0) EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, false));
       core.changing = 0;
     } else {
-      if (bases_[region] != 0) unmap_region(region);
+      forget_file(region);
+      if (bases_[region] != 0) {
+        index_.erase(bases_[region]);
+        unmap_region(region);
+      }
       release_region(slot, region);
     }
     base::crash_point("clean.region");

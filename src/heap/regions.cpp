@@ -279,6 +279,7 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
 void DomainState::describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept {
   RegionShare& share = shares_[region];
   share.reach = static_cast<std::uint32_t>(Reach::none);
+  share.unlink = 0;
   share.adder = participants_.self();
   share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
   share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();
@@ -349,7 +350,11 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   auto added = add_locked(heap, region, &mapping, grown);
   if (!added) {
     drop_mapping(mapping);
-  } else if (!spec.unlink_on_remove && !(shared_ && spec.kind == BackingKind::anonymous)) {
+  } else if (shared_) {
+    // The name goes with the region, whoever removes it, and not with this process' mapping.
+    os::keep_name(locals_[added->slot].mapping);
+    shares_[added->slot].unlink = spec.unlink_on_remove || spec.kind == BackingKind::anonymous ? 1 : 0;
+  } else if (!spec.unlink_on_remove) {
     os::keep_name(locals_[added->slot].mapping);
   }
   return added;

@@ -72,6 +72,7 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
     auto& grown = heaps_[heap_id].grown_bytes;
     grown = grown - std::min(grown.get(), core.length.get());
   }
+  forget_file(region);
   unmap_region(region);
   release_region(slot, region);
   announce();
@@ -91,19 +92,24 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
     if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
     EXTMEM_TRY_VOID(checked_region(id));
     EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, true));
+    core.asked = 1;
   }
+  announce();
   for (;;) {
     const std::uint32_t seen = core.drained.load(std::memory_order_acquire);  // pairs with the release of a free
     {
       const alloc::HeapGuard guard(core_, slot, core.heap);
+      if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
       EXTMEM_TRY_VOID(checked_region(id));
-      if (core_.region_empty_locked(region)) return {};
+      // Empty, and mapped by nobody else: then remove_region succeeds.
+      if (core_.region_empty_locked(region) && check_unmapped_elsewhere(region, nullptr)) return {};
       const std::uint64_t waited = os::monotonic_ns() - start;
       if (waited >= limit) {
         if (holders != nullptr) {
           EXTMEM_TRY_VOID(core_.pause_all(slot, heap));
           report_holders_locked(region, *holders);
           core_.resume_all(slot, heap);
+          (void)check_unmapped_elsewhere(region, holders);
         }
         return EXTMEM_ERROR(ETIMEDOUT, "the region is still in use by those whom the report names; it goes on draining");
       }
@@ -124,7 +130,10 @@ Result<void> DomainState::undrain_region(RegionId id) noexcept {
   const alloc::HeapGuard guard(core_, slot, core_.region(region).heap);
   if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be changed inside a walk over its heap"));
   EXTMEM_TRY_VOID(checked_region(id));
-  return core_.set_draining_locked(slot, region, false);
+  EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, false));
+  core_.region(region).asked = 0;
+  announce();
+  return {};
 }
 
 }  // namespace extmem::heap

@@ -55,8 +55,8 @@ void DomainState::sync_locked() noexcept {
       local.generation = core.generation;
       local.refused = !map_foreign(region).ok();
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core_.region_empty_locked(region) &&
-               shares_[region].adder != participants_.self()) {
-      // Somebody wants to remove it: nothing of ours is there any more.
+               local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
+      // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       index_.erase(local.base);
       unmap_region(region);
     }
@@ -68,6 +68,7 @@ void DomainState::sync_locked() noexcept {
 void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept {
   const alloc::RegionCore& core = core_.region(region);
   RegionLocal& local = locals_[region];
+  if (shared_) refresh_heap(core.heap);
   local.base = base;
   local.length = core.length;
   local.descs = segment_.at<alloc::PageDesc>(core.pages.descs_offset);
@@ -94,6 +95,12 @@ void DomainState::unmap_region(std::uint32_t region) noexcept {
   if (local.kind != BackingKind::external) (void)os::close_backing(local.mapping);
   local.mapping = os::Mapping{};
   if (shared_) mapped(participants_.self(), region) = 0;
+}
+
+void DomainState::forget_file(std::uint32_t region) noexcept {
+  if (!shared_ || shares_[region].unlink == 0) return;
+  os::unlink_shared_path(shares_[region].path, os::SharedFile{shares_[region].device, shares_[region].inode, 0});
+  shares_[region].unlink = 0;
 }
 
 Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
