@@ -57,7 +57,10 @@ void Participants::release_token(std::uint32_t participant) noexcept { os::unloc
 bool Participants::process_lives(const Participant& record) const noexcept {
   if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here: the token alone decides
   const auto start = os::process_start_time(record.pid);
-  return start && record.start_time != 0 && *start == record.start_time && os::process_maps_file(record.pid, control_fd_);
+  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid)) return false;
+  // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
+  // it is a zombie. Or it has called exec: then it maps other things.
+  return os::process_maps_file(record.pid, control_fd_);
 }
 
 bool Participants::dead(std::uint32_t participant) const noexcept {
