@@ -81,6 +81,8 @@ class DomainState {
   Result<void> attach_region(RegionId id, void* base) noexcept;
   /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
   void unmap_region(std::uint32_t region) noexcept;
+  /// Forgets where the region is in this process, if it is mapped here, and unmaps it. Requires: the region lock.
+  void forget_region(std::uint32_t region) noexcept;
 
   // threads.cpp
   /// The calling thread's slot; claims one at the thread's first use. Errors: ENOSPC.

@@ -243,7 +243,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   if (o.zero && (region.flags & alloc::kRegionCpu) == 0) {
     return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: zero it by the device that owns it");
   }
-  const std::uint64_t offset = address_now - region.phase;
+  const std::uint64_t offset = address_now - bases_[object.region.slot];
   // In place: when the object stays where it is, its constraints must hold for the new size there.
   const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 && o.placement == Placement::any &&
                      !o.region && o.numa_node == kAnyNode && o.os_page_size == 0 && o.min_offset == 0 &&

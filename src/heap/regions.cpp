@@ -1,6 +1,7 @@
 // Adding regions: validate, place metadata, tell listeners, publish. Whatever fails undoes what came before.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
@@ -186,6 +187,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     fresh.iova_bytes = plan.data_bytes;
     fresh.heap = heap.id;
     fresh.served = 0;
+    if (shared_) shares_[region].unlink = 0;
     tx.commit();
     base::crash_point("add.allocated");
   }
@@ -201,6 +203,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   core.node = spec.numa_node;
   core.length = spec.length;
   core.phase = base;
+  base::crash_point("add.described");
   const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
   core.asked = 0;
   core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
@@ -234,6 +237,11 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   core.flags = 0;
   bases_[region] = 0;
   base::crash_point("release.unused");
+  if (shared_ && shares_[region].unlink != 0) {
+    if (const char* name = std::strrchr(shares_[region].path, '/'); name != nullptr) folder_.remove_file(name + 1);
+    base::crash_point("release.unlinked");
+    shares_[region].unlink = 0;
+  }
   for (;;) {
     const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
     if (!meta.held()) continue;  // a stopped process has it: there is no way around
@@ -261,6 +269,7 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
     return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   }
   EXTMEM_TRY(mapping, map_backing(spec));
+  base::crash_point("add.mapped");
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   auto heap = checked(handle);  // again: mapping took its time
   if (!heap) {
@@ -279,6 +288,7 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
 void DomainState::describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept {
   RegionShare& share = shares_[region];
   share.reach = static_cast<std::uint32_t>(Reach::none);
+  share.unlink = 0;
   share.adder = participants_.self();
   share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
   share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();
@@ -289,6 +299,8 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   share.inode = file->inode;
   const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
+  // Last: whoever releases the region after our death trusts the path only then.
+  if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
@@ -311,7 +323,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
-    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{os::process_id()}).add("-").add(
+    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{participants_.self()}).add("-").add(
         directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
     request.path_or_name = own.c_str();
   } else if (shared_ && spec.kind == BackingKind::hugetlb) {
@@ -349,8 +361,8 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   auto added = add_locked(heap, region, &mapping, grown);
   if (!added) {
     drop_mapping(mapping);
-  } else if (!spec.unlink_on_remove && !(shared_ && spec.kind == BackingKind::anonymous)) {
-    os::keep_name(locals_[added->slot].mapping);
+  } else if (!spec.unlink_on_remove || shares_[added->slot].unlink != 0) {
+    os::keep_name(locals_[added->slot].mapping);  // a file of the domain's folder goes with the region, not with us
   }
   return added;
 }

@@ -57,8 +57,7 @@ void DomainState::sync_locked() noexcept {
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core_.region_empty_locked(region) &&
                shares_[region].adder != participants_.self()) {
       // Somebody wants to remove it: nothing of ours is there any more.
-      index_.erase(local.base);
-      unmap_region(region);
+      forget_region(region);
     }
   }
   index_.touch();
@@ -82,6 +81,12 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   if (shared_) mapped(participants_.self(), region) = local.mapping.fd >= 0 ? static_cast<std::uint32_t>(local.mapping.fd) + 2 : 1;
   bases_[region] = base;
   index_.insert(base, core.length, region);
+}
+
+void DomainState::forget_region(std::uint32_t region) noexcept {
+  if (bases_[region] == 0) return;  // this process has never mapped it
+  index_.erase(locals_[region].base);
+  unmap_region(region);
 }
 
 void DomainState::unmap_region(std::uint32_t region) noexcept {
