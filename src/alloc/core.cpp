@@ -1,5 +1,7 @@
 #include "alloc/core.hpp"
 
+#include "base/crash_point.hpp"
+
 namespace extmem::alloc {
 
 CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geometry& g) noexcept {
@@ -142,6 +144,7 @@ Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region,
   EXTMEM_TRY_VOID(pause_all(slot, h));
   if (draining) {
     r.flags = r.flags | kRegionDraining;
+    base::crash_point("drain.marked");
     flush_paused(slot, r.heap, false);
   }
   // Slabs of the region leave the lists (or return), shared: from now on a free takes the heap's lock.
@@ -155,6 +158,7 @@ Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region,
       if (!draining && s.free != 0) link_listed(link - 1);
     }
   }
+  base::crash_point("drain.relisted");
   resume_all(slot, h);
   if (!draining) r.flags = r.flags & ~kRegionDraining;
   return {};

@@ -213,6 +213,7 @@ Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept 
 Result<void> DomainState::make_node_heaps() noexcept {
   const os::NodeSet nodes = os::numa_nodes();
   const int count = std::max(1, nodes.count());
+  std::uint32_t done = 0;
   for (int i = 0; i < count && static_cast<std::uint32_t>(i) < options_.max_heaps; ++i) {
     const int node = nodes.count() == 0 ? 0 : nodes.id_at(i);
     char name[16] = "node";
@@ -220,9 +221,13 @@ Result<void> DomainState::make_node_heaps() noexcept {
     int n = 0;
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
-    EXTMEM_TRY_VOID(create_heap(name, HeapOptions{}, node));
-    directory_->node_heaps = static_cast<std::uint32_t>(i) + 1;
+    // Of a named domain another process may be at it too, or have died over it: both make the same heaps in the same
+    // order, before any other heap can be.
+    if (auto made = create_heap(name, HeapOptions{}, node); !made && made.error().code() != EEXIST) return made.error();
+    done = static_cast<std::uint32_t>(i) + 1;
+    base::crash_point("heap.of_node");
   }
+  directory_->node_heaps = done;  // once, at the end: who finds it set finds them all
   return {};
 }
 
@@ -391,6 +396,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   index_.touch();
   thread_memory.see(index_.sequence());  // invariant 3 of ThreadMemory: our own cache becomes anybody's
   core_.drop_caches_paused(slot, heap->id);
+  base::crash_point("destroy.emptied");
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);
   core.out_peak = 0;

@@ -81,6 +81,8 @@ class DomainState {
   Result<void> attach_region(RegionId id, void* base) noexcept;
   /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
   void unmap_region(std::uint32_t region) noexcept;
+  /// Forgets where the region is in this process, if it is mapped here, and unmaps it. Requires: the region lock.
+  void forget_region(std::uint32_t region) noexcept;
 
   // threads.cpp
   /// The calling thread's slot; claims one at the thread's first use. Errors: ENOSPC.
@@ -220,8 +222,6 @@ class DomainState {
   void sync_locked() noexcept;
   Result<void> map_foreign(std::uint32_t region) noexcept;
   void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept;
-  /// Removes the name of a region's file, where it goes with the region.
-  void forget_file(std::uint32_t region) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
   /// Tells every participant that regions or heaps have come or gone.
   void announce() noexcept;

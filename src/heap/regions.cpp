@@ -1,6 +1,7 @@
 // Adding regions: validate, place metadata, tell listeners, publish. Whatever fails undoes what came before.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
@@ -186,6 +187,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     fresh.iova_bytes = plan.data_bytes;
     fresh.heap = heap.id;
     fresh.served = 0;
+    if (shared_) shares_[region].unlink = 0;
     tx.commit();
     base::crash_point("add.allocated");
   }
@@ -201,6 +203,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   core.node = spec.numa_node;
   core.length = spec.length;
   core.phase = base;
+  base::crash_point("add.described");
   const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
   core.asked = 0;
   core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
@@ -234,6 +237,16 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   core.flags = 0;
   bases_[region] = 0;
   base::crash_point("release.unused");
+  if (shared_ && shares_[region].unlink != 0) {
+    const RegionShare& share = shares_[region];
+    if (share.unlink == 2) {
+      os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+    } else if (const char* name = std::strrchr(share.path, '/'); name != nullptr) {
+      folder_.remove_file(name + 1);
+    }
+    base::crash_point("release.unlinked");
+    shares_[region].unlink = 0;
+  }
   for (;;) {
     const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
     if (!meta.held()) continue;  // a stopped process has it: there is no way around
@@ -261,6 +274,7 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
     return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   }
   EXTMEM_TRY(mapping, map_backing(spec));
+  base::crash_point("add.mapped");
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   auto heap = checked(handle);  // again: mapping took its time
   if (!heap) {
@@ -290,6 +304,8 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   share.inode = file->inode;
   const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
+  // Last: whoever releases the region after our death trusts the path only then.
+  if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
@@ -312,7 +328,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
-    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{os::process_id()}).add("-").add(
+    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{participants_.self()}).add("-").add(
         directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
     request.path_or_name = own.c_str();
   } else if (shared_ && spec.kind == BackingKind::hugetlb) {
@@ -353,7 +369,7 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   } else if (shared_) {
     // The name goes with the region, whoever removes it, and not with this process' mapping.
     os::keep_name(locals_[added->slot].mapping);
-    shares_[added->slot].unlink = spec.unlink_on_remove || spec.kind == BackingKind::anonymous ? 1 : 0;
+    if (spec.unlink_on_remove && shares_[added->slot].unlink == 0) shares_[added->slot].unlink = 2;
   } else if (!spec.unlink_on_remove) {
     os::keep_name(locals_[added->slot].mapping);
   }

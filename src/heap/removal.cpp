@@ -66,14 +66,12 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
     core_.detach_region_locked(region);
   }
   base::crash_point("remove.detached");
-  RegionLocal& local = locals_[region];
-  index_.erase(local.base);
   if (core.flags & alloc::kRegionGrown) {
     auto& grown = heaps_[heap_id].grown_bytes;
     grown = grown - std::min(grown.get(), core.length.get());
   }
-  forget_file(region);
-  unmap_region(region);
+  forget_region(region);
+  base::crash_point("remove.unmapped");
   release_region(slot, region);
   announce();
   return {};
