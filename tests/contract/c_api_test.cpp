@@ -78,6 +78,9 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
   const auto region_visit = [](const extmem_region_info_t*, void*) { return 0; };
   const auto run_visit = [](const extmem_iova_run_t*, void*) { return 0; };
   const auto zone_visit = [](const extmem_memzone_info_t*, void*) { return 0; };
+  const auto participant_visit = [](const extmem_participant_info_t*, void*) { return 0; };
+  extmem_recovery_report_t recovery;
+  extmem_domain_t* opened = nullptr;
   const auto walk_visit = [](const extmem_walk_entry_t*, void*) { return 0; };
   const auto listener = [](const extmem_region_event_t*, void*) { return 0; };
   const auto write = [](const char*, std::size_t, void*) { return 0; };
@@ -202,6 +205,22 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
       [&] { return extmem_memzone_list(d, nullptr, nullptr); },
       [&] { return extmem_memzone_get_count(none, &n); },
       [&] { return extmem_memzone_get_count(d, nullptr); },
+      [&] { return extmem_domain_open(nullptr, nullptr, &opened); },
+      [&] { return extmem_domain_open("x", nullptr, nullptr); },
+      [&] { return extmem_domain_remove(nullptr, nullptr); },
+      [&] { return extmem_domain_list(nullptr, nullptr, nullptr); },
+      [&] { return extmem_domain_is_named(none, &yes); },
+      [&] { return extmem_domain_is_named(d, nullptr); },
+      [&] { return extmem_domain_get_participant(none, &id); },
+      [&] { return extmem_domain_get_participant(d, nullptr); },
+      [&] { return extmem_participant_walk(none, participant_visit, nullptr); },
+      [&] { return extmem_participant_walk(d, nullptr, nullptr); },
+      [&] { return extmem_domain_recover(none, nullptr, 0); },
+      [&] { return extmem_domain_recover(d, &recovery, 7); },
+      [&] { return extmem_domain_poll(none); },
+      [&] { return extmem_object_hand_over(none, p, 1); },
+      [&] { return extmem_region_attach(none, r, lent_.base()); },
+      [&] { return extmem_region_attach(d, r, nullptr); },
   };
   for (std::size_t i = 0; i < calls.size(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
