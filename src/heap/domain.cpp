@@ -220,7 +220,8 @@ Result<void> DomainState::make_node_heaps() noexcept {
     int n = 0;
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
-    EXTMEM_TRY_VOID(create_heap(name, HeapOptions{}, node));
+    auto made = create_heap(name, HeapOptions{}, node);
+    if (!made && made.error().code() != EEXIST) return made.error();  // EEXIST: of a creator that died over it
     directory_->node_heaps = static_cast<std::uint32_t>(i) + 1;
   }
   return {};

@@ -140,10 +140,11 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   if (auto opened = state->open_control(o); !opened) return fail(opened.error());
   if (auto joined = state->join(); !joined) return fail(joined.error());
   enlist(state);
-  state->folder_.unlock();
   // From here on this process is one of the domain's: whatever fails now, it leaves in good order.
   Result<void> ready;
+  // Still under the folder's lock: of two processes that find none, one would be refused.
   if (state->directory_->node_heaps == 0) ready = state->make_node_heaps();
+  state->folder_.unlock();
   if (ready) {
     auto recovered = state->recover();
     if (!recovered) ready = recovered.error();
