@@ -24,25 +24,6 @@ Result<void> check_name(std::string_view name) noexcept {
   return {};
 }
 
-Result<void> check_options(const DomainOptions& o) noexcept {
-  if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
-  if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
-  if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
-  if (o.max_tags > 48000) {
-    return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
-  }
-  if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
-    return EXTMEM_ERROR(EINVAL, "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
-  }
-  if (o.small_metadata < 65536 || o.small_metadata > std::uint64_t{8} << 30) {
-    return EXTMEM_ERROR(EINVAL, "small_metadata must be 64 KiB to 8 GiB");
-  }
-  if (o.large_metadata < 1u << 20 || o.large_metadata > std::uint64_t{1} << 45) {
-    return EXTMEM_ERROR(EINVAL, "large_metadata must be 1 MiB to 32 TiB");
-  }
-  return {};
-}
-
 std::atomic<std::uint32_t> next_serial{1};
 
 SharedGrowth share(const GrowthPolicy& policy) noexcept {

@@ -199,6 +199,7 @@ class DomainState {
     std::uint32_t heap_heads, tag_heads, zone_heads, holder_count;
     alloc::CoreTables core;
   };
+  static Result<void> check_options(const DomainOptions& options) noexcept;
   static Result<DomainState*> make(const DomainOptions& options) noexcept;
   void unmake() noexcept;
   static shared::Geometry geometry_of(const DomainOptions& options) noexcept;

@@ -369,6 +369,7 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   } else if (shared_) {
     // The name goes with the region, whoever removes it, and not with this process' mapping.
     os::keep_name(locals_[added->slot].mapping);
+    if (spec.kind == BackingKind::anonymous) folder_.share_file(locals_[added->slot].mapping.fd);
     if (spec.unlink_on_remove && shares_[added->slot].unlink == 0) shares_[added->slot].unlink = 2;
   } else if (!spec.unlink_on_remove) {
     os::keep_name(locals_[added->slot].mapping);

@@ -69,12 +69,10 @@ Ground named(const char* name, const HeapOptions& options, BackingKind kind) {
                   BackingSpec spec;
                   spec.kind = kind;
                   spec.length = 4 * kMiB;
-                  if (kind == BackingKind::file) {
-                    spec.path = path.c_str();
-                    spec.unlink_on_remove = true;
-                  }
+                  if (kind == BackingKind::file) spec.path = path.c_str();
                   RegionId region;
                   ASSERT_EQ(face.add_backing(heap, spec, region), 0) << face.message();
+                  if (kind == BackingKind::file) ::unlink(path.c_str());  // nobody else maps it
                 }};
   ground.named = true;
   return ground;
