@@ -100,13 +100,15 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
   for (;;) {
     const std::uint64_t growths = heaps_[heap.id].growths.load(std::memory_order_acquire);
     Error failed{};
-    if (request.cls < alloc::kClasses) {
+    // No magazines where no region has slabs: thousands of small heaps then need no cache for each thread.
+    const bool slabs = request.cls < alloc::kClasses && core_.heap(heap.id).slab_regions != 0;
+    if (slabs) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
       auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
       if (ptr) return to_region_ptr(reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
-    if (request.cls >= alloc::kClasses || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
+    if (!slabs || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
       auto span = core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
       if (span) {
         return RegionPtr{alloc::make_ptr(span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
