@@ -123,7 +123,7 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
     if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
     // What a new region does not serve while nobody else uses it, no further one will: its IOVAs do not fit, say.
     if (grown && take_back_growth(grown)) return failed;
-    if (!grow(heap, request.size + request.span.align, growths, grown)) return failed;
+    if (!grow(heap, request.size + request.span.align, growths, grown, failed)) return failed;
   }
 }
 
