@@ -263,15 +263,29 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     if (desc.kind() == alloc::PageKind::slab) {
       // Staying is right while the object is not much too large.
       if (request.size <= object.size && (request.size > object.size / 2 || object.size <= 64)) return p;
-    } else if (heap.exact || request.size > alloc::kMaxClassSize || request.size > object.size / 2) {
+    } else if (heap.exact || core_.heap(heap.id).slab_regions == 0 || request.size > alloc::kMaxClassSize ||
+               request.size > object.size / 2) {
       EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));
       if (resized) return zero_beyond(p);
     }
   }
-  EXTMEM_TRY(moved, allocate(heap, request));
+  // An object that would better move to a smaller place can also stay: what shrinks must not fail for want of memory.
+  const bool may_stay = plain && aligned && request.size <= object.size;
+  const auto stay = [&]() -> Result<void*> {
+    const alloc::PageDesc& desc =
+        core_.pages(object.region.slot).desc(static_cast<std::uint32_t>(offset >> region.pages.page_shift));
+    if (desc.kind() == alloc::PageKind::slab) return p;
+    auto shrunk = core_.resize_span(slot, heap.id, object.region.slot, offset, request.size);
+    return shrunk ? Result<void*>(p) : Result<void*>(shrunk.error());
+  };
+  if (may_stay && (region.flags & alloc::kRegionCpu) == 0) return stay();
+  auto place = allocate(heap, request);
+  if (!place) return may_stay && place.error().code() != EDEADLK ? stay() : Result<void*>(place.error());
+  const RegionPtr moved = *place;
   void* to = address(moved);
   if ((region.flags & alloc::kRegionCpu) == 0 || (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
     (void)deallocate(&heap, to);
+    if (may_stay) return stay();
     return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
   }
   std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));
