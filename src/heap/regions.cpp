@@ -335,6 +335,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
     request.kind = BackingKind::memfd_hugetlb;
   }
   auto made = os::create_backing(request);
+  EXTMEM_TRY_VOID(os::check_backing(request));  // a mistake is no reason to fall back
   if (!made && made.error().code() != ECANCELED && spec.fallback != Fallback::none) {
     if (shared_) {  // the same, as memory that others can map
       BackingSpec plain = spec;

@@ -71,6 +71,10 @@ struct Mapping {
 
 /// Maps memory as `request` says.
 /// Returns: the mapping; give it back with close_backing.
+/// Whether a request makes sense at all, on any machine: the part of create_backing's EINVAL that no other backing and
+/// no other machine would help with.
+Result<void> check_backing(const BackingRequest& request) noexcept;
+
 /// Errors: EINVAL for a request that makes no sense; EOPNOTSUPP for what this machine, file system or kernel
 /// does not have (hugepage size, DAX, transparent hugepages, fallocate); ENOMEM for hugepages, memory,
 /// address space or the lock limit; ENOSPC, EDQUOT, EFBIG for space; ENOENT, EACCES, EROFS... for the path;
