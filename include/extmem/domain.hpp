@@ -69,7 +69,8 @@ class EXTMEM_API Domain {
   /// Errors: EINVAL base, length, page size or table; EEXIST it overlaps a region; EOVERFLOW; ENOSPC control
   /// segment full; EPERM physical IOVAs without privilege; what a listener answered.
   Result<RegionId> add_region(Heap heap, const RegionSpec& spec) noexcept;
-  /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking.
+  /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking; EEXIST the
+  /// file backs a region of this domain already. On errors a file is left as it was.
   Result<RegionId> add_backing(Heap heap, const BackingSpec& spec) noexcept;
   /// Takes a region away. External memory is left as it is; an own backing is unmapped.
   /// Errors: ENOENT; EBUSY it is used (the report names the holders); what a listener answered.

@@ -214,6 +214,7 @@ class DomainState {
   Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
   Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
+  [[nodiscard]] bool backs_a_region(const os::Mapping& mapping) noexcept;
   /// Undoes map_backing: a file that it made goes, one that was there stays.
   static void drop_mapping(os::Mapping& mapping) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;

@@ -353,6 +353,16 @@ void keep_name(Mapping& mapping) noexcept {
   mapping.folder = -1;
 }
 
+Result<void> discard_backing(Mapping& mapping) noexcept {
+  if (!mapping.created) keep_name(mapping);  // the file was there before
+  if (mapping.lengthened && mapping.fd >= 0) {
+    const ErrnoKeeper keeper;
+    // Nothing can be done about a failing undo, and the caller's error says what went wrong first.
+    [[maybe_unused]] const int undone = ::ftruncate(mapping.fd, static_cast<off_t>(mapping.old_length));
+  }
+  return close_backing(mapping);
+}
+
 Result<void> close_backing(Mapping& mapping) noexcept {
   const Mapping closing = std::exchange(mapping, Mapping{});
   Result<void> result;
