@@ -1,6 +1,6 @@
 // Domain: heaps, regions and memzones with one control segment.
 //
-// What it is: the owner of everything. In this version a domain is private to its process; its threads share it.
+// What it is: the owner of everything. Its threads share it; create() makes it private to the process, open() shared by a name.
 // Thread-safety: every function may be called by any thread at any time, except close/destruction, which
 // requires that no other call is running or follows. Callbacks (visitors, listeners) run under locks: inside,
 // what would need a lock that comes before, or the same again, answers EDEADLK.
