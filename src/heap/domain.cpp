@@ -243,19 +243,7 @@ Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
 
 Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& options, int node) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
-  const GrowthPolicy& growth = options.growth;
-  if (growth.step != 0 && growth.limit == 0) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy with limit 0 could never grow: give the most bytes that it may add");
-  }
-  if (growth.step != 0 && (growth.backing.fallback > Fallback::anonymous || growth.backing.iova_source > IovaSource::physical ||
-                           growth.backing.kind > BackingKind::dax)) {
-    return EXTMEM_ERROR(EINVAL, "unknown kind, IOVA source or fallback in the growth policy's backing");
-  }
-  if (growth.step != 0 &&
-      (growth.backing.kind == BackingKind::external || growth.backing.kind == BackingKind::file ||
-       growth.backing.kind == BackingKind::dax || growth.backing.kind == BackingKind::shm)) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
-  }
+  EXTMEM_TRY_VOID(check_growth(options.growth));
   if (options.on_death > OnDeath::keep) return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
   if (options.style != Style::binned && options.style != Style::exact) {
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
@@ -275,7 +263,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   record.on_death = static_cast<std::uint32_t>(options.on_death);
   record.grown_bytes = 0;
   record.growths.store(0, std::memory_order_relaxed);
-  record.growth = share(growth);
+  record.growth = share(options.growth);
   core_.heap(id).exact = options.style == Style::exact ? 1 : 0;
   base::crash_point("heap.named");
   tx.commit();
