@@ -4,7 +4,8 @@
 // listeners, growth policies. It lives in a mapping of its own, so that nothing here needs malloc.
 // Thread-safety: as the public classes say. Lock order: directory, regions, a heap, metadata.
 //
-// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (open and close, heaps, tags), objects.cpp
+// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains
+// that processes share), participants.cpp (recovery, leaving), sync.cpp (mapping what others added), tags.cpp, objects.cpp
 // (allocate, free), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
 // inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
