@@ -34,7 +34,7 @@ EXTMEM_API int extmem_region_add(extmem_domain_t* domain, extmem_heap_t heap,
  * Requires: spec initialised with EXTMEM_BACKING_SPEC_INIT.
  * Returns: 0 and the region in *region; -errno.
  * Errors: those of extmem_region_add; those of mapping, binding, pre-faulting and locking (ENOMEM, EPERM, ENOENT,
- * EACCES, ...); ECANCELED by spec->progress.
+ * EACCES, ...); ECANCELED by spec->progress; EEXIST the file backs a region of this domain already.
  * Threads: any.
  */
 EXTMEM_API int extmem_region_add_backing(extmem_domain_t* domain, extmem_heap_t heap,

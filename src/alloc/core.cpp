@@ -1,5 +1,7 @@
 #include "alloc/core.hpp"
 
+#include "base/crash_point.hpp"
+
 namespace extmem::alloc {
 
 CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geometry& g) noexcept {
@@ -111,6 +113,7 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexc
   tx.set(r.next, 0);
   tx.set(last == 0 ? h.first_region : regions_[last].next, region);
   tx.add(h.regions, 1);
+  if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, 1);
   tx.set(r.flags, r.flags | kRegionAttached);
   tx.set(r.changing, 0);
   tx.commit();
@@ -129,6 +132,7 @@ void Core::detach_region_locked(std::uint32_t region) noexcept {
     tx.set(regions_[before].next, r.next);
   }
   tx.add(h.regions, ~std::uint32_t{0});
+  if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, ~std::uint32_t{0});
   tx.set(r.flags, r.flags & ~kRegionAttached);
   tx.set(r.next, 0);
   tx.commit();
@@ -142,6 +146,7 @@ Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region,
   EXTMEM_TRY_VOID(pause_all(slot, h));
   if (draining) {
     r.flags = r.flags | kRegionDraining;
+    base::crash_point("drain.marked");
     flush_paused(slot, r.heap, false);
   }
   // Slabs of the region leave the lists (or return), shared: from now on a free takes the heap's lock.
@@ -155,6 +160,7 @@ Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region,
       if (!draining && s.free != 0) link_listed(link - 1);
     }
   }
+  base::crash_point("drain.relisted");
   resume_all(slot, h);
   if (!draining) r.flags = r.flags & ~kRegionDraining;
   return {};

@@ -132,7 +132,8 @@ class Core {
   bool drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept;
 
   /// Begins an operation of the caller on its own cache. Requires: the caller holds no lock, or the heap's.
-  void enter(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Errors: ETIMEDOUT a stopped process has paused it.
+  Result<void> enter(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Stops the owner at its next operation's boundary. Requires: the heap's lock; not the caller's own cache.
   /// False: the owner is dead, and its cache is gone. Errors: ETIMEDOUT the owner's process is stopped.
   Result<bool> pause(std::uint32_t slot, ThreadCache& cache) noexcept;
@@ -227,9 +228,9 @@ class Core {
   /// Any path of a small free. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
   Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset) noexcept;
-  /// Flushes the oldest half of this class' magazine. False: nothing could be returned, because the caller holds the
-  /// heap's lock.
-  [[nodiscard]] bool flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
+  /// Flushes the oldest half of this class' magazine. Errors: EDEADLK nothing could be returned, because the caller
+  /// holds the heap's lock; ETIMEDOUT.
+  Result<void> flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   /// Returns what every cache of the heap holds. `unbias`: their slabs become everybody's. Requires: the heap's lock.
   Result<void> flush_all_locked(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept;
   /// The same. Requires: also that the other caches are paused.

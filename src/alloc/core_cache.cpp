@@ -1,5 +1,6 @@
 // Thread caches: making, pausing, flushing and dropping them.
 #include "alloc/core.hpp"
+#include "base/crash_point.hpp"
 
 namespace extmem::alloc {
 
@@ -79,7 +80,9 @@ bool Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept 
 
 void Core::empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   flush_magazines_locked(slot, cache);
+  base::crash_point("cache.flushed");
   unbias_locked(slot, cache);
+  base::crash_point("cache.unbiased");
   // Slabs without a free object are in no list, yet may be biased to the slot, which another thread will get: it
   // then simply is their owner.
   spill_tags_locked(cache);
@@ -122,11 +125,13 @@ void Core::drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
 
 // ---- the handshake -----------------------------------------------------------------------------------------
 
-void Core::enter(std::uint32_t slot, ThreadCache& cache) noexcept {
+Result<void> Core::enter(std::uint32_t slot, ThreadCache& cache) noexcept {
   while (!cache.gate.enter(peers_.shared)) {
     // Paused for long. If the pauser has died, its lock passes to us, and we resume everybody, us included.
     const HeapGuard guard(*this, slot, cache.heap);
+    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock already"));
   }
+  return {};
 }
 
 Result<bool> Core::pause(std::uint32_t slot, ThreadCache& cache) noexcept {
@@ -155,6 +160,7 @@ Result<void> Core::pause_all(std::uint32_t slot, HeapCore& h) noexcept {
     others = true;
   }
   if (!others) return {};
+  base::crash_point("pause.asked");
   shared::Handshake::fence(has_membarrier_, peers_.shared);
   for (std::uint32_t link = h.first_cache; link != 0;) {
     ThreadCache& cache = caches_[link - 1];

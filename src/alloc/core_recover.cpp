@@ -115,6 +115,7 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
     if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck) continue;
     const Error stuck = shared::stuck_error(peers_, cache.slot);
     resume_all(slot, h);
+    if (ThreadCache* own = cache_of(slot, heap); own != nullptr) resume(*own);
     return stuck;
   }
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
@@ -154,6 +155,8 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   }
   settle_tags_paused(heap);
   resume_all(slot, h);
+  // The dead one may have paused this very thread.
+  if (ThreadCache* own = cache_of(slot, heap); own != nullptr) resume(*own);
   h.torn = 0;
   base::crash_point("repair.done");
   return {};
@@ -223,6 +226,7 @@ bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uin
     allocator.set_holder(tx, page, to);
     tx.commit();
   }
+  base::crash_point("holder.changed");
   if (from >= kFirstTagHolder) {
     if (TagRecord* payer = find_tag_locked(h, from); payer != nullptr) count_tag_locked(slot, heap, *payer, -bytes, -1);
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "alloc/core.hpp"
+#include "base/crash_point.hpp"
 
 namespace extmem::alloc {
 
@@ -101,6 +102,7 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
     *--into = CachedObject{at, first_state + i, slab_index + 1};
     ++taken;
   }
+  base::crash_point("refill.taken");
   n += taken;
   s.hint = i;
   s.free.add(-taken);
@@ -110,7 +112,7 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
 }
 
 Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
-  enter(slot, cache);
+  EXTMEM_TRY_VOID(enter(slot, cache));
   if (cache.count(cls) == 0 && cache.own[cls] != 0) take_objects(cache.own[cls] - 1, cache, cls);
   const bool filled = cache.count(cls) != 0;
   cache.gate.leave();
@@ -160,7 +162,7 @@ Result<std::uint64_t> Core::allocate_small(std::uint32_t slot, ThreadCache& cach
                                            std::uint16_t holder) noexcept {
   const bool tagged = holder >= kFirstTagHolder;
   for (;;) {
-    enter(slot, cache);
+    EXTMEM_TRY_VOID(enter(slot, cache));
     TagDelta* delta = tagged ? delta_of(cache, holder) : nullptr;
     const std::uint32_t n = cache.count(cls);
     if (n != 0 && (!tagged || delta != nullptr)) {
@@ -211,6 +213,7 @@ Result<void> Core::revoke_locked(std::uint32_t slot, std::uint32_t slab_index) n
   if (listed) unlink_listed(slab_index);
   if (cache != nullptr && s.free == s.objects) cache->empty[s.cls()].add(~std::uint32_t{0});
   s.share();
+  base::crash_point("revoke.shared");
   if (listed) link_listed(slab_index);
   if (cache != nullptr) resume(*cache);
   h.sharing[s.cls()] = std::min(h.sharing[s.cls()] + kShareStep, kMostShared);
@@ -251,7 +254,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
   const std::uint32_t page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
   const PageDesc& desc = pages(region).desc(page);
   for (;;) {
-    enter(slot, cache);
+    EXTMEM_TRY_VOID(enter(slot, cache));
     const auto refuse = [&](Error error) {
       cache.gate.leave();
       return error;
@@ -320,9 +323,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     const std::uint32_t n = cache.count(cls);
     if (n >= kSizeClasses[cls].capacity) {
       cache.gate.leave();
-      if (!flush_class(slot, cache, cls)) {
-        return EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it");
-      }
+      EXTMEM_TRY_VOID(flush_class(slot, cache, cls));
       continue;
     }
     if (owner == 0) {
@@ -351,9 +352,9 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
   }
 }
 
-bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
+Result<void> Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
-  enter(slot, cache);
+  EXTMEM_TRY_VOID(enter(slot, cache));
   const std::uint32_t n = cache.count(cls);
   CachedObject* objects = cache.objects(cls);
   const std::uint32_t old = n / 2;
@@ -372,6 +373,7 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
       states_[objects[i].state].store(kFree, std::memory_order_relaxed);
       lowest = std::min(lowest, objects[i].state);
     }
+    base::crash_point("flush.freed");
     note_returned(link - 1, returned, lowest);
   }
   const std::uint32_t returned = old - left;
@@ -380,19 +382,22 @@ bool Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
   const bool too_many_empty = cache.empty[cls] > keep_empty(cls);
   cache.gate.leave();
-  if (left == 0 && !too_many_empty) return true;
+  if (left == 0 && !too_many_empty) return {};
 
   const HeapGuard guard(*this, slot, cache.heap);
-  if (!guard.held()) return returned != 0;  // inside a walk
+  if (!guard.held()) {
+    if (returned != 0) return {};  // there is room now, and that is what was wanted
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
+  }
   if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.count(cls));
-  if (now == 0) return true;
+  if (now == 0) return {};
   for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
   const std::uint32_t count = cache.count(cls);
   std::copy(objects + now, objects + count, objects);
   cache.set_count(cls, count - now);
   note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
-  return true;
+  return {};
 }
 
 }  // namespace extmem::alloc

@@ -39,6 +39,7 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> torn;                 // 1: a holder of the lock died, and nobody has repaired the heap yet
   base::Relaxed<std::uint32_t> untold;               // 1: a thread died between an object's state and its counters
   base::Relaxed<std::uint32_t> emptied;              // 1: a region that growth added became empty since the last look
+  base::Relaxed<std::uint32_t> slab_regions;         // those of `regions` that are long enough for slabs
 };
 
 struct TagRecord {

@@ -194,6 +194,7 @@ Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept 
 Result<void> DomainState::make_node_heaps() noexcept {
   const os::NodeSet nodes = os::numa_nodes();
   const int count = std::max(1, nodes.count());
+  std::uint32_t done = 0;
   for (int i = 0; i < count && static_cast<std::uint32_t>(i) < options_.max_heaps; ++i) {
     const int node = nodes.count() == 0 ? 0 : nodes.id_at(i);
     char name[16] = "node";
@@ -201,10 +202,13 @@ Result<void> DomainState::make_node_heaps() noexcept {
     int n = 0;
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
-    auto made = create_heap(name, HeapOptions{}, node);
-    if (!made && made.error().code() != EEXIST) return made.error();  // EEXIST: of a creator that died over it
-    directory_->node_heaps = static_cast<std::uint32_t>(i) + 1;
+    // Of a named domain another process may be at it too, or have died over it: both make the same heaps in the same
+    // order, before any other heap can be.
+    if (auto made = create_heap(name, HeapOptions{}, node); !made && made.error().code() != EEXIST) return made.error();
+    done = static_cast<std::uint32_t>(i) + 1;
+    base::crash_point("heap.of_node");
   }
+  directory_->node_heaps = done;  // once, at the end: who finds it set finds them all
   return {};
 }
 
@@ -239,19 +243,7 @@ Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
 
 Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& options, int node) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
-  const GrowthPolicy& growth = options.growth;
-  if (growth.step != 0 && growth.limit == 0) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy with limit 0 could never grow: give the most bytes that it may add");
-  }
-  if (growth.step != 0 && (growth.backing.fallback > Fallback::anonymous || growth.backing.iova_source > IovaSource::physical ||
-                           growth.backing.kind > BackingKind::dax)) {
-    return EXTMEM_ERROR(EINVAL, "unknown kind, IOVA source or fallback in the growth policy's backing");
-  }
-  if (growth.step != 0 &&
-      (growth.backing.kind == BackingKind::external || growth.backing.kind == BackingKind::file ||
-       growth.backing.kind == BackingKind::dax || growth.backing.kind == BackingKind::shm)) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
-  }
+  EXTMEM_TRY_VOID(check_growth(options.growth));
   if (options.on_death > OnDeath::keep) return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
   if (options.style != Style::binned && options.style != Style::exact) {
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
@@ -271,7 +263,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   record.on_death = static_cast<std::uint32_t>(options.on_death);
   record.grown_bytes = 0;
   record.growths.store(0, std::memory_order_relaxed);
-  record.growth = share(growth);
+  record.growth = share(options.growth);
   core_.heap(id).exact = options.style == Style::exact ? 1 : 0;
   base::crash_point("heap.named");
   tx.commit();
@@ -373,6 +365,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   index_.touch();
   thread_memory.see(index_.sequence());  // invariant 3 of ThreadMemory: our own cache becomes anybody's
   core_.drop_caches_paused(slot, heap->id);
+  base::crash_point("destroy.emptied");
   core_.free_tags_locked(slot, core);
   core.out_bytes.store(0, std::memory_order_relaxed);
   core.out_peak = 0;

@@ -81,6 +81,8 @@ class DomainState {
   Result<void> attach_region(RegionId id, void* base) noexcept;
   /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
   void unmap_region(std::uint32_t region) noexcept;
+  /// Forgets where the region is in this process, if it is mapped here, and unmaps it. Requires: the region lock.
+  void forget_region(std::uint32_t region) noexcept;
 
   // threads.cpp
   /// The calling thread's slot; claims one at the thread's first use. Errors: ENOSPC.
@@ -158,9 +160,12 @@ class DomainState {
   [[nodiscard]] const char* memzone_name_at(RegionPtr ptr) const noexcept;
 
   // growth.cpp
+  static Result<void> check_growth(const GrowthPolicy& growth) noexcept;
+  /// The OS page that a policy's backing comes in, so far as can be told before it is mapped.
+  static std::uint64_t growth_page(const BackingSpec& backing) noexcept;
   /// Adds memory by the heap's policy. True: trying again makes sense; `added` is then the new region, or none where
-  /// somebody else has added one since growths_seen.
-  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added) noexcept;
+  /// somebody else has added one since growths_seen. False: `why` says what is in the way, where that is known.
+  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added, Error& why) noexcept;
   /// Removes a region that was grown in vain. False: others use it now, or gave it back.
   bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
@@ -210,6 +215,7 @@ class DomainState {
   Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
   Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
+  [[nodiscard]] bool backs_a_region(const os::Mapping& mapping) noexcept;
   /// Undoes map_backing: a file that it made goes, one that was there stays.
   static void drop_mapping(os::Mapping& mapping) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
@@ -221,8 +227,6 @@ class DomainState {
   void sync_locked() noexcept;
   Result<void> map_foreign(std::uint32_t region) noexcept;
   void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept;
-  /// Removes the name of a region's file, where it goes with the region.
-  void forget_file(std::uint32_t region) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
   /// Tells every participant that regions or heaps have come or gone.
   void announce() noexcept;

@@ -184,6 +184,7 @@ Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptio
   return zalloc(bytes, options);
 }
 Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+  if (p == nullptr) return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
   if (!living(local_, key_)) return stale(local_);
   return local_->state->reallocate(*local_, p, new_size, options);
 }

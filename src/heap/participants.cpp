@@ -10,6 +10,7 @@
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
+#include "os/kernel_text.hpp"
 #include "os/record_lock.hpp"
 #include "os/thread.hpp"
 
@@ -52,7 +53,10 @@ Result<RecoveryReport> DomainState::recover() noexcept {
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (!participants_.elect(i)) continue;
     base::crash_point("clean.elected");
-    EXTMEM_TRY_VOID(clean(i, slot, report));
+    if (auto cleaned = clean(i, slot, report); !cleaned) {
+      participants_.resign(i);  // the next one to look begins anew
+      return cleaned.error();
+    }
     ++report.participants;
   }
   report.nanoseconds = os::monotonic_ns() - start;
@@ -67,7 +71,7 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
     if (participants_.of_slot(s) != dead) continue;
     ++report.threads;
     if (core_.slot(s).journal.count.load(std::memory_order_relaxed) != 0) ++report.unfinished;
-    participants_.heal(s, slot);
+    if (!participants_.heal(s, slot)) return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
     base::crash_point("clean.healed");
     // All that these four guard is journaled, or is finished below.
     for (shared::Lock* lock : {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
@@ -85,9 +89,11 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
     if (!core_.drop_spare_caches(slot, s)) return EXTMEM_ERROR(ETIMEDOUT, "a stopped process keeps the metadata's lock: try again");
     core_.slot(s).ranks = 0;
     base::crash_point("clean.slot");
-    participants_.free_slot(s, slot);
+    if (!participants_.free_slot(s, slot)) return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
   }
   base::crash_point("clean.slots");
+  // It may have died between a change and its announcement.
+  announce();
   participants_.bury(dead);
   return {};
 }
@@ -142,13 +148,11 @@ std::uint16_t DomainState::orphan_of(std::uint16_t holder) const noexcept {
 Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, RecoveryReport& report) noexcept {
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over regions"));
-  bool changed = false;
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     alloc::RegionCore& core = core_.region(region);
     const std::uint32_t changing = core.changing;
     if (changing == 0 || participants_.of_slot(changing & ~alloc::kUndrain) != dead) continue;
     ++report.regions;
-    changed = true;
     if ((core.flags & alloc::kRegionAttached) != 0) {
       // A removal that had not got far, or an add that had just succeeded: the region stays.
       const alloc::HeapGuard heap(core_, slot, core.heap);
@@ -156,16 +160,21 @@ Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, 
       if ((changing & alloc::kUndrain) != 0) EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, false));
       core.changing = 0;
     } else {
-      forget_file(region);
-      if (bases_[region] != 0) {
-        index_.erase(bases_[region]);
-        unmap_region(region);
-      }
+      forget_region(region);
       release_region(slot, region);
     }
     base::crash_point("clean.region");
   }
-  if (changed) announce();
+  // Memory that it had made and not added yet. Its number is in the names, and is nobody else's until it is buried.
+  os::Path prefix("region-");
+  prefix.add(std::uint64_t{dead}).add("-");
+  folder_.remove_files(prefix.c_str(), [&](const char* name) {
+    for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+      if ((core_.region(region).flags & alloc::kRegionUsed) == 0 || shares_[region].unlink == 0) continue;
+      if (const char* path = std::strrchr(shares_[region].path, '/'); path != nullptr && std::strcmp(path + 1, name) == 0) return true;
+    }
+    return false;
+  });
   return {};
 }
 
@@ -221,9 +230,10 @@ void DomainState::leave() noexcept {
   for (std::uint32_t s = 1; s <= directory_->slots_high; ++s) {
     if (participants_.of_slot(s) != self) continue;
     (void)core_.drop_spare_caches(slot, s);
-    if (s != slot) participants_.free_slot(s, slot);
+    if (s != slot && !participants_.free_slot(s, slot)) return;  // then our cleaner does it
   }
-  participants_.free_slot(slot, slot);
+  base::crash_point("leave.emptied");
+  (void)participants_.free_slot(slot, slot);
 }
 
 }  // namespace extmem::heap

@@ -86,6 +86,7 @@ class RegionIndex {
   }
   void erase(std::uintptr_t base) noexcept {
     const std::uint32_t at = upper_bound(base) - 1;
+    if (at >= count_ || entries_[at].base != base) return;
     begin_write();
     for (std::uint32_t i = at; i + 1 < count_; ++i) entries_[i] = entries_[i + 1];
     count_.add(~std::uint32_t{0});

@@ -1,6 +1,7 @@
 // Adding regions: validate, place metadata, tell listeners, publish. Whatever fails undoes what came before.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
@@ -186,6 +187,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     fresh.iova_bytes = plan.data_bytes;
     fresh.heap = heap.id;
     fresh.served = 0;
+    if (shared_) shares_[region].unlink = 0;
     tx.commit();
     base::crash_point("add.allocated");
   }
@@ -201,6 +203,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   core.node = spec.numa_node;
   core.length = spec.length;
   core.phase = base;
+  base::crash_point("add.described");
   const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
   core.asked = 0;
   core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
@@ -234,6 +237,16 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   core.flags = 0;
   bases_[region] = 0;
   base::crash_point("release.unused");
+  if (shared_ && shares_[region].unlink != 0) {
+    const RegionShare& share = shares_[region];
+    if (share.unlink == 2) {
+      os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+    } else if (const char* name = std::strrchr(share.path, '/'); name != nullptr) {
+      folder_.remove_file(name + 1);
+    }
+    base::crash_point("release.unlinked");
+    shares_[region].unlink = 0;
+  }
   for (;;) {
     const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
     if (!meta.held()) continue;  // a stopped process has it: there is no way around
@@ -261,6 +274,7 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
     return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   }
   EXTMEM_TRY(mapping, map_backing(spec));
+  base::crash_point("add.mapped");
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   auto heap = checked(handle);  // again: mapping took its time
   if (!heap) {
@@ -280,6 +294,7 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   RegionShare& share = shares_[region];
   share.reach = static_cast<std::uint32_t>(Reach::none);
   share.unlink = 0;
+  share.device = share.inode = 0;
   share.adder = participants_.self();
   share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
   share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();
@@ -290,6 +305,8 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   share.inode = file->inode;
   const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
+  // Last: whoever releases the region after our death trusts the path only then.
+  if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
@@ -312,12 +329,13 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
-    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{os::process_id()}).add("-").add(
+    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{participants_.self()}).add("-").add(
         directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
     request.path_or_name = own.c_str();
   } else if (shared_ && spec.kind == BackingKind::hugetlb) {
     request.kind = BackingKind::memfd_hugetlb;
   }
+  EXTMEM_TRY_VOID(os::check_backing(request));  // a mistake is no reason to fall back
   auto made = os::create_backing(request);
   if (!made && made.error().code() != ECANCELED && spec.fallback != Fallback::none) {
     if (shared_) {  // the same, as memory that others can map
@@ -340,6 +358,11 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
 
 Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
                                          bool grown) noexcept {
+  if (backs_a_region(mapping)) {
+    mapping.created = mapping.lengthened = false;  // nothing to undo: the other region needs the file as it is
+    drop_mapping(mapping);
+    return EXTMEM_ERROR(EEXIST, "the file backs a region of this domain already: its bytes would be handed out twice");
+  }
   RegionSpec region;
   region.base = mapping.addr;
   region.length = mapping.length;
@@ -354,16 +377,32 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
     // The name goes with the region, whoever removes it, and not with this process' mapping.
     os::keep_name(locals_[added->slot].mapping);
     if (spec.kind == BackingKind::anonymous) folder_.share_file(locals_[added->slot].mapping.fd);
-    shares_[added->slot].unlink = spec.unlink_on_remove || spec.kind == BackingKind::anonymous ? 1 : 0;
+    if (spec.unlink_on_remove && shares_[added->slot].unlink == 0) shares_[added->slot].unlink = 2;
   } else if (!spec.unlink_on_remove) {
     os::keep_name(locals_[added->slot].mapping);
   }
   return added;
 }
 
-void DomainState::drop_mapping(os::Mapping& mapping) noexcept {
-  if (!mapping.created) os::keep_name(mapping);  // the file was there before
-  (void)os::close_backing(mapping);
+void DomainState::drop_mapping(os::Mapping& mapping) noexcept { (void)os::discard_backing(mapping); }
+
+/// Whether a region maps the file already: two regions over the same bytes would hand them out twice.
+bool DomainState::backs_a_region(const os::Mapping& mapping) noexcept {
+  const bool has_name = mapping.kind == BackingKind::file || mapping.kind == BackingKind::shm || mapping.kind == BackingKind::dax;
+  if (!has_name) return false;
+  const auto file = os::identify(mapping.fd);
+  if (!file) return false;
+  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+    if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
+    if (shared_) {  // of other processes too
+      const RegionShare& share = shares_[region];
+      if (share.inode == file->inode && share.device == file->device) return true;
+    } else if (locals_[region].kind != BackingKind::external && locals_[region].mapping.fd >= 0) {
+      const auto other = os::identify(locals_[region].mapping.fd);
+      if (other && other->inode == file->inode && other->device == file->device) return true;
+    }
+  }
+  return false;
 }
 
 Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexcept {

@@ -58,8 +58,7 @@ void DomainState::sync_locked() noexcept {
                core_.region_empty_locked(region) &&
                local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
-      index_.erase(local.base);
-      unmap_region(region);
+      forget_region(region);
     }
   }
   index_.touch();
@@ -86,6 +85,12 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   index_.insert(base, core.length, region);
 }
 
+void DomainState::forget_region(std::uint32_t region) noexcept {
+  if (bases_[region] == 0) return;  // this process has never mapped it
+  index_.erase(locals_[region].base);
+  unmap_region(region);
+}
+
 void DomainState::unmap_region(std::uint32_t region) noexcept {
   RegionLocal& local = locals_[region];
   bases_[region] = 0;
@@ -96,12 +101,6 @@ void DomainState::unmap_region(std::uint32_t region) noexcept {
   if (local.kind != BackingKind::external) (void)os::close_backing(local.mapping);
   local.mapping = os::Mapping{};
   if (shared_) mapped(participants_.self(), region) = 0;
-}
-
-void DomainState::forget_file(std::uint32_t region) noexcept {
-  if (!shared_ || shares_[region].unlink == 0) return;
-  os::unlink_shared_path(shares_[region].path, os::SharedFile{shares_[region].device, shares_[region].inode, 0});
-  shares_[region].unlink = 0;
 }
 
 Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {

@@ -1,6 +1,7 @@
 // Threads: claiming a slot at first use, returning everything at thread exit.
 #include <sys/stat.h>
 
+#include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
@@ -108,10 +109,13 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
       return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
     }
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
-    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
+    // Before the slot is ours: a cleaner looks no further than this.
     std::uint32_t seen = directory_->slots_high.get();
     while (seen < slot && !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
     }
+    base::crash_point("slot.counted");
+    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
+    base::crash_point("slot.claimed");
     return slot;
   }
   return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");

@@ -38,7 +38,9 @@ bool has_path(BackingKind kind) noexcept {
   return kind == BackingKind::shm || kind == BackingKind::file || kind == BackingKind::dax;
 }
 
-Result<void> check(const BackingRequest& request) noexcept {
+}  // namespace
+
+Result<void> check_backing(const BackingRequest& request) noexcept {
   if (request.kind == BackingKind::external || request.kind > BackingKind::dax) {
     return EXTMEM_ERROR(EINVAL, "a backing must be of a kind that extmem can make: any but external");
   }
@@ -65,6 +67,8 @@ Result<void> check(const BackingRequest& request) noexcept {
   }
   return {};
 }
+
+namespace {
 
 // The hugepage size that a request of a hugetlb kind means.
 Result<std::size_t> choose_hugepage_size(const BackingRequest& request) noexcept {
@@ -315,7 +319,7 @@ Result<void> bring_in(Plan& plan, std::byte* p) noexcept {
 
 Result<Mapping> create_backing(const BackingRequest& request) noexcept {
   if (request.shortage != nullptr) *request.shortage = Shortage{};
-  EXTMEM_TRY_VOID(check(request));
+  EXTMEM_TRY_VOID(check_backing(request));
   Plan plan{request};
   EXTMEM_TRY_VOID(plan_pages(plan));
   EXTMEM_TRY_VOID(plan_node(plan));
@@ -347,6 +351,16 @@ void keep_name(Mapping& mapping) noexcept {
   const ErrnoKeeper keeper;
   if (mapping.folder >= 0) ::close(mapping.folder);
   mapping.folder = -1;
+}
+
+Result<void> discard_backing(Mapping& mapping) noexcept {
+  if (!mapping.created) keep_name(mapping);  // the file was there before
+  if (mapping.lengthened && mapping.fd >= 0) {
+    const ErrnoKeeper keeper;
+    // Nothing can be done about a failing undo, and the caller's error says what went wrong first.
+    [[maybe_unused]] const int undone = ::ftruncate(mapping.fd, static_cast<off_t>(mapping.old_length));
+  }
+  return close_backing(mapping);
 }
 
 Result<void> close_backing(Mapping& mapping) noexcept {

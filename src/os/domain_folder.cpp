@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/thread.hpp"
 
@@ -198,16 +199,32 @@ Result<void> DomainFolder::publish_control() noexcept {
   return {};
 }
 
-Result<void> DomainFolder::remove_all() noexcept {
-  (void)::unlinkat(fd_, kControlFile, 0);  // first: from now on nobody can join
+bool DomainFolder::has(const char* name, int fd) const noexcept {
+  struct stat named {};
+  struct stat opened {};
+  return ::fstatat(fd_, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino &&
+         named.st_dev == opened.st_dev;
+}
+
+void DomainFolder::remove_file(const char* name) noexcept {
+  const ErrnoKeeper keeper;
+  (void)::unlinkat(fd_, name, 0);
+}
+
+void DomainFolder::remove_files(std::string_view prefix, FunctionRef<bool(const char*)> keep) noexcept {
+  const ErrnoKeeper keeper;
   FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(fd_)).c_str());
   while (const auto name = reader.next()) {
     char text[256] = {};
-    if (name->size() < sizeof text) {
-      std::memcpy(text, name->data(), name->size());
-      (void)::unlinkat(fd_, text, 0);
-    }
+    if (name->size() >= sizeof text || !name->starts_with(prefix)) continue;
+    std::memcpy(text, name->data(), name->size());
+    if (!keep(text)) (void)::unlinkat(fd_, text, 0);
   }
+}
+
+Result<void> DomainFolder::remove_all() noexcept {
+  (void)::unlinkat(fd_, kControlFile, 0);  // first: from now on nobody can join
+  remove_files("", [](const char*) { return false; });
   if (::unlinkat(parent_, name_, AT_REMOVEDIR) != 0) return EXTMEM_SYS_ERROR(errno, "cannot remove the folder of the domain");
   return {};
 }

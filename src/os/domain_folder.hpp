@@ -51,6 +51,12 @@ class DomainFolder {
   /// A new empty file under a name that nobody looks at, and its publication. Requires: the lock.
   Result<int> open_new_control() noexcept;
   Result<void> publish_control() noexcept;
+  /// Whether the file of that name is the one that is open as `fd`.
+  [[nodiscard]] bool has(const char* name, int fd) const noexcept;
+  /// Removes one file, if it is there.
+  void remove_file(const char* name) noexcept;
+  /// Removes the files whose names begin with `prefix`, but those that `keep` answers true for.
+  void remove_files(std::string_view prefix, FunctionRef<bool(const char*)> keep) noexcept;
   /// Removes every file and the folder itself. Requires: the lock.
   Result<void> remove_all() noexcept;
 

@@ -61,7 +61,7 @@ Handshake::Stand Handshake::wait(const Peers& peers, std::uint32_t owner) const 
       if (peers.all == nullptr || round < kSpins + kYields + kNapsBeforeAsking) continue;
       if (since == 0) since = os::monotonic_ns();
       if (peers.all->slot_dead(owner)) return Stand::dead;
-      if (os::monotonic_ns() - since > Lock::kPatienceNs) return Stand::stuck;
+      if (os::monotonic_ns() - since > Lock::patience_ns.load(std::memory_order_relaxed)) return Stand::stuck;
     }
   }
   return Stand::still;

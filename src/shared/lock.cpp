@@ -54,7 +54,7 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
     const bool timed = peers.all != nullptr;
     (void)os::futex_wait(word_, seen | kSleepers, timed ? nap : -1, peers.shared);
     nap = std::min(nap * 2, kLongestNapNs);
-    if (timed && os::monotonic_ns() - start > kPatienceNs) return Locked::stuck;
+    if (timed && os::monotonic_ns() - start > patience_ns.load(std::memory_order_relaxed)) return Locked::stuck;
   }
 }
 

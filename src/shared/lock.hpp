@@ -31,6 +31,8 @@ enum class Locked : std::uint8_t {
 class EXTMEM_CAPABILITY("lock") Lock {
  public:
   static constexpr std::uint64_t kPatienceNs = 5'000'000'000;
+  /// What this process uses: kPatienceNs, less in tests. Relaxed: orders nothing.
+  static inline std::atomic<std::uint64_t> patience_ns{kPatienceNs};
 
   [[nodiscard]] Locked lock(std::uint32_t slot, const Peers& peers) noexcept EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
     std::uint32_t free = 0;

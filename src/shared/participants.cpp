@@ -7,6 +7,7 @@
 #include "os/process.hpp"
 #include "os/record_lock.hpp"
 #include "os/thread.hpp"
+#include "shared/lock.hpp"
 #include "shared/transaction.hpp"
 
 namespace extmem::shared {
@@ -57,7 +58,10 @@ void Participants::release_token(std::uint32_t participant) noexcept { os::unloc
 bool Participants::process_lives(const Participant& record) const noexcept {
   if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here: the token alone decides
   const auto start = os::process_start_time(record.pid);
-  return start && record.start_time != 0 && *start == record.start_time && os::process_maps_file(record.pid, control_fd_);
+  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid)) return false;
+  // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
+  // it is a zombie. Or it has called exec: then it maps other things.
+  return os::process_maps_file(record.pid, control_fd_);
 }
 
 bool Participants::dead(std::uint32_t participant) const noexcept {
@@ -82,9 +86,12 @@ bool Participants::slot_dead(std::uint32_t slot) const noexcept {
 }
 
 bool Participants::elect(std::uint32_t participant) noexcept {
-  if (participant == self_ || !dead(participant)) return false;
+  if (participant == 0 || participant > kMaxParticipants || participant == self_) return false;
   Participant& record = records_[participant];
+  // Before the look at whether it lives: the record may be cleaned and joined anew at any time, and then this word is
+  // another one.
   std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (!dead(participant)) return false;
   const std::uint32_t now = Participant::cleaner_of(state);
   switch (Participant::life_of(state)) {
     case Life::free:
@@ -98,6 +105,12 @@ bool Participants::elect(std::uint32_t participant) noexcept {
   }
   return record.state.compare_exchange_strong(state, Participant::pack(Participant::generation_of(state), self_, Life::dying),
                                               std::memory_order_acq_rel);
+}
+
+void Participants::resign(std::uint32_t participant) noexcept {
+  Participant& record = records_[participant];
+  const std::uint64_t state = record.state.load(std::memory_order_relaxed);
+  record.state.store(Participant::pack(Participant::generation_of(state), 0, Life::dying), std::memory_order_release);
 }
 
 void Participants::bury(std::uint32_t participant) noexcept {
@@ -130,11 +143,23 @@ bool Participants::claim(std::uint32_t slot, std::uint32_t by) noexcept {
 
 void Participants::unclaim(std::uint32_t slot) noexcept { slots_[slot].healer.store(0, std::memory_order_release); }
 
-void Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
-  while (!claim(dead_slot, by)) os::yield();
+bool Participants::claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept {
+  std::uint64_t since = 0;
+  while (!claim(slot, by)) {  // somebody else is at it, for some microseconds
+    os::yield();
+    const std::uint64_t now = os::monotonic_ns();
+    if (since == 0) since = now;
+    if (now - since > Lock::patience_ns.load(std::memory_order_relaxed)) return false;
+  }
+  return true;
+}
+
+bool Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
+  if (!claim_patiently(dead_slot, by)) return false;
   if (slot_dead(dead_slot)) undo(segment_, slots_[dead_slot].journal);
   base::crash_point("heal.undone");
   unclaim(dead_slot);
+  return true;
 }
 
 bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept {
@@ -155,10 +180,14 @@ bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_
   return ours;
 }
 
-void Participants::free_slot(std::uint32_t slot, std::uint32_t by) noexcept {
-  while (!claim(slot, by)) os::yield();
-  slots_[slot].owner.store(0, std::memory_order_release);
+bool Participants::free_slot(std::uint32_t slot, std::uint32_t by) noexcept {
+  // The claim only waits for those who are looking: no lock names the slot and its journal is empty, so that who looks
+  // from now on finds nothing to do. It is given up first: a claim that outlived its slot would be nobody's to release.
+  if (!claim_patiently(slot, by)) return false;
   unclaim(slot);
+  base::crash_point("slot.unclaimed");
+  slots_[slot].owner.store(0, std::memory_order_release);
+  return true;
 }
 
 }  // namespace extmem::shared

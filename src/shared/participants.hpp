@@ -72,6 +72,8 @@ class Participants {
 
   /// Makes this process the cleaner of a dead participant. False: it lives, or somebody else is its living cleaner.
   [[nodiscard]] bool elect(std::uint32_t participant) noexcept;
+  /// Gives the election up, so that somebody tries again: the cleaning failed. Requires: this process cleans it.
+  void resign(std::uint32_t participant) noexcept;
   /// Frees the record of a participant that this process has cleaned.
   void bury(std::uint32_t participant) noexcept;
   /// What a dead cleaner had begun can be begun anew by anyone. Requires: this process cleans `cleaner`.
@@ -82,14 +84,17 @@ class Participants {
   void forget() noexcept { noticed_.store(false, std::memory_order_relaxed); }
 
   /// Undoes what the thread of a dead slot had in flight. Exactly one healer at a time; idempotent.
-  void heal(std::uint32_t dead_slot, std::uint32_t by) noexcept;
+  /// False: another healer does not go on (stopped?).
+  [[nodiscard]] bool heal(std::uint32_t dead_slot, std::uint32_t by) noexcept;
   /// Takes over a lock whose word names a dead slot, after healing that. False: look again.
   [[nodiscard]] bool inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept;
-  /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant.
-  void free_slot(std::uint32_t slot, std::uint32_t by) noexcept;
+  /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant, or is it.
+  /// False: somebody who looks at it does not go on (stopped?).
+  [[nodiscard]] bool free_slot(std::uint32_t slot, std::uint32_t by) noexcept;
 
  private:
   bool claim(std::uint32_t slot, std::uint32_t by) noexcept;
+  bool claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
   void unclaim(std::uint32_t slot) noexcept;
   /// What else than the token speaks for life: the very process is there and maps the segment.
   [[nodiscard]] bool process_lives(const Participant& record) const noexcept;
