@@ -57,7 +57,8 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
   }
   if (auto alone = check_unmapped_elsewhere(region, holders); !alone) return give_up(alone.error());
   // Draining and empty: it stays so, whoever looks, until it is detached below.
-  if (const int refused = notify(RegionEventKind::removing, region); refused != 0) {
+  const bool here = bases_[region] != 0;  // else this process has let it go when it was drained, and its listeners know
+  if (const int refused = here ? notify(RegionEventKind::removing, region) : 0; refused != 0) {
     return give_up(EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the removal; nothing has changed"));
   }
   {
@@ -90,7 +91,7 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
     if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
     EXTMEM_TRY_VOID(checked_region(id));
     EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, true));
-    core.asked = 1;
+    core.asked = participants_.self();
   }
   announce();
   for (;;) {

@@ -54,7 +54,8 @@ void DomainState::sync_locked() noexcept {
       if ((core.flags & alloc::kRegionDraining) != 0) continue;
       local.generation = core.generation;
       local.refused = !map_foreign(region).ok();
-    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core_.region_empty_locked(region) &&
+    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core.asked != participants_.self() &&
+               core_.region_empty_locked(region) &&
                local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       forget_region(region);
