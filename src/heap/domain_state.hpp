@@ -179,6 +179,7 @@ class DomainState {
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report) noexcept;
   Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept;
   Result<void> flush(HeapLocal& heap) noexcept;
+  Result<void> holders(HeapLocal& heap, HolderReport& report) noexcept;
   /// Adds who holds memory of a region to a report. Requires: the heap's lock.
   void report_holders_locked(std::uint32_t region, HolderReport& report) noexcept;
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept { return segment_.resident_bytes(); }

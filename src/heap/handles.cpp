@@ -237,6 +237,10 @@ Result<std::size_t> Heap::tag_stats(std::span<TagStats> out) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->tag_stats(*local_, out);
 }
+Result<void> Heap::holders(HolderReport& report) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->holders(*local_, report);
+}
 Result<void> Heap::walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->walk(*local_, visit, options);

@@ -143,6 +143,17 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
   return n;
 }
 
+Result<void> DomainState::holders(HeapLocal& heap, HolderReport& report) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
+  report = HolderReport{};
+  for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0; region = core_.region(region).next) {
+    report_holders_locked(region, report);
+  }
+  return {};
+}
+
 void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
   alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;

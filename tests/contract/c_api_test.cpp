@@ -146,6 +146,8 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
       [&] { return extmem_heap_get_stats(h, nullptr, sizeof(stats)); },
       [&] { return extmem_heap_get_stats(h, &stats, 4); },
       [&] { return extmem_heap_get_tag_stats(empty, nullptr, 0, &n); },
+      [&] { return extmem_heap_get_holders(empty, &report, sizeof report); },
+      [&] { return extmem_heap_get_holders(h, nullptr, sizeof report); },
       [&] { return extmem_heap_get_tag_stats(h, nullptr, 1, &n); },
       [&] { return extmem_heap_get_tag_stats(h, nullptr, 0, nullptr); },
       [&] { return extmem_heap_walk(empty, nullptr, walk_visit, nullptr); },
@@ -230,6 +232,30 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
   ASSERT_EQ(extmem_memzone_get_count(d, &n), 0);
   EXPECT_EQ(n, 0u);
   EXPECT_EQ(extmem_heap_find(d, "x", &heap), -ENOENT);
+}
+
+TEST_F(CApi, NamesTheHoldersOfAHeap) {
+  extmem_alloc_options_t tagged = EXTMEM_ALLOC_OPTIONS_INIT;
+  tagged.tag = tag_;
+  void* q = nullptr;
+  ASSERT_EQ(extmem_heap_allocate(heap_, 1000, &tagged, &q), 0) << extmem_last_error_message();
+  extmem_memzone_info_t zone;
+  ASSERT_EQ(extmem_memzone_reserve(domain_, heap_, "zone", 5000, nullptr, &zone, sizeof zone), 0) << extmem_last_error_message();
+  extmem_holder_report_t report;
+  ASSERT_EQ(extmem_heap_get_holders(heap_, &report, sizeof report), 0) << extmem_last_error_message();
+  ASSERT_EQ(report.count, 3u);
+  EXPECT_EQ(report.total_count, 3u);
+  std::string seen;
+  for (std::size_t i = 0; i < report.count; ++i) {
+    EXPECT_EQ(report.holders[i].count, 1u);
+    EXPECT_EQ(report.holders[i].pid, 0u) << "a private domain's";
+    seen += report.holders[i].memzone ? "[zone]" : "[" + std::string(report.holders[i].tag) + "]";
+  }
+  EXPECT_THAT(seen, testing::AllOf(testing::HasSubstr("[zone]"), testing::HasSubstr("[tag]"), testing::HasSubstr("[]")));
+  expect_message(extmem_heap_get_holders(heap_, nullptr, sizeof report), -EINVAL);
+  expect_message(extmem_heap_get_holders(heap_, &report, 3), -EINVAL);
+  ASSERT_EQ(extmem_memzone_free(domain_, "zone"), 0);
+  ASSERT_EQ(extmem_free(heap_, q), 0);
 }
 
 TEST_F(CApi, NullWithLengthZeroIsAnEmptyArray) {
