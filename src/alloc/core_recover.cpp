@@ -153,7 +153,8 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
     }
   }
   settle_tags_paused(heap);
-  resume_all(slot, h);
+  // Our own, too: the dead one may have paused it.
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) resume(caches_[link - 1]);
   h.torn = 0;
   base::crash_point("repair.done");
   return {};

@@ -52,7 +52,10 @@ Result<RecoveryReport> DomainState::recover() noexcept {
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (!participants_.elect(i)) continue;
     base::crash_point("clean.elected");
-    EXTMEM_TRY_VOID(clean(i, slot, report));
+    if (auto cleaned = clean(i, slot, report); !cleaned) {
+      participants_.give_back(i);
+      return cleaned.error();
+    }
     ++report.participants;
   }
   report.nanoseconds = os::monotonic_ns() - start;

@@ -108,10 +108,11 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
       return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
     }
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
-    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
+    // First: a cleaner looks no further than this, should we die with the slot.
     std::uint32_t seen = directory_->slots_high.get();
     while (seen < slot && !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
     }
+    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
     return slot;
   }
   return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");
@@ -125,7 +126,11 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
       if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) (void)core_.drop_cache(slot, *cache);
     }
     (void)core_.drop_spare_caches(slot, slot);
-    core_.slot(slot).owner.store(0, std::memory_order_release);
+    if (shared_) {
+      participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
+    } else {
+      core_.slot(slot).owner.store(0, std::memory_order_release);
+    }
     return;
   }
 }
