@@ -1,0 +1,37 @@
+// Killed between any two instructions: a sample of what `./do crash` does after every instruction.
+#include <gtest/gtest.h>
+
+#include "crash/sweep.hpp"
+
+namespace extmem::crash {
+namespace {
+
+std::string problems(World& world) {
+  std::string all;
+  for (const std::string& one : world.tally().problems) all += one + "\n";
+  return all;
+}
+
+class CrashSteps : public ::testing::TestWithParam<std::string> {};
+// The short ones; ./do crash steps through all of them.
+INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
+                         ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local", "free_coalescing", "free_remote",
+                                           "hand_over", "memzone_reserve"),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(CrashSteps, AreSurvived) {
+  World world;
+  const std::uint64_t all = instructions_of(world, GetParam());
+  const bool fast = GetParam() == "allocate_hit" || GetParam() == "free_local";
+  const std::uint64_t copies = fast ? 150 : 30;
+  sweep_copies(world, GetParam(), all / copies + 1, 4);
+  // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
+  const std::uint64_t kills = sweep_steps(world, GetParam(), all + 1, 1 + all / 3);
+  std::printf("%s: %lu instructions, %lu kills, %lu copies\n", GetParam().c_str(), static_cast<unsigned long>(all),
+              static_cast<unsigned long>(kills), static_cast<unsigned long>(world.tally().copies));
+  EXPECT_EQ(problems(world), "");
+  EXPECT_EQ(world.tally().hangs, 0u);
+}
+
+}  // namespace
+}  // namespace extmem::crash
