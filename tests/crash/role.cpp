@@ -77,7 +77,11 @@ void Role::free(Heap heap, Entry& entry) {
   entry.of.store(Of::freeing, std::memory_order_release);
   must(heap.deallocate(p), "deallocate");
   entry.of.store(Of::nobody, std::memory_order_release);
-  std::erase(mine_, &entry);
+  if (!mine_.empty() && mine_.back() == &entry) {
+    mine_.pop_back();
+  } else {
+    std::erase(mine_, &entry);
+  }
 }
 
 void Role::free_all(Heap heap) {

@@ -64,19 +64,20 @@ int run(bool full, const char* json, std::uint64_t seed) {
   Totals totals;
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-  std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "instructions", "copies");
+  std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "stepped", "copies");
   bool elsewhere = false;
   for (const std::string& operation : operations()) {
     World world;
     elsewhere = !elsewhere;
-    const std::uint64_t hits = sweep_points(world, operation, full ? 1 : 40, elsewhere);
+    const std::uint64_t hits = sweep_points(world, operation, full ? 1 : 60, elsewhere);
     const std::uint64_t kills = world.tally().kills;
     totals.point_kills += kills;
     const bool fast = operation == "allocate_hit" || operation == "free_local";
-    const std::uint64_t all = instructions_of(world, operation);
-    const std::uint64_t stride = full || fast ? 1 : all / 80 + 1;
-    sweep_copies(world, operation, stride, full ? 3600 : fast ? 15 : 2);
-    if (!fast) sweep_steps(world, operation, all / 3 + 1, 1 + all / 5);
+    const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 199, full ? 3600 : fast ? 40 : 2);
+    // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
+    if (!fast) {
+      for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, operation, std::min<std::uint64_t>(all, 12'000) * third / 3 + 1);
+    }
     totals.step_kills += world.tally().kills - kills + world.tally().copies;
     std::printf("%-18s %8llu %8llu %12llu %8llu\n", operation.c_str(), static_cast<unsigned long long>(hits),
                 static_cast<unsigned long long>(kills), static_cast<unsigned long long>(all),
@@ -86,7 +87,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
   }
   for (const Victim& victim : victims()) {
     World world;
-    sweep_cleaner(world, victim, full ? 1 : 60);
+    sweep_cleaner(world, victim, full ? 1 : 100);
     totals.cleaner_kills += world.tally().kills;
     std::printf("cleaner after %s at %s: %llu kills\n", victim.operation, *victim.point != '\0' ? victim.point : "its end",
                 static_cast<unsigned long long>(world.tally().kills));
@@ -95,7 +96,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
   {
     World world;
     std::printf("at random: seed %llu\n", static_cast<unsigned long long>(seed));
-    world.run_at_random(3, full ? 5000 : 1000, seed, full ? 900 : 40);
+    world.run_at_random(3, full ? 5000 : 1000, seed, full ? 900 : 25);
     totals.random_kills = world.tally().kills;
     add(totals, world);
   }

@@ -21,14 +21,12 @@ INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
 
 TEST_P(CrashSteps, AreSurvived) {
   World world;
-  const std::uint64_t all = instructions_of(world, GetParam());
   const bool fast = GetParam() == "allocate_hit" || GetParam() == "free_local";
-  const std::uint64_t copies = fast ? 150 : 30;
-  sweep_copies(world, GetParam(), all / copies + 1, 4);
+  const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 5 : 211, 3);
   // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
-  const std::uint64_t kills = sweep_steps(world, GetParam(), all + 1, 1 + all / 3);
-  std::printf("%s: %lu instructions, %lu kills, %lu copies\n", GetParam().c_str(), static_cast<unsigned long>(all),
-              static_cast<unsigned long>(kills), static_cast<unsigned long>(world.tally().copies));
+  for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, GetParam(), all * third / 3 + 1);
+  std::printf("%s: %llu instructions, %llu copies\n", GetParam().c_str(), static_cast<unsigned long long>(all),
+              static_cast<unsigned long long>(world.tally().copies));
   EXPECT_EQ(problems(world), "");
   EXPECT_EQ(world.tally().hangs, 0u);
 }

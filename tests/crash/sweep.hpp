@@ -127,30 +127,16 @@ inline std::uint64_t hit_of(World& world, const std::string& operation, const ch
   return found;
 }
 
-/// How many instructions an operation has.
-inline std::uint64_t instructions_of(World& world, const std::string& operation) {
-  Child child = world.start(operation, World::kNever, 0, false, true);
-  world.step(child, ~std::uint64_t{0});
-  if (const std::string wrong = World::trouble(child); !wrong.empty()) world.problem(operation + ", stepped: " + wrong);
-  world.settle(operation + ", stepped");
-  return child.steps;
+/// Kills an operation after so many of its instructions.
+inline void kill_after(World& world, const std::string& operation, std::uint64_t instructions) {
+  Child child = world.start(operation, World::kNever, 0, instructions % 3 == 0, true);
+  world.step(child, instructions);
+  const std::string what = operation + ", killed after instruction " + std::to_string(instructions);
+  if (const std::string wrong = World::trouble(child); !wrong.empty()) world.problem(what + ": " + wrong);
+  world.settle(what);
 }
 
-/// Kills an operation after every `stride`-th of its instructions. Returns the kills.
-inline std::uint64_t sweep_steps(World& world, const std::string& operation, std::uint64_t stride, std::uint64_t first = 1) {
-  const std::uint64_t all = instructions_of(world, operation);
-  std::uint64_t kills = 0;
-  for (std::uint64_t at = first; at <= all; at += stride, ++kills) {
-    Child child = world.start(operation, World::kNever, 0, at % 7 == 3, true);
-    world.step(child, at);
-    const std::string what = operation + ", killed after instruction " + std::to_string(at) + " of " + std::to_string(all);
-    if (const std::string wrong = World::trouble(child); !wrong.empty()) world.problem(what + ": " + wrong);
-    if (!world.settle(what) && world.tally().problems.size() >= 20) break;
-  }
-  return kills;
-}
-
-/// Steps through an operation once, recovering a copy after every `stride`-th instruction. Returns its instructions.
+/// Steps through an operation once, recovering a copy after every `stride`-th instruction. Returns how far it came.
 inline std::uint64_t sweep_copies(World& world, const std::string& operation, std::uint64_t stride, int seconds = 600) {
   Child child = world.start(operation, World::kNever, 0, false, true);
   world.step_copying(child, stride, seconds, operation);
