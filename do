@@ -11,6 +11,7 @@ extmem: named heaps over memory you already own
   ./do run [ARGS]      set up, build, and run the main job: extmem demo ARGS
   ./do test            set up, build and pass every test: gcc, clang, release, sanitizers, fuzzing, lint
   ./do test --quick    only the gcc build's tests
+  ./do crash [ARGS]    kill processes everywhere and recover (--quick: three minutes; --full; --json FILE; --seed N)
   ./do bench [ARGS]    set up, build and run the benchmarks (--quick --json FILE for a short run)
   ./do check           formatting and lint;  --fix formats,  --tidy runs clang-tidy too
   ./do docs            build the man pages
@@ -141,6 +142,16 @@ do_bench() {
   exec "$root/bench/run" "$root/build/bench" "$@"
 }
 
+do_crash() {
+  setup build test
+  say "building (dev)"
+  configure dev -DEXTMEM_WERROR=ON
+  build dev crash_run
+  local root=$PWD
+  cd "$here"
+  exec "$root/build/dev/bin/crash_run" "$@"
+}
+
 do_check() {
   setup check
   local fix=--dry-run tidy='' argument status=0
@@ -178,6 +189,7 @@ case $command in
   menu | help | -h | --help) menu ;;
   run) do_run "$@" ;;
   test) do_test "$@" ;;
+  crash) do_crash "$@" ;;
   bench) do_bench "$@" ;;
   check) do_check "$@" ;;
   docs) do_docs ;;

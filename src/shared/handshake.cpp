@@ -14,7 +14,7 @@ constexpr std::int64_t kPausedForLongNs = 10'000'000;
 constexpr int kSpins = 200;
 constexpr int kYields = 200;
 constexpr std::uint64_t kNapNs = 50'000;
-constexpr int kNapsBeforeAsking = 10;
+constexpr int kRoundsPerQuestion = 16;  // whether the owner lives: a system call, while a yield may take milliseconds
 }  // namespace
 
 bool Handshake::enter_slow(bool process_shared) noexcept {
@@ -54,14 +54,19 @@ Handshake::Stand Handshake::wait(const Peers& peers, std::uint32_t owner) const 
   for (int round = 0; busy_.load(std::memory_order_acquire) != 0; ++round) {
     if (round < kSpins) {
       os::cpu_relax();
-    } else if (round < kSpins + kYields) {
+      continue;
+    }
+    // The owner was preempted inside an operation of some nanoseconds, is stopped there, or died there.
+    if (peers.all != nullptr && (round - kSpins) % kRoundsPerQuestion == 0) {
+      const std::uint64_t now = os::monotonic_ns();
+      if (since == 0) since = now;
+      if (peers.all->slot_dead(owner)) return Stand::dead;
+      if (now - since > Lock::patience_ns.load(std::memory_order_relaxed)) return Stand::stuck;
+    }
+    if (round < kSpins + kYields) {
       os::yield();
     } else {
-      os::sleep_ns(kNapNs);  // the owner was preempted inside an operation of some nanoseconds
-      if (peers.all == nullptr || round < kSpins + kYields + kNapsBeforeAsking) continue;
-      if (since == 0) since = os::monotonic_ns();
-      if (peers.all->slot_dead(owner)) return Stand::dead;
-      if (os::monotonic_ns() - since > Lock::patience_ns.load(std::memory_order_relaxed)) return Stand::stuck;
+      os::sleep_ns(kNapNs);
     }
   }
   return Stand::still;

@@ -1,0 +1,136 @@
+// Processes that come at the same time, and those that come when everybody has gone.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "extmem/domain.hpp"
+
+namespace extmem::crash {
+namespace {
+
+class CrashOpening : public ::testing::Test {
+ protected:
+  CrashOpening() {
+    options_.directory = directory_.c_str();
+    options_.sizes.max_regions = 16;
+    options_.sizes.max_heaps = 16;
+    options_.sizes.max_memzones = 16;
+    options_.sizes.max_tags = 16;
+    options_.sizes.max_threads = 32;
+    options_.sizes.small_metadata = 4u << 20;
+    options_.sizes.large_metadata = 4u << 20;
+  }
+  ~CrashOpening() override {
+    (void)Domain::remove("opening", directory_.c_str());
+    (void)::rmdir(directory_.c_str());
+  }
+  /// A process that does this, and says with its status whether it went well.
+  static pid_t process(const std::function<bool()>& work) {
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(work() ? 0 : 1);
+    return pid;
+  }
+  static int status_of(pid_t pid) {
+    int status = -1;
+    ::waitpid(pid, &status, 0);
+    return status;
+  }
+  Result<Domain> open(OpenMode mode = OpenMode::create_or_open) {
+    OpenOptions options = options_;
+    options.mode = mode;
+    return Domain::open("opening", options);
+  }
+
+  std::string directory_ = "/dev/shm/extmem-crash-" + std::to_string(::getpid()) + "-opening";
+  OpenOptions options_;
+};
+
+TEST_F(CrashOpening, AllOfManyCreatorsSucceedAndOneCreates) {
+  for (int round = 0; round < 15; ++round) {
+    int gate[2];
+    ASSERT_EQ(::pipe(gate), 0);
+    std::vector<pid_t> all;
+    for (int i = 0; i < 5; ++i) {
+      all.push_back(process([&] {
+        char go;
+        ::close(gate[1]);
+        (void)!::read(gate[0], &go, 1);  // returns when the parent closes the other end
+        auto domain = open();
+        if (!domain) std::fprintf(stderr, "%s\n", domain.error().message());
+        return domain && domain->heap_by_id(0).ok() && *domain->verify() == 0;
+      }));
+    }
+    ::close(gate[0]);
+    ::close(gate[1]);
+    for (const pid_t pid : all) EXPECT_EQ(status_of(pid), 0);
+    EXPECT_TRUE(Domain::remove("opening", directory_.c_str()));
+  }
+}
+
+TEST_F(CrashOpening, MemoryAndMemzonesOutliveEverybody) {
+  for (const bool killed : {false, true}) {
+    const int made = status_of(process([&] {
+      auto domain = open();
+      if (!domain) return false;
+      auto heap = domain->create_heap("h");
+      BackingSpec spec;
+      spec.length = 2u << 20;
+      if (!heap || !domain->add_backing(*heap, spec)) return false;
+      auto zone = domain->reserve_memzone(*heap, "zone", 5000);
+      if (!zone || !heap->allocate(300)) return false;
+      std::memset(zone->addr, 0x5a, 5000);
+      if (killed) ::kill(::getpid(), SIGKILL);
+      return true;
+    }));
+    EXPECT_EQ(made, killed ? SIGKILL : 0);
+    // Nobody is there now.
+    EXPECT_EQ(status_of(process([&] {
+      auto domain = open(OpenMode::open_only);
+      if (!domain) return false;
+      auto zone = domain->find_memzone("zone");
+      if (!zone || zone->addr == nullptr) return false;
+      const auto* bytes = static_cast<const unsigned char*>(zone->addr);
+      for (int i = 0; i < 5000; ++i) {
+        if (bytes[i] != 0x5a) return false;
+      }
+      auto heap = domain->find_heap("h");
+      if (!heap || heap->stats()->used_count != 1 || !heap->allocate(100)) return false;  // the memzone alone
+      return *domain->verify() == 0;
+    })), 0);
+    EXPECT_TRUE(Domain::remove("opening", directory_.c_str()));
+  }
+}
+
+// The domain's folder has a file for each region, for as long as the region and no longer.
+TEST_F(CrashOpening, FileOfARegionGoesWithTheRegion) {
+  auto domain = open();
+  ASSERT_TRUE(domain);
+  auto heap = domain->create_heap("h");
+  const auto files = [&] {
+    std::vector<std::string> names;
+    const std::string list = "ls " + directory_ + "/opening";
+    std::FILE* pipe = ::popen(list.c_str(), "r");
+    char line[256];
+    while (std::fgets(line, sizeof line, pipe) != nullptr) {
+      if (std::strncmp(line, "region-", 7) == 0) names.emplace_back(line);
+    }
+    ::pclose(pipe);
+    return names.size();
+  };
+  BackingSpec spec;
+  spec.length = 2u << 20;
+  auto region = domain->add_backing(*heap, spec);
+  ASSERT_TRUE(region);
+  EXPECT_EQ(files(), 1u);
+  EXPECT_TRUE(domain->remove_region(*region));
+  EXPECT_EQ(files(), 0u);
+}
+
+}  // namespace
+}  // namespace extmem::crash

@@ -1,0 +1,328 @@
+#include "crash/role.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+namespace extmem::crash {
+
+using namespace std::chrono_literals;
+
+void Role::complain(const char* what, const Error& error) {
+  std::snprintf(log_.trouble, sizeof log_.trouble, "%s: %d %s", what, error.code(), error.message());
+  _exit(8);
+}
+
+void Role::open() {
+  OpenOptions options;
+  options.mode = OpenMode::open_only;
+  options.directory = directory_.c_str();
+  domain_ = must(Domain::open(name_, options), "open");
+  small_ = must(domain_.find_heap("small"), "find small");
+  exact_ = must(domain_.find_heap("exact"), "find exact");
+  kept_ = must(domain_.find_heap("kept"), "find kept");
+  grown_ = must(domain_.find_heap("grown"), "find grown");
+}
+
+void Role::close() { domain_ = Domain{}; }
+
+Entry* Role::empty_entry() {
+  for (std::uint32_t n = 0; n < kEntries; ++n) {
+    const std::uint32_t i = next_entry_++ % kEntries;
+    if (patient_ && i < 32) continue;  // where the harness lends
+    Entry& entry = log_.entry[i];
+    Of nobody = Of::nobody;
+    if (entry.of.load(std::memory_order_relaxed) != Of::nobody) continue;
+    if (!entry.of.compare_exchange_strong(nobody, Of::allocating)) continue;
+    std::uint32_t used = log_.entries.load();
+    while (used <= i && !log_.entries.compare_exchange_weak(used, i + 1)) {
+    }
+    return &entry;
+  }
+  return nullptr;
+}
+
+void Role::note(Entry& entry, void* p, std::uint32_t size) {
+  entry.ptr = must(domain_.to_region_ptr(p), "to_region_ptr").bits;
+  entry.size = size;
+  entry.kept = mine_heap_ == kept_.id();
+  entry.seed = entry.ptr * 0x2545f4914f6cdd1du ^ static_cast<std::uint64_t>(::getpid());
+  fill(p, size, entry.seed);
+  entry.of.store(Of::held, std::memory_order_release);
+}
+
+Entry* Role::allocate(Heap heap, std::uint32_t size, const AllocOptions& options) {
+  Entry* entry = empty_entry();
+  mine_heap_ = heap.id();
+  const bool plain = options.tag.index == 0;
+  auto p = plain ? heap.allocate(size) : heap.allocate(size, options);
+  if (!p && p.error().code() == ENOMEM && patient_) {  // others have it now
+    entry->of.store(Of::nobody);
+    return nullptr;
+  }
+  note(*entry, must(std::move(p), "allocate"), size);
+  mine_.push_back(entry);
+  return entry;
+}
+
+void Role::free(Heap heap, Entry& entry) {
+  void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
+  if (!intact(p, entry.size, entry.seed)) complain("an object of the child is not intact", Error{});
+  entry.of.store(Of::freeing, std::memory_order_release);
+  must(heap.deallocate(p), "deallocate");
+  entry.of.store(Of::nobody, std::memory_order_release);
+  if (!mine_.empty() && mine_.back() == &entry) {
+    mine_.pop_back();
+  } else {
+    std::erase(mine_, &entry);
+  }
+}
+
+void Role::free_all(Heap heap) {
+  while (!mine_.empty()) free(heap, *mine_.back());
+}
+
+void Role::reallocate(Heap heap, Entry& entry, std::uint32_t size) {
+  void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
+  entry.of.store(Of::freeing, std::memory_order_release);
+  mine_heap_ = heap.id();
+  auto moved = heap.reallocate(p, size);
+  if (!moved && moved.error().code() == ENOMEM && patient_) {
+    entry.of.store(Of::held);
+    return;
+  }
+  void* now = must(std::move(moved), "reallocate");
+  if (!begins_intact(now, entry.size, size, entry.seed)) complain("a reallocated object is not intact", Error{});
+  note(entry, now, size);
+}
+
+void Role::hand_over(Entry& entry) {
+  void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
+  entry.of.store(Of::handing, std::memory_order_release);
+  must(domain_.hand_over(p, log_.harness), "hand_over");
+  entry.of.store(Of::handed, std::memory_order_release);
+  std::erase(mine_, &entry);
+}
+
+void Role::reserve(Heap heap, std::uint32_t zone, std::uint32_t length) {
+  ZoneEntry& z = log_.zone[zone];
+  std::snprintf(z.name, sizeof z.name, "zone%u", zone);
+  z.length = length;
+  z.is.store(ZoneIs::reserving, std::memory_order_release);
+  auto reserved = domain_.reserve_memzone(heap, z.name, length);
+  if (!reserved && reserved.error().code() == ENOMEM && patient_) {
+    z.is.store(ZoneIs::none);
+    return;
+  }
+  must(std::move(reserved), "reserve_memzone");
+  z.is.store(ZoneIs::reserved, std::memory_order_release);
+}
+
+void Role::unreserve(std::uint32_t zone) {
+  ZoneEntry& z = log_.zone[zone];
+  z.is.store(ZoneIs::freeing, std::memory_order_release);
+  must(domain_.free_memzone(z.name), "free_memzone");
+  z.is.store(ZoneIs::none, std::memory_order_release);
+}
+
+RegionId Role::add_backing(Heap heap, std::uint64_t length) {
+  BackingSpec spec;
+  spec.length = length;
+  return must(domain_.add_backing(heap, spec), "add_backing");
+}
+
+RegionId Role::add_external(std::uint64_t length) {
+  RegionSpec spec;
+  spec.base = ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  spec.length = length;
+  spec.cpu_accessible = false;
+  return must(domain_.add_region(small_, spec), "add_region");
+}
+
+const std::vector<std::string>& operations() {
+  static const std::vector<std::string> all = {
+      "allocate_first", "allocate_hit",   "allocate_refill",  "allocate_slabs", "allocate_span",   "allocate_growth",
+      "allocate_exact", "free_local",     "free_flush",       "free_remote",    "free_span",       "free_coalescing",
+      "reallocate",     "reallocate_exact", "tags",           "hand_over",      "add_backing",     "add_external",
+      "remove_region",  "drain_region",   "memzone_reserve",  "memzone_free",   "create_heap",     "destroy_heap",
+      "flush",          "look",           "thread",           "join",           "leave",           "hold",
+  };
+  return all;
+}
+
+void Role::prepare(const std::string& op) {
+  if (op == "join") return;
+  open();
+  if (op == "million") {
+    for (int i = 0; i < 1'000'000; ++i) (void)must(small_.allocate(64), "allocate");
+  } else if (op == "allocate_hit") {
+    allocate(small_, 64);
+    allocate(small_, 64);
+  } else if (op == "free_local" || op == "leave") {
+    for (int i = 0; i < 40; ++i) allocate(small_, 64);
+    allocate(small_, 100'000);
+  } else if (op == "free_flush") {
+    for (int i = 0; i < 400; ++i) allocate(small_, 256);
+  } else if (op == "allocate_refill") {
+    allocate(small_, 128);
+  } else if (op == "free_span") {
+    allocate(small_, 200'000);
+  } else if (op == "free_coalescing") {
+    for (int i = 0; i < 5; ++i) allocate(exact_, 1000);
+    free(exact_, *mine_[1]);
+    free(exact_, *mine_[2]);
+  } else if (op == "reallocate") {
+    allocate(small_, 100);
+    allocate(small_, 100'000);
+  } else if (op == "reallocate_exact") {
+    allocate(exact_, 1000);
+    allocate(exact_, 1000);
+  } else if (op == "hand_over" || op == "tags") {
+    tag_ = must(domain_.intern_tag("before"), "intern_tag");
+    AllocOptions tagged;
+    tagged.tag = tag_;
+    allocate(small_, 500);
+    allocate(small_, 500, tagged);
+    allocate(small_, 100'000);
+    allocate(small_, 100'000, tagged);
+  } else if (op == "remove_region") {
+    region_ = add_backing(small_, 2u << 20);
+  } else if (op == "drain_region") {
+    own_ = must(domain_.create_heap("own"), "create_heap");
+    region_ = add_backing(own_, 4u << 20);
+    for (int i = 0; i < 50; ++i) allocate(own_, 1000);
+    for (int i = 0; i < 25; ++i) free(own_, *mine_.back());
+    region_ = add_backing(own_, 2u << 20);
+  } else if (op == "memzone_free") {
+    reserve(small_, 0, 1000);
+    reserve(small_, 1, 100'000);
+    reserve(small_, 2, 1000);
+  } else if (op == "destroy_heap") {
+    own_ = must(domain_.create_heap("own"), "create_heap");
+    const RegionId region = add_backing(own_, 2u << 20);
+    AllocOptions tagged;
+    tagged.tag = must(domain_.intern_tag("of own"), "intern_tag");
+    allocate(own_, 500, tagged);
+    allocate(own_, 500);
+    free_all(own_);
+    must(domain_.remove_region(region), "remove_region");
+  } else if (op == "flush" || op == "look") {
+    for (int i = 0; i < 60; ++i) allocate(small_, 300);
+    for (int i = 0; i < 50; ++i) free(small_, *mine_.back());
+  } else if (op == "hold") {
+    AllocOptions tagged;
+    tagged.tag = must(domain_.intern_tag("held"), "intern_tag");
+    for (int i = 0; i < 40; ++i) allocate(small_, 64u + 200u * static_cast<std::uint32_t>(i));
+    for (int i = 0; i < 10; ++i) free(small_, *mine_.back());
+    allocate(small_, 90'000);
+    for (int i = 0; i < 10; ++i) allocate(kept_, 200, i % 2 == 0 ? AllocOptions{} : tagged);
+    allocate(kept_, 90'000, tagged);
+    allocate(exact_, 500);
+    reserve(small_, 3, 5000);
+  }
+}
+
+void Role::act(const std::string& op) {
+  AllocOptions tagged;
+  if (op == "allocate_first") {
+    allocate(small_, 64);
+    free_all(small_);
+  } else if (op == "allocate_hit") {
+    allocate(small_, 64);
+  } else if (op == "allocate_refill") {
+    for (int i = 0; i < 150; ++i) allocate(small_, 128);
+  } else if (op == "allocate_slabs") {
+    for (int i = 0; i < 16; ++i) allocate(small_, 8000);
+  } else if (op == "allocate_span") {
+    allocate(small_, 300'000);
+    allocate(small_, 500'000);
+  } else if (op == "allocate_growth") {
+    allocate(grown_, 1'500'000);
+    allocate(grown_, 1'500'000);
+    free_all(grown_);
+  } else if (op == "allocate_exact") {
+    for (std::uint32_t i = 1; i <= 4; ++i) allocate(exact_, 100 * i);
+  } else if (op == "free_local" || op == "free_span") {
+    free(small_, *mine_.front());
+  } else if (op == "free_flush") {
+    free_all(small_);
+  } else if (op == "free_remote") {
+    for (std::uint32_t i = 0; i < log_.entries; ++i) {
+      if (log_.entry[i].of == Of::lent) free(small_, log_.entry[i]);
+    }
+  } else if (op == "free_coalescing") {
+    free(exact_, *mine_[1]);
+    free_all(exact_);
+  } else if (op == "reallocate") {
+    reallocate(small_, *mine_[0], 3000);
+    reallocate(small_, *mine_[1], 160'000);
+    reallocate(small_, *mine_[1], 70'000);
+    reallocate(small_, *mine_[1], 2000);
+  } else if (op == "reallocate_exact") {
+    reallocate(exact_, *mine_[1], 3000);
+    reallocate(exact_, *mine_[1], 600);
+    reallocate(exact_, *mine_[0], 9000);
+  } else if (op == "tags") {
+    tagged.tag = must(domain_.intern_tag("new"), "intern_tag");
+    allocate(small_, 700, tagged);
+    allocate(small_, 90'000, tagged);
+    free_all(small_);
+  } else if (op == "hand_over") {
+    while (!mine_.empty()) hand_over(*mine_.back());
+  } else if (op == "add_backing") {
+    add_backing(small_, 2u << 20);
+  } else if (op == "add_external") {
+    must(domain_.remove_region(add_external(4u << 20)), "remove_region");
+  } else if (op == "remove_region") {
+    must(domain_.remove_region(region_), "remove_region");
+  } else if (op == "drain_region") {
+    must(domain_.drain_region(region_, 1s), "drain_region");
+    must(domain_.undrain_region(region_), "undrain_region");
+    allocate(own_, 1500);
+    HolderReport report;
+    (void)domain_.remove_region(region_, &report);
+  } else if (op == "memzone_reserve") {
+    reserve(small_, 0, 1000);
+    reserve(small_, 1, 100'000);
+    reserve(exact_, 2, 1000);
+  } else if (op == "memzone_free") {
+    for (std::uint32_t zone : {1u, 0u, 2u}) unreserve(zone);
+  } else if (op == "create_heap") {
+    must(domain_.create_heap("own"), "create_heap");
+    HeapOptions exact;
+    exact.style = Style::exact;
+    must(domain_.create_heap("own too", exact), "create_heap");
+  } else if (op == "destroy_heap") {
+    must(domain_.destroy_heap(own_), "destroy_heap");
+  } else if (op == "flush") {
+    must(small_.flush(), "flush");
+  } else if (op == "look") {
+    (void)must(small_.stats(), "stats");
+    (void)must(domain_.verify(), "verify");
+    TagStats stats[4];
+    (void)must(small_.tag_stats(stats), "tag_stats");
+  } else if (op == "thread") {
+    std::thread([&] {
+      allocate(small_, 64);
+      free_all(small_);
+      allocate(exact_, 64);
+    }).join();
+  } else if (op == "join") {
+    open();
+  } else if (op == "leave") {
+    close();
+  } else if (op == "recover") {
+    log_.phase.store(Phase::ready);
+    while (log_.go.load() == 0) std::this_thread::sleep_for(100us);
+    log_.armed.store(1);
+    (void)must(domain_.recover(), "recover");
+  }
+}
+
+}  // namespace extmem::crash

@@ -1,0 +1,133 @@
+// Recovering copies of the control segment: what a kill would have left, without the killing.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "crash/world.hpp"
+
+namespace extmem::crash {
+
+namespace {
+
+constexpr const char* kCopy = "copy";
+
+/// Copies the parts of a sparse file that are there. The copy has the same holes.
+bool copy_sparse(int from, int to) {
+  struct stat status {};
+  if (::fstat(from, &status) != 0 || ::ftruncate(to, 0) != 0 || ::ftruncate(to, status.st_size) != 0) return false;
+  static std::vector<char> buffer(1 << 20);
+  for (off_t at = 0; (at = ::lseek(from, at, SEEK_DATA)) >= 0;) {
+    const off_t end = ::lseek(from, at, SEEK_HOLE);
+    while (at < end) {
+      const ssize_t got = ::pread(from, buffer.data(), std::min(buffer.size(), static_cast<std::size_t>(end - at)), at);
+      if (got <= 0 || ::pwrite(to, buffer.data(), static_cast<std::size_t>(got), at) != got) return false;
+      at += got;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+void World::check_copy(Child& child, const std::string& what) {
+  ++tally_.copies;
+  const std::string folder = directory_ + "/" + kCopy;
+  (void)::mkdir(folder.c_str(), 0700);
+  const int from = ::open((directory_ + "/crash/control").c_str(), O_RDONLY | O_CLOEXEC);
+  const int to = ::open((folder + "/control").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const bool copied = from >= 0 && to >= 0 && copy_sparse(from, to);
+  ::close(from);
+  ::close(to);
+  if (!copied) return problem(what + ": the control segment cannot be copied");
+  OpenOptions options;
+  options.mode = OpenMode::open_only;
+  options.directory = directory_.c_str();
+  {
+    auto opened = Domain::open(kCopy, options);  // recovers: here everybody is dead
+    if (!opened) return problem(what + ": the copy does not open: " + opened.error().message());
+    Domain& copy = *opened;
+    auto breaches = copy.verify([&](const Breach& breach) { problem(what + ": " + breach.what); });
+    if (!breaches) problem(what + ": verify: " + breaches.error().message());
+    const Log& log = *child.log;
+    for (std::uint32_t i = 0; i < log.entries; ++i) {
+      const Entry& entry = log.entry[i];
+      if (entry.of != Of::held) continue;
+      auto p = copy.from_region_ptr(RegionPtr{entry.ptr});
+      auto object = p ? copy.owner_of(*p) : Result<ObjectInfo>(ObjectInfo{});
+      const bool held = object && object->held && object->base == *p;
+      if (held != entry.kept) problem(what + ": object " + std::to_string(i) + (held ? " is still held" : " is gone"));
+    }
+    std::vector<std::string> zones;
+    (void)copy.walk_memzones([&](const MemzoneInfo& zone) {
+      zones.emplace_back(zone.name);
+      return true;
+    });
+    for (const ZoneEntry& zone : log.zone) {
+      bool found = false;
+      for (const std::string& name : zones) found |= name == zone.name;
+      if (zone.is == ZoneIs::reserved && !found) problem(what + ": memzone " + zone.name + " is gone");
+    }
+    for (const std::string& name : zones) {
+      if (auto freed = copy.free_memzone(name); !freed) problem(what + ": a memzone cannot be freed: " + freed.error().message());
+    }
+    std::vector<std::uint32_t> heaps;
+    (void)copy.walk_heaps([&](const HeapInfo& info) {
+      heaps.push_back(info.id);
+      return true;
+    });
+    for (const std::uint32_t id : heaps) {
+      auto heap = copy.heap_by_id(id);
+      if (!heap) return problem(what + ": a heap that is listed does not exist");
+      std::vector<void*> orphans;
+      WalkOptions each;
+      each.objects = true;
+      (void)heap->walk([&](const WalkEntry& entry) {
+        if (entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span)) orphans.push_back(entry.addr);
+        return true;
+      }, each);
+      for (void* p : orphans) {
+        if (auto freed = heap->deallocate(p); !freed) problem(what + ": an orphan cannot be freed: " + freed.error().message());
+      }
+      for (const std::size_t size : {64u, 8000u}) {
+        if (auto p = heap->allocate(size); p) (void)heap->deallocate(*p);
+      }
+      (void)heap->flush();
+      auto stats = heap->stats();
+      if (!stats) return problem(what + ": stats: " + stats.error().message());
+      if (stats->used_count != 0 || stats->free_bytes != stats->total_bytes) {
+        tally_.lost_bytes += stats->total_bytes - stats->free_bytes;
+        problem(what + ": heap " + heap->name() + ": " + std::to_string(stats->used_count) + " objects held, " +
+                std::to_string(stats->total_bytes - stats->free_bytes) + " bytes lost");
+      }
+    }
+    breaches = copy.verify([&](const Breach& breach) { problem(what + ": in the end: " + breach.what); });
+  }
+  (void)Domain::remove(kCopy, directory_.c_str());
+}
+
+void World::step_copying(Child& child, std::uint64_t stride, int seconds, const std::string& what) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+  const auto next_stop = [&] { return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status); };
+  bool stopped = next_stop();
+  std::uint64_t next = 1;
+  while (stopped && child.log->phase.load(std::memory_order_relaxed) != Phase::acted) {
+    stopped = ::ptrace(PTRACE_SINGLESTEP, child.pid, nullptr, nullptr) == 0 && next_stop();
+    if (!stopped || ++child.steps != next) continue;
+    next += stride;
+    check_copy(child, what + ", after instruction " + std::to_string(child.steps));
+    if (tally_.problems.size() >= 20) break;
+    if (std::chrono::steady_clock::now() > end) break;
+  }
+  ++tally_.kills;
+  if (!stopped) return;
+  ::kill(child.pid, SIGKILL);
+  ::waitpid(child.pid, &child.status, __WALL);
+}
+
+}  // namespace extmem::crash
