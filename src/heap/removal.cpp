@@ -100,6 +100,9 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
       if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
       EXTMEM_TRY_VOID(checked_region(id));
       // Empty, and mapped by nobody else: then remove_region succeeds.
+      if ((core.flags & alloc::kRegionDraining) == 0) {
+        return EXTMEM_ERROR(ECANCELED, "undrain_region ended the drain: the region serves allocations again");
+      }
       if (core_.region_empty_locked(region) && check_unmapped_elsewhere(region, nullptr)) return {};
       const std::uint64_t waited = os::monotonic_ns() - start;
       if (waited >= limit) {
