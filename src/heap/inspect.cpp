@@ -143,7 +143,7 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
   return n;
 }
 
-void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
+void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept {
   alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;
     report.total_count += count;
@@ -159,7 +159,7 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
       return;
     }
     if (report.count == HolderReport::kMax) {
-      ++report.more;
+      if (left_out.add(holder)) ++report.more;
       return;
     }
     Holder& fresh = report.holders[report.count++];
