@@ -77,7 +77,7 @@ class EXTMEM_API Domain {
   Result<void> remove_region(RegionId region, HolderReport* holders = nullptr) noexcept;
   /// Stops new allocations in the region, takes back what threads have cached of it and waits until nothing in
   /// it is held. Afterwards remove_region succeeds. Errors: ENOENT; ETIMEDOUT (the report names the holders; the
-  /// region stays draining, see undrain_region).
+  /// region stays draining, see undrain_region); ECANCELED undrain_region was called meanwhile.
   Result<void> drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders = nullptr) noexcept;
   /// Lets allocations use a draining region again.
   Result<void> undrain_region(RegionId region) noexcept;

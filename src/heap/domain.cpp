@@ -342,8 +342,9 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
       if (users != nullptr) {
         *users = HolderReport{};
         EXTMEM_TRY_VOID(core_.pause_all(slot, core));
+        LeftOut left_out;
         for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
-          report_holders_locked(region, *users);
+          report_holders_locked(region, *users, left_out);
         }
         core_.resume_all(slot, core);
       }

@@ -49,6 +49,18 @@ struct CheckedRequest {
   alloc::RegionFilter filter{};
 };
 
+/// Which holders a report has counted as `more`: each counts once, however many objects it holds.
+struct LeftOut {
+  std::uint64_t seen[alloc::kMaxHolders / 64] = {};
+  /// True at the first time.
+  bool add(std::uint16_t holder) noexcept {
+    const std::uint64_t bit = std::uint64_t{1} << holder % 64;
+    const bool first = (seen[holder / 64] & bit) == 0;
+    seen[holder / 64] |= bit;
+    return first;
+  }
+};
+
 class DomainState {
  public:
   static Result<DomainState*> create(const DomainOptions& options) noexcept;
@@ -181,7 +193,7 @@ class DomainState {
   Result<void> flush(HeapLocal& heap) noexcept;
   Result<void> holders(HeapLocal& heap, HolderReport& report) noexcept;
   /// Adds who holds memory of a region to a report. Requires: the heap's lock.
-  void report_holders_locked(std::uint32_t region, HolderReport& report) noexcept;
+  void report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept;
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept { return segment_.resident_bytes(); }
 
   // What the inline paths of the public classes need.

@@ -148,13 +148,14 @@ Result<void> DomainState::holders(HeapLocal& heap, HolderReport& report) noexcep
   const PausedHeap paused(core_, slot, heap.id);
   if (!paused.held()) return paused.refused();
   report = HolderReport{};
+  LeftOut left_out;
   for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0; region = core_.region(region).next) {
-    report_holders_locked(region, report);
+    report_holders_locked(region, report, left_out);
   }
   return {};
 }
 
-void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
+void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept {
   alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;
     report.total_count += count;
@@ -170,7 +171,7 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
       return;
     }
     if (report.count == HolderReport::kMax) {
-      ++report.more;
+      if (left_out.add(holder)) ++report.more;
       return;
     }
     Holder& fresh = report.holders[report.count++];

@@ -47,7 +47,8 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
     base::crash_point("remove.draining");
     if (!core_.region_empty_locked(region)) {
       if (holders != nullptr && core_.pause_all(slot, heap)) {
-        report_holders_locked(region, *holders);
+        LeftOut left_out;
+        report_holders_locked(region, *holders, left_out);
         core_.resume_all(slot, heap);
       }
       if (!was_draining) (void)core_.set_draining_locked(slot, region, false);
@@ -100,13 +101,17 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
       const alloc::HeapGuard guard(core_, slot, core.heap);
       if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
       EXTMEM_TRY_VOID(checked_region(id));
+      if ((core.flags & alloc::kRegionDraining) == 0) {
+        return EXTMEM_ERROR(ECANCELED, "undrain_region ended the drain: the region serves allocations again");
+      }
       // Empty, and mapped by nobody else: then remove_region succeeds.
       if (core_.region_empty_locked(region) && check_unmapped_elsewhere(region, nullptr)) return {};
       const std::uint64_t waited = os::monotonic_ns() - start;
       if (waited >= limit) {
         if (holders != nullptr) {
           EXTMEM_TRY_VOID(core_.pause_all(slot, heap));
-          report_holders_locked(region, *holders);
+          LeftOut left_out;
+          report_holders_locked(region, *holders, left_out);
           core_.resume_all(slot, heap);
           (void)check_unmapped_elsewhere(region, holders);
         }

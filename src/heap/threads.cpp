@@ -130,7 +130,7 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
     }
     (void)core_.drop_spare_caches(slot, slot);
     if (shared_) {
-      participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
+      (void)participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
     } else {
       core_.slot(slot).owner.store(0, std::memory_order_release);
     }

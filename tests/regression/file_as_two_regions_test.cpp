@@ -17,7 +17,8 @@ class FileAsTwoRegions : public testing::Test {
  protected:
   void SetUp() override {
     const char* const folder = std::getenv("TMPDIR");
-    path_ = std::string(folder != nullptr ? folder : "/tmp") + "/extmem-two-regions-" + std::to_string(::getpid());
+    path_ = std::string(folder != nullptr ? folder : "/tmp") + "/extmem-two-regions-" +
+            std::to_string(::getpid());
     auto domain = Domain::create();
     ASSERT_TRUE(domain.ok());
     domain_ = std::move(*domain);

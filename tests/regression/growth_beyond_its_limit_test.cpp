@@ -13,8 +13,10 @@ namespace {
 TEST(GrowthBeyondItsLimit, NeverHappens) {
   auto domain = Domain::create();
   ASSERT_TRUE(domain.ok());
-  for (const std::uint64_t limit : {std::uint64_t{10000}, std::uint64_t{100000}, (std::uint64_t{5} << 20) + 1}) {
-    for (const std::uint64_t step : {std::uint64_t{1}, std::uint64_t{5000}, std::uint64_t{1} << 20, ~std::uint64_t{0}}) {
+  for (const std::uint64_t limit :
+       {std::uint64_t{10000}, std::uint64_t{100000}, (std::uint64_t{5} << 20) + 1}) {
+    for (const std::uint64_t step :
+         {std::uint64_t{1}, std::uint64_t{5000}, std::uint64_t{1} << 20, ~std::uint64_t{0}}) {
       HeapOptions options;
       options.growth.step = step;
       options.growth.limit = limit;
@@ -27,11 +29,11 @@ TEST(GrowthBeyondItsLimit, NeverHappens) {
       EXPECT_NE(std::strstr(p.error().message(), "limit"), nullptr) << p.error().message();
       EXPECT_GT(made, 0u);
       EXPECT_LE(heap->stats()->total_bytes, limit) << "in steps of " << step;
-      ASSERT_TRUE(heap->walk(
-                          [&](const WalkEntry& entry) {
-                            EXPECT_FALSE(entry.kind == WalkKind::region && !entry.external && entry.length > limit);
-                            return true;
-                          })
+      ASSERT_TRUE(heap->walk([&](const WalkEntry& entry) {
+                        EXPECT_FALSE(entry.kind == WalkKind::region && !entry.external &&
+                                     entry.length > limit);
+                        return true;
+                      })
                       .ok());
       domain = Domain::create();
       ASSERT_TRUE(domain.ok());

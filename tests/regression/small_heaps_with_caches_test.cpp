@@ -45,7 +45,8 @@ TEST(SmallHeapsWithCaches, HaveNone) {
 TEST(SmallHeapsWithCaches, GetThemWithTheFirstLongRegion) {
   constexpr std::size_t kShort = 8192;
   constexpr std::size_t kLong = std::size_t{4} << 20;
-  void* const memory = ::mmap(nullptr, kShort + kLong, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const memory =
+      ::mmap(nullptr, kShort + kLong, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
   auto domain = Domain::create();
   ASSERT_TRUE(domain.ok());
