@@ -58,7 +58,8 @@ class EXTMEM_API Domain {
   Result<Heap> heap_by_id(std::uint32_t id) const noexcept;
   /// The heap of a NUMA node, by the node's number. Errors: ENOENT no such node.
   Result<Heap> heap_of_node(int numa_node) const noexcept;
-  /// Errors: EBUSY while it holds a region (the report names who uses it); EPERM a node's heap; ESTALE.
+  /// Errors: EBUSY while it holds a region (the report names who uses it); EPERM a node's heap; ESTALE; what a listener
+  /// answered to the removal of an empty region that growth added (those before it are gone then).
   Result<void> destroy_heap(Heap heap, HolderReport* users = nullptr) noexcept;
   /// Visits all heaps in order of their ids; the visitor returns true to go on.
   Result<void> walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) const noexcept;
@@ -124,7 +125,8 @@ class EXTMEM_API Domain {
 
   // ---- memzones ----------------------------------------------------------------------------------------
 
-  /// Reserves memory under a name. length 0: the biggest piece that fits the constraints (and nocross if given).
+  /// Reserves memory under a name. length 0: the biggest piece that fits the constraints (and nocross if
+  /// given) in the regions that the heap has; it does not grow for that.
   /// Errors: EINVAL; ENAMETOOLONG; EEXIST; ENOSPC too many memzones; ENOMEM.
   Result<MemzoneInfo> reserve_memzone(Heap heap, std::string_view name, std::size_t length,
                                       const AllocOptions& options = {}) noexcept;

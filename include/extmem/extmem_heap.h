@@ -59,7 +59,8 @@ EXTMEM_API int extmem_heap_find_by_node(extmem_domain_t* domain, int numa_node, 
  *
  * Requires: users NULL, or a report of users_size bytes.
  * Returns: 0; -errno. With EBUSY and users given, *users names who holds the heap's memory.
- * Errors: EBUSY it holds a region; EPERM a node's heap; ESTALE destroyed before.
+ * Errors: EBUSY it holds a region; EPERM a node's heap; ESTALE destroyed before; what a listener answered to the
+ * removal of an empty region that growth added (those before it are gone then).
  * Threads: any.
  */
 EXTMEM_API int extmem_heap_destroy(extmem_domain_t* domain, extmem_heap_t heap, extmem_holder_report_t* users,

@@ -195,7 +195,7 @@ EXTMEM_API int extmem_region_ptr_to_address(extmem_domain_t* domain, extmem_regi
 
 /**
  * Reserves memory of a heap under a name, unique in the domain. length 0: the biggest piece that fits the
- * constraints (and nocross, if given).
+ * constraints (and nocross, if given) in the regions that the heap has; it does not grow for that.
  *
  * Requires: options NULL (no constraints) or initialised with EXTMEM_ALLOC_OPTIONS_INIT.
  * Returns: 0 and what was reserved in *info (info_size bytes of it); -errno.

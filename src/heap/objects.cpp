@@ -26,6 +26,7 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   if (o.os_page_size != 0 && !base::is_power_of_two(o.os_page_size)) {
     return EXTMEM_ERROR(EINVAL, "the OS page size must be a power of two");
   }
+  if (o.numa_node < kAnyNode) return EXTMEM_ERROR(EINVAL, "no such NUMA node: give a node's number, or -1 for any");
   if (o.max_offset != 0 && (o.min_offset >= o.max_offset || o.max_offset - o.min_offset < size)) {
     return EXTMEM_ERROR(EINVAL, "the window [min_offset, max_offset) is smaller than the size");
   }

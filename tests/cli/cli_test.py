@@ -74,6 +74,7 @@ class Usage(Case):
                 done = self.run_extmem(*arguments, status=2)
                 self.assertEqual(done.stdout, "")
                 self.assertRegex(done.stderr, r"^extmem: .+\nTry: extmem")
+        self.assertIn("dmeo", self.run_extmem("dmeo", status=2).stderr)
 
     def test_a_full_disk_is_an_error(self):
         if not os.path.exists("/dev/full"):

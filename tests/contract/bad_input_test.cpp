@@ -96,6 +96,8 @@ TEST_P(BadInput, RefusesConstraints) {
   options = AllocOptions{};
   options.numa_node = 4711;
   refused(ENOMEM, 64, options, "no region of that node");
+  options.numa_node = -2;
+  refused(EINVAL, 64, options, "a number that no node can have");
   options = AllocOptions{};
   options.region = RegionId{region_.slot, region_.generation + 1};
   refused(ENOENT, 64, options, "no such region");

@@ -32,7 +32,12 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
-    fmt::print(stderr, "extmem: {}\nTry: extmem --help\n", error.what());
+    // CLI11 misses the command before it looks at the word that stands there instead.
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+      fmt::print(stderr, "extmem: no such command: {}\nTry: extmem --help\n", argv[1]);
+    } else {
+      fmt::print(stderr, "extmem: {}\nTry: extmem --help\n", error.what());
+    }
     return extmem::cli::kUsage;
   }
   if (std::fflush(stdout) != 0) {
