@@ -9,6 +9,8 @@
 //     memory; memory of own backings is unmapped.
 //  2. No two regions of a domain overlap.
 //  3. A failed call has changed nothing.
+// fork: the child of a private domain has a copy, in which regions in shared mappings drain; in a named domain it is a
+// participant of its own from its first call on. It has no listeners. Do not fork inside a callback other than to exec.
 #pragma once
 
 #include <chrono>

@@ -16,6 +16,9 @@
  *            or follow it. Callbacks run under locks: inside, what would need a lock that comes before, or
  *            the same again, fails with EDEADLK. Callbacks must not throw.
  *  Strings   Zero-terminated. Names: 1 to 63 bytes (EINVAL when empty, ENAMETOOLONG), copied.
+ *  fork      A child may go on with its copy of a private domain, in which regions in shared mappings drain; in a
+ *            named domain it is a participant of its own from its first call on. It has no listeners. Do not fork
+ *            inside a callback other than to exec.
  *  Units     Bytes, unless the name ends in _ns (nanoseconds).
  *  Memory    After extmem_domain_create or _open no function calls malloc.
  *

@@ -58,6 +58,7 @@ GrowthPolicy unshare(const SharedGrowth& g) noexcept {
 Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
   EXTMEM_TRY_VOID(check_options(options));
   EXTMEM_TRY_VOID(os::prepare_thread_exit());  // early: later the key may need malloc
+  EXTMEM_TRY_VOID(watch_forks());
   const std::uint64_t page = os::page_size();
   const std::uint64_t regions = std::uint64_t{options.max_regions} + 1;
   std::uint64_t bytes = 0;
@@ -214,7 +215,7 @@ void DomainState::close() noexcept {
       (void)listeners_[i].fn(RegionEvent{RegionEventKind::removing, info}, listeners_[i].arg);
     }
   }
-  if (shared_) leave();
+  if (participants_.self() != 0) leave();
   for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
     if (bases_[slot] != 0) unmap_region(slot);
   }

@@ -74,7 +74,10 @@ class DomainState {
   static Result<void> remove_named(std::string_view name, const char* directory) noexcept;
   static Result<void> list_named(const char* directory, FunctionRef<bool(const DomainInfo&)> visit) noexcept;
   [[nodiscard]] bool shared() const noexcept { return shared_; }
-  [[nodiscard]] std::uint32_t participant() const noexcept { return participants_.self(); }
+  [[nodiscard]] std::uint32_t participant() noexcept {
+    if (forked_.load(std::memory_order_relaxed)) (void)thread_slot();  // joins
+    return participants_.self();
+  }
   Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) noexcept;
   /// Cleans up after every dead participant. Requires: the caller holds no lock.
   Result<RecoveryReport> recover() noexcept;
@@ -103,6 +106,11 @@ class DomainState {
   /// Returns what the thread's caches hold and gives up its slot, if it has one.
   void leave_thread(std::uint32_t thread) noexcept;
   Result<alloc::ThreadCache*> thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
+
+  // fork.cpp
+  /// In the child of a fork, on its only thread, before anything else: what cannot wait until the domain is used.
+  /// `slot`: the forking thread's, or 0.
+  void forked(std::uint32_t slot) noexcept;
 
   // domain.cpp
   Result<Heap> create_heap(std::string_view name, const HeapOptions& options, int node) noexcept;
@@ -248,7 +256,7 @@ class DomainState {
   Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
   Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
   Result<void> clean_heaps(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
-  Result<void> clean_regions(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot, RecoveryReport& report) noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;
   Result<void> join() noexcept;
   Result<void> intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept;
@@ -257,6 +265,13 @@ class DomainState {
   static DomainState* find_live(int folder) noexcept;
   void leave() noexcept;
   void finish_leaving() noexcept;
+  /// At the first use in a fork's child. Errors: those of joining; ESTALE; EDEADLK.
+  Result<void> after_fork() noexcept;
+  Result<void> join_anew() noexcept;
+  Result<void> bury_other_threads() noexcept;
+  Result<void> bury_caches(std::uint32_t slot) noexcept;
+  Result<void> retire_shared_regions(std::uint32_t slot) noexcept;
+  void remove_leftovers(std::uint32_t dead) noexcept;
   [[nodiscard]] base::Relaxed<std::uint32_t>& mapped(std::uint32_t participant, std::uint32_t region) const noexcept {
     return mapped_[std::uint64_t{participant} * (core_.geometry().max_regions + 1) + region];
   }
@@ -291,6 +306,11 @@ class DomainState {
   bool shared_ = false;
   bool remove_when_last_ = false;
   std::uint32_t users_ = 1;               // Domain handles of this process (threads.cpp's lock)
+  // fork.cpp: this process is a fork's child and has not used the domain yet. Release/acquire: with what the use needs.
+  std::atomic<bool> forked_{false};
+  bool severed_ = false;                  // forked inside a callback: its locks are the parent's
+  std::uint32_t forked_slot_ = 0;         // of the thread that forked
+  shared::Lock fork_lock_{};
   shared::Lock refresh_lock_{};           // guards the writing of HeapLocals
   shared::Participants participants_;
   shared::Ground ground_;

@@ -197,12 +197,16 @@ Result<void> DomainState::join() noexcept {
   }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
   core_.share(ground_, self);
-  index_.rebind(participants_.record(self).sequence, std::uint64_t{serial_} << 32);
+  index_.rebind(participants_.record(self).sequence);
   return {};
 }
 
 void DomainState::finish_leaving() noexcept {
   const std::uint32_t self = participants_.self();
+  if (self == 0) {  // a fork's child that never used the domain
+    ::close(token_fd_);
+    return;
+  }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
   const bool locked = folder_.lock().ok();
   participants_.bury(self);

@@ -13,23 +13,45 @@ namespace extmem::heap {
 
 enum class Rank : std::uint32_t { directory = 1, regions = 2, heap = 4 };
 
+class RankHeld;
+/// Those of the calling thread, of all domains, the latest first. For the child of a fork, where slots may be its
+/// parent's, who goes on.
+extern thread_local constinit const RankHeld* ranks_held;
+
 /// Marks that this thread holds a rank, if the order allows it.
 class RankHeld {
  public:
   RankHeld(alloc::Core& core, std::uint32_t slot, Rank rank) noexcept
-      : ranks_(core.slot(slot).ranks), bit_(static_cast<std::uint32_t>(rank)), allowed_(ranks_ < bit_) {
-    if (allowed_) ranks_ |= bit_;
+      : core_(core),
+        ranks_(core.slot(slot).ranks),
+        bit_(static_cast<std::uint32_t>(rank)),
+        allowed_(ranks_ < bit_),
+        before_(ranks_held) {
+    if (!allowed_) return;
+    ranks_ |= bit_;
+    ranks_held = this;
   }
   RankHeld(const RankHeld&) = delete;
   ~RankHeld() {
-    if (allowed_) ranks_ &= ~bit_;
+    if (!allowed_) return;
+    ranks_held = before_;
+    ranks_ &= ~bit_;
   }
   [[nodiscard]] bool allowed() const noexcept { return allowed_; }
+  /// Whether the calling thread holds a rank of this domain: it is inside a callback.
+  static bool any(const alloc::Core& core) noexcept {
+    for (const RankHeld* held = ranks_held; held != nullptr; held = held->before_) {
+      if (&held->core_ == &core) return true;
+    }
+    return false;
+  }
 
  private:
+  alloc::Core& core_;
   std::uint64_t& ranks_;
   std::uint64_t bit_;
   bool allowed_;
+  const RankHeld* before_;
 };
 
 class OrderedGuard {

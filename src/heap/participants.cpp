@@ -81,7 +81,8 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
   }
   EXTMEM_TRY_VOID(clean_heaps(dead, slot, report));
   base::crash_point("clean.heaps");
-  EXTMEM_TRY_VOID(clean_regions(dead, slot, report));
+  EXTMEM_TRY_VOID(clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
+  remove_leftovers(dead);
   base::crash_point("clean.regions");
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(dead, region) = 0;
   for (std::uint32_t s = 1; s <= slots; ++s) {
@@ -145,13 +146,14 @@ std::uint16_t DomainState::orphan_of(std::uint16_t holder) const noexcept {
   return alloc::kHolderOrphan;  // not reached: intern_orphans made one
 }
 
-Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, RecoveryReport& report) noexcept {
+Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
+                                        RecoveryReport& report) noexcept {
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over regions"));
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     alloc::RegionCore& core = core_.region(region);
     const std::uint32_t changing = core.changing;
-    if (changing == 0 || participants_.of_slot(changing & ~alloc::kUndrain) != dead) continue;
+    if (changing == 0 || !slot_died(changing & ~alloc::kUndrain)) continue;
     ++report.regions;
     if ((core.flags & alloc::kRegionAttached) != 0) {
       // A removal that had not got far, or an add that had just succeeded: the region stays.
@@ -165,6 +167,10 @@ Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, 
     }
     base::crash_point("clean.region");
   }
+  return {};
+}
+
+void DomainState::remove_leftovers(std::uint32_t dead) noexcept {
   // Memory that it had made and not added yet. Its number is in the names, and is nobody else's until it is buried.
   os::Path prefix("region-");
   prefix.add(std::uint64_t{dead}).add("-");
@@ -175,7 +181,6 @@ Result<void> DomainState::clean_regions(std::uint32_t dead, std::uint32_t slot, 
     }
     return false;
   });
-  return {};
 }
 
 Result<void> DomainState::poll() noexcept {

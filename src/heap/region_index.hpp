@@ -45,8 +45,12 @@ class RegionIndex {
     sequence_ = &sequence;
     sequence.store(first_sequence, std::memory_order_relaxed);
   }
-  /// Another word from now on. Requires: no thread has looked anything up yet.
-  void rebind(std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept { bind(entries_, sequence, first_sequence); }
+  /// Another word from now on, whose value no thread has seen yet. The old one stays as it is: where threads may have
+  /// seen it, it must change after this.
+  void rebind(std::atomic<std::uint64_t>& sequence) noexcept { bind(entries_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1); }
+  /// In a fork's child: whether its parent was writing.
+  [[nodiscard]] bool torn() const noexcept { return (sequence_->load(std::memory_order_relaxed) & 1) != 0; }
+  void clear() noexcept { count_ = 0; }
   [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_->load(std::memory_order_acquire); }
 
   [[nodiscard]] const std::atomic<std::uint64_t>* word() const noexcept { return sequence_; }

@@ -100,7 +100,7 @@ void DomainState::unmap_region(std::uint32_t region) noexcept {
   }
   if (local.kind != BackingKind::external) (void)os::close_backing(local.mapping);
   local.mapping = os::Mapping{};
-  if (shared_) mapped(participants_.self(), region) = 0;
+  if (participants_.self() != 0) mapped(participants_.self(), region) = 0;
 }
 
 Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {

@@ -1,6 +1,8 @@
 // Threads: claiming a slot at first use, returning everything at thread exit.
 #include <sys/stat.h>
 
+#include <new>
+
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
@@ -10,6 +12,7 @@
 namespace extmem::heap {
 
 thread_local constinit ThreadMemory thread_memory;
+thread_local constinit const RankHeld* ranks_held = nullptr;
 
 namespace {
 
@@ -17,6 +20,7 @@ namespace {
 struct LiveDomains {
   shared::Lock lock;
   DomainState* first = nullptr;
+  bool watching = false;  // for forks
 };
 LiveDomains live_domains;  // zero-initialised: usable before any constructor runs
 
@@ -40,12 +44,35 @@ void leave_all(void*) noexcept {
   thread_memory = ThreadMemory{};
 }
 
+void tell_of_fork() noexcept {
+  // Other threads are not here any more, and none of them will give this back. Its list is whole at every instruction.
+  new (&live_domains.lock) shared::Lock{};
+  const ThreadMemory before = thread_memory;
+  thread_memory = ThreadMemory{};
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) {
+    std::uint32_t slot = 0;
+    for (const ThreadMemory::Seat& seat : before.seats) {
+      if (seat.serial == state->serial_) slot = seat.slot;
+    }
+    state->forked(slot);
+  }
+}
+void in_child() { tell_of_fork(); }
+
 /// Whose a slot is. Not the pid: two pid namespaces may have the same.
 std::uint64_t owner_word(std::uint32_t participant, std::uint32_t thread) noexcept {
   return std::uint64_t{participant} << 32 | thread;
 }
 
 }  // namespace
+
+Result<void> watch_forks() noexcept {
+  const LiveGuard guard;
+  if (live_domains.watching) return {};
+  EXTMEM_TRY_VOID(os::on_fork(&in_child));
+  live_domains.watching = true;
+  return {};
+}
 
 void enlist(DomainState* state) noexcept {
   const LiveGuard guard;
@@ -90,6 +117,7 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
   for (const ThreadMemory::Seat& seat : memory.seats) {
     if (seat.serial == serial_) return seat.slot;
   }
+  if (forked_.load(std::memory_order_acquire)) [[unlikely]] EXTMEM_TRY_VOID(after_fork());
   EXTMEM_TRY(slot, claim_slot(os::thread_id()));
   // A domain that is pushed out of the seats is found again by its slot's owner word.
   memory.seats[memory.next_seat++ % ThreadMemory::kSeats] = ThreadMemory::Seat{serial_, slot};

@@ -125,7 +125,10 @@ DomainFolder& DomainFolder::operator=(DomainFolder&& other) noexcept {
 }
 
 DomainFolder::~DomainFolder() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ >= 0) {
+    unlock();  // a child that was forked meanwhile has the descriptor too
+    ::close(fd_);
+  }
   if (parent_ >= 0) ::close(parent_);
 }
 
@@ -140,15 +143,23 @@ Result<DomainFolder> DomainFolder::open_locked(const FolderRequest& request) noe
     EXTMEM_TRY(fd, open_folder(parent, folder.name_, request.create, request.group));
     folder.fd_ = fd;
     EXTMEM_TRY_VOID(folder.lock());
-    // Somebody may have removed the domain while we waited: then this folder has no name any more.
-    struct stat named {};
-    struct stat opened {};
-    if (::fstatat(parent, folder.name_, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 &&
-        named.st_ino == opened.st_ino && named.st_dev == opened.st_dev) {
-      return folder;
-    }
+    if (folder.has_name()) return folder;
+    // Somebody has removed the domain while we waited.
     ::close(std::exchange(folder.fd_, -1));
   }
+}
+
+bool DomainFolder::has_name() const noexcept {
+  struct stat named {};
+  struct stat opened {};
+  return ::fstatat(parent_, name_, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd_, &opened) == 0 &&
+         named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+}
+
+void DomainFolder::reopen() noexcept {
+  const int fd = ::openat(fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ::close(fd_);
+  fd_ = fd;
 }
 
 Result<void> DomainFolder::lock() noexcept {

@@ -44,6 +44,10 @@ class DomainFolder {
   Result<void> lock() noexcept;
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// In a fork's child: opens the folder anew, since the lock of an inherited descriptor is its parent's too.
+  void reopen() noexcept;
+  /// Whether the folder still has its name: nobody has removed the domain.
+  [[nodiscard]] bool has_name() const noexcept;
   /// Lets the group use a file of the folder that was made in another way, where the group shares the folder.
   void share_file(int fd) const noexcept;
   /// Opens a file of the folder for reading and writing. Errors: ENOENT; EPERM not a regular file of ours.

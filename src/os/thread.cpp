@@ -77,6 +77,13 @@ Result<void> on_thread_exit(ThreadExitHook hook, void* arg) noexcept {
   return {};
 }
 
+Result<void> on_fork(void (*in_child)()) noexcept {
+  if (const int failed = ::pthread_atfork(nullptr, nullptr, in_child); failed != 0) {
+    return EXTMEM_SYS_ERROR(failed, "cannot watch for forks: the C library is out of memory");
+  }
+  return {};
+}
+
 void yield() noexcept {
   const ErrnoKeeper keeper;
   ::sched_yield();

@@ -38,6 +38,10 @@ Result<void> on_thread_exit(ThreadExitHook hook, void* arg) noexcept;
 /// Errors: EAGAIN where the process has used up its thread-specific keys.
 Result<void> prepare_thread_exit() noexcept;
 
+/// Makes `in_child` run in the child of every fork from now on, on its only thread. For the life of the process.
+/// Errors: ENOMEM. Note: the C library calls malloc here.
+Result<void> on_fork(void (*in_child)()) noexcept;
+
 /// Lets another thread run on this processor.
 void yield() noexcept;
 

@@ -1,12 +1,15 @@
 #include "os/vma.hpp"
 
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string_view>
 
 #include "base/error.hpp"
 #include "os/descriptor.hpp"
@@ -100,6 +103,42 @@ Result<std::size_t> kernel_page_size(const void* p, std::size_t bytes) noexcept 
 Result<bool> is_hugetlb(const void* p, std::size_t bytes) noexcept {
   EXTMEM_TRY(size, kernel_page_size(p, bytes));
   return size > page_size();
+}
+
+bool is_shared_with_children(const void* p, std::size_t bytes) noexcept {
+  const auto start = reinterpret_cast<std::uint64_t>(p);
+  const std::uint64_t end = start + bytes;
+  const Descriptor maps = Descriptor::open_to_read("/proc/self/maps");
+  if (!maps.is_open()) return true;
+  // "first-last rwxp offset dev inode path", in order of addresses.
+  std::uint64_t first = 0, last = 0, number = 0, reached = start;
+  int field = 0, flag = 0;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const ssize_t got = ::read(maps.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return true;  // the range ends in nothing
+    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
+      if (c == '\n') {
+        field = flag = 0;
+        number = 0;
+      } else if (field == 0 && c == '-') {
+        first = number;
+        number = 0;
+      } else if (field == 0 && c == ' ') {
+        last = number;
+        field = 1;
+      } else if (field == 0) {
+        number = number << 4 | static_cast<std::uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
+      } else if (field == 1 && flag++ == 3) {
+        field = 2;
+        if (last <= reached) continue;
+        if (first > reached || c != 'p') return true;
+        reached = last;
+        if (reached >= end) return false;
+      }
+    }
+  }
 }
 
 }  // namespace extmem::os

@@ -22,4 +22,8 @@ Result<std::size_t> kernel_page_size(const void* p, std::size_t bytes) noexcept;
 /// Errors: those of kernel_page_size.
 Result<bool> is_hugetlb(const void* p, std::size_t bytes) noexcept;
 
+/// True where a fork's child would see what its parent writes to any part of [p, p + bytes) later: a shared mapping, or
+/// one that the child does not get; also where that cannot be found out.
+bool is_shared_with_children(const void* p, std::size_t bytes) noexcept;
+
 }  // namespace extmem::os

@@ -158,6 +158,8 @@ bool ControlSegment::ensure(std::uint64_t offset, std::uint64_t length) noexcept
   return true;
 }
 
+bool ControlSegment::sever() noexcept { return fd_ < 0 || os::map_copy(base_, bytes_, fd_).ok(); }
+
 void ControlSegment::close() noexcept {
   if (base_ != nullptr) os::unmap(base_ - os::page_size(), bytes_ + 2 * os::page_size());
   if (fd_ >= 0) ::close(fd_);

@@ -87,6 +87,8 @@ class ControlSegment {
   /// Maps a segment that another process made. Requires: `header` is what read_header gave, `layout` computed from it.
   Result<void> open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept;
   void close() noexcept;
+  /// Puts a copy of its own in the mapping's place: from now on no store reaches other processes. False: it could not.
+  [[nodiscard]] bool sever() noexcept;
   /// The file, or -1.
   [[nodiscard]] int fd() const noexcept { return fd_; }
 

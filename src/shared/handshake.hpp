@@ -43,6 +43,8 @@ class Handshake {
     busy_.store(0, std::memory_order_release);  // pairs with the acquire in wait()
   }
 
+  /// Says that the owner is outside: it is dead, and whatever it left half-done is known by other means.
+  void still() noexcept { busy_.store(0, std::memory_order_relaxed); }
   /// Whether the owner is inside an operation. Of use only where it cannot move: it is dead, or paused.
   [[nodiscard]] bool busy() const noexcept { return busy_.load(std::memory_order_acquire) != 0; }
 

@@ -61,6 +61,8 @@ class Participants {
   void release_token(std::uint32_t participant) noexcept;
 
   [[nodiscard]] std::uint32_t self() const noexcept { return self_; }
+  /// In a fork's child: the record is its parent's, and this process has none until it joins.
+  void forget_self() noexcept { self_ = 0; }
   [[nodiscard]] Participant& record(std::uint32_t participant) const noexcept { return records_[participant]; }
   /// The participant whose thread has this slot, or 0.
   [[nodiscard]] std::uint32_t of_slot(std::uint32_t slot) const noexcept {

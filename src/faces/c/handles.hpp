@@ -1,9 +1,12 @@
 // What the opaque handles of the C interface are.
 #pragma once
 
+#include <unistd.h>
+
 #include <array>
 #include <bit>
 #include <mutex>
+#include <new>
 #include <type_traits>
 
 #include "extmem/domain.hpp"
@@ -32,6 +35,16 @@ struct Listeners {
   };
   std::mutex mutex;
   std::array<Slot, kMax> slots{};
+  pid_t owner = ::getpid();
+
+  /// The child of a fork has no listeners, and perhaps a mutex that a thread of its parent holds: it begins anew. To be
+  /// called first, by every function that uses this.
+  void renew_after_fork() noexcept {
+    if (owner == ::getpid()) return;
+    ::new (static_cast<void*>(&mutex)) std::mutex;
+    slots = {};
+    owner = ::getpid();
+  }
 };
 
 }  // namespace extmem::faces::c

@@ -111,7 +111,8 @@ int extmem_listener_add(extmem_domain_t* domain, extmem_region_listener_fn liste
   using Slot = Listeners::Slot;
   EXTMEM_C_REQUIRE_DOMAIN(domain);
   EXTMEM_C_REQUIRE(listener != nullptr, "listener is NULL; pass the function that is to hear of regions");
-  auto& [mutex, slots] = domain->listeners;
+  domain->listeners.renew_after_fork();
+  auto& [mutex, slots, owner] = domain->listeners;
   Slot* taken = nullptr;
   {
     const std::lock_guard lock(mutex);
@@ -136,7 +137,8 @@ int extmem_listener_remove(extmem_domain_t* domain, extmem_region_listener_fn li
   using Slot = Listeners::Slot;
   EXTMEM_C_REQUIRE_DOMAIN(domain);
   EXTMEM_C_REQUIRE(listener != nullptr, "listener is NULL; pass the function that was registered");
-  auto& [mutex, slots] = domain->listeners;
+  domain->listeners.renew_after_fork();
+  auto& [mutex, slots, owner] = domain->listeners;
   Slot* found = nullptr;
   {
     const std::lock_guard lock(mutex);
