@@ -1,6 +1,6 @@
 // Domain: heaps, regions and memzones with one control segment.
 //
-// What it is: the owner of everything. In this version a domain is private to its process; its threads share it.
+// What it is: the owner of everything. Its threads share it; create() makes it private to the process, open() shared by a name.
 // Thread-safety: every function may be called by any thread at any time, except close/destruction, which
 // requires that no other call is running or follows. Callbacks (visitors, listeners) run under locks: inside,
 // what would need a lock that comes before, or the same again, answers EDEADLK.
@@ -69,14 +69,15 @@ class EXTMEM_API Domain {
   /// Errors: EINVAL base, length, page size or table; EEXIST it overlaps a region; EOVERFLOW; ENOSPC control
   /// segment full; EPERM physical IOVAs without privilege; what a listener answered.
   Result<RegionId> add_region(Heap heap, const RegionSpec& spec) noexcept;
-  /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking.
+  /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking; EEXIST the
+  /// file backs a region of this domain already. On errors a file is left as it was.
   Result<RegionId> add_backing(Heap heap, const BackingSpec& spec) noexcept;
   /// Takes a region away. External memory is left as it is; an own backing is unmapped.
   /// Errors: ENOENT; EBUSY it is used (the report names the holders); what a listener answered.
   Result<void> remove_region(RegionId region, HolderReport* holders = nullptr) noexcept;
   /// Stops new allocations in the region, takes back what threads have cached of it and waits until nothing in
   /// it is held. Afterwards remove_region succeeds. Errors: ENOENT; ETIMEDOUT (the report names the holders; the
-  /// region stays draining, see undrain_region).
+  /// region stays draining, see undrain_region); ECANCELED undrain_region was called meanwhile.
   Result<void> drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders = nullptr) noexcept;
   /// Lets allocations use a draining region again.
   Result<void> undrain_region(RegionId region) noexcept;

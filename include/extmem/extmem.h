@@ -3,6 +3,8 @@
  *   extmem_types.h    constants, handles, option and report structs
  *   extmem_heap.h     heaps, allocation, statistics, walks, the heap map
  *   extmem_region.h   regions, backings, listeners, addresses, memzones
+ *   extmem_process.h  named domains, and the processes that share them
+ *   extmem_ring.h     rings: passing region pointers between processes
  *   here              errors, domains, tags
  *
  * Conventions, true of every function unless it says otherwise:
@@ -15,7 +17,7 @@
  *            the same again, fails with EDEADLK. Callbacks must not throw.
  *  Strings   Zero-terminated. Names: 1 to 63 bytes (EINVAL when empty, ENAMETOOLONG), copied.
  *  Units     Bytes, unless the name ends in _ns (nanoseconds).
- *  Memory    After extmem_domain_create no function calls malloc.
+ *  Memory    After extmem_domain_create or _open no function calls malloc.
  *
  * C11, C++11 and later.
  */
@@ -24,7 +26,9 @@
 
 #include "extmem/export.h"
 #include "extmem/extmem_heap.h"
+#include "extmem/extmem_process.h"
 #include "extmem/extmem_region.h"
+#include "extmem/extmem_ring.h"
 #include "extmem/extmem_types.h"
 #include "extmem/version.h"
 

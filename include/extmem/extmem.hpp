@@ -7,5 +7,7 @@
 #include "extmem/heap_map.hpp"
 #include "extmem/memory_resource.hpp"
 #include "extmem/raii.hpp"
+#include "extmem/region_pointer.hpp"
 #include "extmem/result.hpp"
+#include "extmem/ring.hpp"
 #include "extmem/types.hpp"

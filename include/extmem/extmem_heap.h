@@ -240,6 +240,16 @@ EXTMEM_API int extmem_heap_get_tag_stats(extmem_heap_t heap, extmem_tag_stats_t*
                                          size_t* count);
 
 /**
+ * Who holds memory of the heap now: a line for each tag, in a named domain for each process and tag. A line with pid 0 that
+ * is no memzone is what a dead process left (EXTMEM_ON_DEATH_KEEP). Scans the state of every object while the heap's threads
+ * wait.
+ *
+ * Errors: EDEADLK inside a walk over the heap; ETIMEDOUT a stopped process is in the way; ESTALE the heap was destroyed.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_heap_get_holders(extmem_heap_t heap, extmem_holder_report_t* holders, size_t holders_size);
+
+/**
  * Visits the heap's regions, spans, slabs, memzones and, if asked, objects, in address order in each region.
  * A small memzone lies in a slab, like an object, and is met where objects are asked for.
  *

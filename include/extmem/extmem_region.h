@@ -34,7 +34,7 @@ EXTMEM_API int extmem_region_add(extmem_domain_t* domain, extmem_heap_t heap,
  * Requires: spec initialised with EXTMEM_BACKING_SPEC_INIT.
  * Returns: 0 and the region in *region; -errno.
  * Errors: those of extmem_region_add; those of mapping, binding, pre-faulting and locking (ENOMEM, EPERM, ENOENT,
- * EACCES, ...); ECANCELED by spec->progress.
+ * EACCES, ...); ECANCELED by spec->progress; EEXIST the file backs a region of this domain already.
  * Threads: any.
  */
 EXTMEM_API int extmem_region_add_backing(extmem_domain_t* domain, extmem_heap_t heap,
@@ -57,7 +57,7 @@ EXTMEM_API int extmem_region_remove(extmem_domain_t* domain, extmem_region_id_t 
  *
  * Requires: holders NULL, or a report of holders_size bytes. timeout_ns 0: do not wait.
  * Returns: 0; -errno. With ETIMEDOUT and holders given, *holders names who holds what.
- * Errors: ENOENT; ETIMEDOUT (the region stays draining, see extmem_region_undrain).
+ * Errors: ENOENT; ETIMEDOUT (the region stays draining, see extmem_region_undrain); ECANCELED that was called meanwhile.
  * Threads: any; this one sleeps.
  */
 EXTMEM_API int extmem_region_drain(extmem_domain_t* domain, extmem_region_id_t region, uint64_t timeout_ns,

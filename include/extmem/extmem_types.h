@@ -39,7 +39,7 @@ extern "C" {
 #define EXTMEM_BAD_IOVA UINT64_MAX   /* "no device address is known" */
 #define EXTMEM_UNTAGGED 0            /* the tag of what has none */
 
-/* A domain. Made by extmem_domain_create, ended by extmem_domain_close. */
+/* A domain. Made by extmem_domain_create or extmem_domain_open, ended by extmem_domain_close. */
 typedef struct extmem_domain extmem_domain_t;
 
 /* A heap: two words, copied freely, nothing to free. {NULL, 0} is "no heap". The members are private: `key`

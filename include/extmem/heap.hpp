@@ -78,6 +78,10 @@ class EXTMEM_API Heap {
   /// Live bytes and counts per tag, exact; written to `out`, at most out.size() of them. Returns how many exist.
   /// Scans the state of every object while the heap's threads wait.
   Result<std::size_t> tag_stats(std::span<TagStats> out) const noexcept;
+  /// Who holds memory of the heap now: a line for each tag, in a named domain for each process and tag. A line with pid 0
+  /// that is no memzone is what a dead process left (OnDeath::keep): Domain::hand_over gives it to somebody.
+  /// Scans the state of every object while the heap's threads wait.
+  Result<void> holders(HolderReport& report) const noexcept;
   /// Visits regions, spans, slabs and, if asked, objects. The visitor returns true to go on.
   /// The heap is locked meanwhile: inside, what this thread has not cached cannot be allocated and answers EDEADLK.
   Result<void> walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options = {}) const noexcept;

@@ -113,6 +113,7 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexc
   tx.set(r.next, 0);
   tx.set(last == 0 ? h.first_region : regions_[last].next, region);
   tx.add(h.regions, 1);
+  if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, 1);
   tx.set(r.flags, r.flags | kRegionAttached);
   tx.set(r.changing, 0);
   tx.commit();
@@ -131,6 +132,7 @@ void Core::detach_region_locked(std::uint32_t region) noexcept {
     tx.set(regions_[before].next, r.next);
   }
   tx.add(h.regions, ~std::uint32_t{0});
+  if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, ~std::uint32_t{0});
   tx.set(r.flags, r.flags & ~kRegionAttached);
   tx.set(r.next, 0);
   tx.commit();

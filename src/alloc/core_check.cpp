@@ -13,6 +13,7 @@ std::size_t Core::check_heap_locked(
   const HeapCore& h = heaps_[heap];
 
   std::uint64_t regions = 0;
+  std::uint64_t slab_regions = 0;
   std::uint64_t span_count = 0;
   std::uint64_t span_bytes = 0;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
@@ -21,6 +22,7 @@ std::size_t Core::check_heap_locked(
       return breaches;
     }
     const RegionCore& r = regions_[region];
+    if ((r.flags & kRegionSlabs) != 0) ++slab_regions;
     if (r.heap != heap) breach("a heap's region names the heap", region, heap, r.heap);
     const PageAllocator allocator(segment_, regions_[region].pages);
     const std::size_t bad = allocator.check(
@@ -57,6 +59,7 @@ std::size_t Core::check_heap_locked(
     if (mapped != mappable) breach("a mapped slab is mapped whole", region, mappable, mapped);
   }
   if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
+  if (slab_regions != h.slab_regions) breach("slab_regions counts the regions with slabs", heap, h.slab_regions, slab_regions);
   if (span_count != h.span_count) breach("span_count counts the held spans", heap, h.span_count, span_count);
   if (span_bytes != h.span_pages_bytes) breach("span bytes add up", heap, h.span_pages_bytes, span_bytes);
 

@@ -39,6 +39,7 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> torn;                 // 1: a holder of the lock died, and nobody has repaired the heap yet
   base::Relaxed<std::uint32_t> untold;               // 1: a thread died between an object's state and its counters
   base::Relaxed<std::uint32_t> emptied;              // 1: a region that growth added became empty since the last look
+  base::Relaxed<std::uint32_t> slab_regions;         // those of `regions` that are long enough for slabs
 };
 
 struct TagRecord {
@@ -93,7 +94,8 @@ struct alignas(64) RegionCore {
   std::uint64_t iova_offset;                // what `iova` lies in, from the allocation on; length 0: nothing
   std::uint64_t iova_bytes;
   base::Relaxed<std::uint32_t> served;      // 1: something was placed in it since it was added
-  base::Relaxed<std::uint32_t> asked;       // 1: somebody wants to remove it: other processes are to unmap it
+  base::Relaxed<std::uint32_t> asked;       // the participant that wants to remove it: others are to unmap it. It keeps
+                                            // its own mapping, or memory that has no name would be gone for good
   region::IovaTable iova;
   PageSpace pages;
 };

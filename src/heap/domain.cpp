@@ -1,4 +1,4 @@
-// Opening and closing a domain; its heaps and tags.
+// Making and closing a domain; its heaps.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -16,32 +16,6 @@
 namespace extmem::heap {
 
 namespace {
-
-Result<void> check_name(std::string_view name) noexcept {
-  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the name is empty: give 1 to 63 bytes");
-  if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENAMETOOLONG, "the name is longer than 63 bytes");
-  if (name.find('\0') != std::string_view::npos) return EXTMEM_ERROR(EINVAL, "the name contains a zero byte");
-  return {};
-}
-
-Result<void> check_options(const DomainOptions& o) noexcept {
-  if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
-  if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
-  if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
-  if (o.max_tags > 48000) {
-    return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
-  }
-  if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
-    return EXTMEM_ERROR(EINVAL, "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
-  }
-  if (o.small_metadata < 65536 || o.small_metadata > std::uint64_t{8} << 30) {
-    return EXTMEM_ERROR(EINVAL, "small_metadata must be 64 KiB to 8 GiB");
-  }
-  if (o.large_metadata < 1u << 20 || o.large_metadata > std::uint64_t{1} << 45) {
-    return EXTMEM_ERROR(EINVAL, "large_metadata must be 1 MiB to 32 TiB");
-  }
-  return {};
-}
 
 std::atomic<std::uint32_t> next_serial{1};
 
@@ -260,19 +234,7 @@ Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
 
 Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& options, int node) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
-  const GrowthPolicy& growth = options.growth;
-  if (growth.step != 0 && growth.limit == 0) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy with limit 0 could never grow: give the most bytes that it may add");
-  }
-  if (growth.step != 0 && (growth.backing.fallback > Fallback::anonymous || growth.backing.iova_source > IovaSource::physical ||
-                           growth.backing.kind > BackingKind::dax)) {
-    return EXTMEM_ERROR(EINVAL, "unknown kind, IOVA source or fallback in the growth policy's backing");
-  }
-  if (growth.step != 0 &&
-      (growth.backing.kind == BackingKind::external || growth.backing.kind == BackingKind::file ||
-       growth.backing.kind == BackingKind::dax || growth.backing.kind == BackingKind::shm)) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
-  }
+  EXTMEM_TRY_VOID(check_growth(options.growth));
   if (options.on_death > OnDeath::keep) return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
   if (options.style != Style::binned && options.style != Style::exact) {
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
@@ -292,7 +254,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   record.on_death = static_cast<std::uint32_t>(options.on_death);
   record.grown_bytes = 0;
   record.growths.store(0, std::memory_order_relaxed);
-  record.growth = share(growth);
+  record.growth = share(options.growth);
   core_.heap(id).exact = options.style == Style::exact ? 1 : 0;
   base::crash_point("heap.named");
   tx.commit();
@@ -306,7 +268,11 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
 void DomainState::refresh_heap(std::uint32_t id) noexcept {
   const HeapRecord& record = heaps_[id];
   HeapLocal& local = heap_locals_[id];
-  const std::uint64_t key = record.used == 0 ? 0 : make_heap_key(serial_, record.generation, id);
+  const auto key_now = [&] { return record.used == 0 ? 0 : make_heap_key(serial_, record.generation, id); };
+  if (local.key.load(std::memory_order_acquire) == key_now()) return;
+  // By thread id, as it is this process' own lock; held for a few stores.
+  const shared::LockGuard guard(refresh_lock_, os::thread_id(), false);
+  const std::uint64_t key = key_now();
   if (local.key.load(std::memory_order_relaxed) == key) return;
   if (key != 0) {
     if (local.state == nullptr) {
@@ -326,6 +292,7 @@ Result<Heap> DomainState::heap_by_id(std::uint32_t id) noexcept {
     return EXTMEM_ERROR(ENOENT, "no heap has this id");
   }
   HeapLocal& local = heap_locals_[id];
+  if (shared_) refresh_heap(id);
   const std::uint64_t key = local.key.load(std::memory_order_acquire);
   if (key == 0) return EXTMEM_ERROR(ENOENT, "no heap has this id: it is just being made or destroyed");
   return Heap(&local, key);
@@ -373,8 +340,9 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
       if (users != nullptr) {
         *users = HolderReport{};
         EXTMEM_TRY_VOID(core_.pause_all(slot, core));
+        LeftOut left_out;
         for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
-          report_holders_locked(region, *users);
+          report_holders_locked(region, *users, left_out);
         }
         core_.resume_all(slot, core);
       }
@@ -421,80 +389,6 @@ Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) n
     if (!visit(info)) break;
   }
   return {};
-}
-
-// ---- tags --------------------------------------------------------------------------------------------------
-
-Result<Tag> DomainState::intern_tag(std::string_view name) noexcept {
-  EXTMEM_TRY_VOID(check_name(name));
-  EXTMEM_TRY(slot, thread_slot());
-  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory"));
-  std::uint32_t index = tags_.find(name);
-  if (index == tags_.kNone) {
-    auto tx = transaction(slot);
-    index = tags_.insert(tx, name, ground_);
-    if (index == tags_.kNone) return EXTMEM_ERROR(ENOSPC, "no room for another tag: raise DomainOptions::max_tags (or its tmpfs is full)");
-    tx.set(tags_[index].holders, 0);
-    tx.commit();
-  }
-  const Tag tag{static_cast<std::uint16_t>(index + 1)};
-  EXTMEM_TRY(holder, intern_holder_locked(slot, participants_.self(), tag));
-  tag_holders_[tag.index] = holder;
-  return tag;
-}
-
-Result<std::uint16_t> DomainState::intern_holder_locked(std::uint32_t slot, std::uint32_t participant, Tag tag) noexcept {
-  if (tag.index == 0) return participant == kOrphanOwner ? alloc::kHolderOrphan : alloc::untagged_holder(participant);
-  TagName& name = tags_[tag.index - 1u];
-  for (std::uint32_t link = name.holders; link != 0; link = holders_[link - 1].next) {
-    if (holders_[link - 1].participant == participant) return static_cast<std::uint16_t>(link - 1);
-  }
-  auto tx = transaction(slot);
-  const std::uint32_t index = directory_->holders.take(tx, [&](std::uint32_t i) -> auto& { return holders_[i].next; });
-  if (index == shared::IndexList::kNone || !ground_.ensure_object(holders_[index])) {
-    return EXTMEM_ERROR(ENOSPC, "no room for another (process, tag) pair: raise DomainOptions::max_tags");
-  }
-  HolderRecord& record = holders_[index];
-  record.participant = participant;
-  record.tag = tag.index;
-  tx.set(record.next, name.holders);
-  tx.set(name.holders, index + 1);
-  tx.commit();
-  return static_cast<std::uint16_t>(index);
-}
-
-Result<std::uint16_t> DomainState::intern_holder(Tag tag) noexcept {
-  if (const std::uint16_t known = holder_of(tag); known != 0 || tag.index == 0) {
-    return tag.index == 0 ? core_.untagged() : known;
-  }
-  EXTMEM_TRY(slot, thread_slot());
-  const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a tag cannot be used for the first time inside a walk over the directory"));
-  EXTMEM_TRY(holder, intern_holder_locked(slot, participants_.self(), tag));
-  tag_holders_[tag.index] = holder;
-  return holder;
-}
-
-Result<const char*> DomainState::tag_name(Tag tag) noexcept {
-  if (tag.index == 0) return "";
-  if (tag.index > tags_.high()) return EXTMEM_ERROR(ENOENT, "no such tag in this domain");
-  return static_cast<const char*>(tags_[tag.index - 1u].name.text);
-}
-
-Tag DomainState::holder_tag(std::uint16_t holder) const noexcept {
-  return holder < alloc::kFirstTagHolder ? Tag{} : Tag{static_cast<std::uint16_t>(holders_[holder].tag.get())};
-}
-
-std::uint32_t DomainState::holder_participant(std::uint16_t holder) const noexcept {
-  if (holder >= alloc::kFirstTagHolder) return holders_[holder].participant;
-  if (holder == alloc::kHolderOrphan) return kOrphanOwner;
-  return holder <= alloc::kHolderMemzone ? 0 : holder - 1u;
-}
-
-const char* DomainState::holder_name(std::uint16_t holder) const noexcept {
-  const Tag tag = holder_tag(holder);
-  return tag.index == 0 ? "" : tags_[tag.index - 1u].name.text;
 }
 
 }  // namespace extmem::heap

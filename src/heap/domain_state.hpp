@@ -4,7 +4,8 @@
 // listeners, growth policies. It lives in a mapping of its own, so that nothing here needs malloc.
 // Thread-safety: as the public classes say. Lock order: directory, regions, a heap, metadata.
 //
-// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (open and close, heaps, tags), objects.cpp
+// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains
+// that processes share), participants.cpp (recovery, leaving), sync.cpp (mapping what others added), tags.cpp, objects.cpp
 // (allocate, free), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
 // inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
@@ -46,6 +47,18 @@ struct CheckedRequest {
   std::uint16_t holder = alloc::kHolderUntagged;
   alloc::SpanRequest span{};
   alloc::RegionFilter filter{};
+};
+
+/// Which holders a report has counted as `more`: each counts once, however many objects it holds.
+struct LeftOut {
+  std::uint64_t seen[alloc::kMaxHolders / 64] = {};
+  /// True at the first time.
+  bool add(std::uint16_t holder) noexcept {
+    const std::uint64_t bit = std::uint64_t{1} << holder % 64;
+    const bool first = (seen[holder / 64] & bit) == 0;
+    seen[holder / 64] |= bit;
+    return first;
+  }
 };
 
 class DomainState {
@@ -160,9 +173,12 @@ class DomainState {
   [[nodiscard]] const char* memzone_name_at(RegionPtr ptr) const noexcept;
 
   // growth.cpp
+  static Result<void> check_growth(const GrowthPolicy& growth) noexcept;
+  /// The OS page that a policy's backing comes in, so far as can be told before it is mapped.
+  static std::uint64_t growth_page(const BackingSpec& backing) noexcept;
   /// Adds memory by the heap's policy. True: trying again makes sense; `added` is then the new region, or none where
-  /// somebody else has added one since growths_seen.
-  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added) noexcept;
+  /// somebody else has added one since growths_seen. False: `why` says what is in the way, where that is known.
+  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added, Error& why) noexcept;
   /// Removes a region that was grown in vain. False: others use it now, or gave it back.
   bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
@@ -175,8 +191,9 @@ class DomainState {
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report) noexcept;
   Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept;
   Result<void> flush(HeapLocal& heap) noexcept;
+  Result<void> holders(HeapLocal& heap, HolderReport& report) noexcept;
   /// Adds who holds memory of a region to a report. Requires: the heap's lock.
-  void report_holders_locked(std::uint32_t region, HolderReport& report) noexcept;
+  void report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept;
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept { return segment_.resident_bytes(); }
 
   // What the inline paths of the public classes need.
@@ -199,6 +216,7 @@ class DomainState {
     std::uint32_t heap_heads, tag_heads, zone_heads, holder_count;
     alloc::CoreTables core;
   };
+  static Result<void> check_options(const DomainOptions& options) noexcept;
   static Result<DomainState*> make(const DomainOptions& options) noexcept;
   void unmake() noexcept;
   static shared::Geometry geometry_of(const DomainOptions& options) noexcept;
@@ -211,6 +229,7 @@ class DomainState {
   Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
   Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
+  [[nodiscard]] bool backs_a_region(const os::Mapping& mapping) noexcept;
   /// Undoes map_backing: a file that it made goes, one that was there stays.
   static void drop_mapping(os::Mapping& mapping) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
@@ -272,6 +291,7 @@ class DomainState {
   bool shared_ = false;
   bool remove_when_last_ = false;
   std::uint32_t users_ = 1;               // Domain handles of this process (threads.cpp's lock)
+  shared::Lock refresh_lock_{};           // guards the writing of HeapLocals
   shared::Participants participants_;
   shared::Ground ground_;
   os::DomainFolder folder_;

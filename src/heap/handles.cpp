@@ -68,6 +68,10 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   return stale(local);
 }
 
+DomainState* tended(DomainState* state) noexcept {
+  state->tend();
+  return state;
+}
 Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
 
 }  // namespace
@@ -180,6 +184,7 @@ Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptio
   return zalloc(bytes, options);
 }
 Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+  if (p == nullptr) return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
   if (!living(local_, key_)) return stale(local_);
   return local_->state->reallocate(*local_, p, new_size, options);
 }
@@ -232,6 +237,10 @@ Result<std::size_t> Heap::tag_stats(std::span<TagStats> out) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->tag_stats(*local_, out);
 }
+Result<void> Heap::holders(HolderReport& report) const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  return local_->state->holders(*local_, report);
+}
 Result<void> Heap::walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->walk(*local_, visit, options);
@@ -277,51 +286,51 @@ Domain::~Domain() {
 
 Result<Heap> Domain::create_heap(std::string_view name, const HeapOptions& options) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->create_heap(name, options, kAnyNode);
+  return tended(state_)->create_heap(name, options, kAnyNode);
 }
 Result<Heap> Domain::find_heap(std::string_view name) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->find_heap(name);
+  return tended(state_)->find_heap(name);
 }
 Result<Heap> Domain::heap_by_id(std::uint32_t id) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->heap_by_id(id);
+  return tended(state_)->heap_by_id(id);
 }
 Result<Heap> Domain::heap_of_node(int numa_node) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->heap_of_node(numa_node);
+  return tended(state_)->heap_of_node(numa_node);
 }
 Result<void> Domain::destroy_heap(Heap heap, HolderReport* users) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->destroy_heap(heap, users);
+  return tended(state_)->destroy_heap(heap, users);
 }
 Result<void> Domain::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->walk_heaps(visit);
+  return tended(state_)->walk_heaps(visit);
 }
 Result<RegionId> Domain::add_region(Heap heap, const RegionSpec& spec) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->add_region(heap, spec);
+  return tended(state_)->add_region(heap, spec);
 }
 Result<RegionId> Domain::add_backing(Heap heap, const BackingSpec& spec) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->add_backing(heap, spec);
+  return tended(state_)->add_backing(heap, spec);
 }
 Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->remove_region(region, holders);
+  return tended(state_)->remove_region(region, holders);
 }
 Result<void> Domain::drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->drain_region(region, timeout, holders);
+  return tended(state_)->drain_region(region, timeout, holders);
 }
 Result<void> Domain::undrain_region(RegionId region) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->undrain_region(region);
+  return tended(state_)->undrain_region(region);
 }
 Result<RegionInfo> Domain::region_info(RegionId region) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->region_info(region);
+  return tended(state_)->region_info(region);
 }
 Result<RegionId> Domain::region_of(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
@@ -331,19 +340,19 @@ Result<RegionId> Domain::region_of(const void* p) const noexcept {
 }
 Result<void> Domain::walk_regions(FunctionRef<bool(const RegionInfo&)> visit) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->walk_regions(visit);
+  return tended(state_)->walk_regions(visit);
 }
 Result<void> Domain::walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->walk_iova_runs(region, visit);
+  return tended(state_)->walk_iova_runs(region, visit);
 }
 Result<void> Domain::add_listener(RegionListener listener, void* arg) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->add_listener(listener, arg);
+  return tended(state_)->add_listener(listener, arg);
 }
 Result<void> Domain::remove_listener(RegionListener listener, void* arg) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->remove_listener(listener, arg);
+  return tended(state_)->remove_listener(listener, arg);
 }
 Result<Iova> Domain::iova_of(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
@@ -351,7 +360,7 @@ Result<Iova> Domain::iova_of(const void* p) const noexcept {
 }
 Result<void*> Domain::address_of(Iova iova) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->address_of(iova);
+  return tended(state_)->address_of(iova);
 }
 Result<bool> Domain::iova_contiguous(const void* p, std::size_t n) const noexcept {
   if (state_ == nullptr) return closed();
@@ -373,7 +382,7 @@ Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
 }
 Result<void> Domain::deallocate(void* p) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->deallocate(nullptr, p);
+  return tended(state_)->deallocate(nullptr, p);
 }
 Result<std::size_t> Domain::usable_size(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
@@ -383,37 +392,37 @@ Result<std::size_t> Domain::usable_size(const void* p) const noexcept {
 }
 Result<ObjectInfo> Domain::owner_of(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->object_at(p, nullptr);
+  return tended(state_)->object_at(p, nullptr);
 }
 Result<Tag> Domain::intern_tag(std::string_view name) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->intern_tag(name);
+  return tended(state_)->intern_tag(name);
 }
 Result<const char*> Domain::tag_name(Tag tag) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->tag_name(tag);
+  return tended(state_)->tag_name(tag);
 }
 Result<MemzoneInfo> Domain::reserve_memzone(Heap heap, std::string_view name, std::size_t length,
                                             const AllocOptions& options) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->reserve_memzone(heap, name, length, options);
+  return tended(state_)->reserve_memzone(heap, name, length, options);
 }
 Result<MemzoneInfo> Domain::find_memzone(std::string_view name) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->find_memzone(name);
+  return tended(state_)->find_memzone(name);
 }
 Result<void> Domain::free_memzone(std::string_view name) noexcept {
   if (state_ == nullptr) return closed();
-  return state_->free_memzone(name);
+  return tended(state_)->free_memzone(name);
 }
 Result<void> Domain::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->walk_memzones(visit);
+  return tended(state_)->walk_memzones(visit);
 }
 std::size_t Domain::memzone_count() const noexcept { return state_ == nullptr ? 0 : state_->memzone_count(); }
 Result<std::size_t> Domain::verify(FunctionRef<void(const Breach&)> report) const noexcept {
   if (state_ == nullptr) return closed();
-  return state_->verify(report);
+  return tended(state_)->verify(report);
 }
 std::uint64_t Domain::metadata_resident_bytes() const noexcept {
   return state_ == nullptr ? 0 : state_->resident_bytes();

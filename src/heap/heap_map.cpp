@@ -125,7 +125,10 @@ Result<void> write_heap_map(const Domain& domain, FunctionRef<bool(std::string_v
     return EXTMEM_ERROR(EINVAL,
                         "the heap map needs an open domain and a sink; the one or the other is empty");
   }
-  if (options.heap) EXTMEM_TRY_VOID(domain.heap_by_id(options.heap.id()));
+  if (options.heap) {
+    EXTMEM_TRY(living, domain.heap_by_id(options.heap.id()));
+    if (living != options.heap) return EXTMEM_ERROR(ESTALE, "the heap to draw was destroyed, or belongs to another domain");
+  }
   EXTMEM_TRY(mapping, ScratchMapping::create());
   Scratch& scratch = *mapping;
   map::Model& model = scratch.model;

@@ -143,7 +143,19 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
   return n;
 }
 
-void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report) noexcept {
+Result<void> DomainState::holders(HeapLocal& heap, HolderReport& report) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  const PausedHeap paused(core_, slot, heap.id);
+  if (!paused.held()) return paused.refused();
+  report = HolderReport{};
+  LeftOut left_out;
+  for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0; region = core_.region(region).next) {
+    report_holders_locked(region, report, left_out);
+  }
+  return {};
+}
+
+void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept {
   alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;
     report.total_count += count;
@@ -159,7 +171,7 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
       return;
     }
     if (report.count == HolderReport::kMax) {
-      ++report.more;
+      if (left_out.add(holder)) ++report.more;
       return;
     }
     Holder& fresh = report.holders[report.count++];
@@ -251,6 +263,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   std::size_t breaches = 0;
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
     if (heaps_[id].used == 0) continue;
+    if (shared_) refresh_heap(id);
     EXTMEM_TRY(found, verify_heap(heap_locals_[id], report));
     breaches += found;
   }
@@ -261,6 +274,12 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   {
     const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
     if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory"));
+    for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
+      if (heaps_[id].used != 0 && heaps_.find(heaps_[id].name.text) != id) tell("a heap is found by its name", id, id, heaps_.find(heaps_[id].name.text));
+    }
+    for (std::uint32_t i = 0; i < tags_.high(); ++i) {
+      if (tags_[i].used != 0 && tags_.find(tags_[i].name.text) != i) tell("a tag is found by its name", i, i, tags_.find(tags_[i].name.text));
+    }
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
       if (memzones_[i].used == 0) continue;
@@ -273,6 +292,26 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
       }
     }
     if (used != directory_->memzone_count) tell("memzone_count counts the memzones", 0, used, directory_->memzone_count);
+  }
+  {
+    const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
+    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a listener or a walk over regions"));
+    std::uint64_t attached = 0;
+    std::uint64_t chained = 0;
+    for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+      const std::uint32_t flags = core_.region(region).flags;
+      if ((flags & alloc::kRegionAttached) == 0) continue;
+      ++attached;
+      if ((flags & alloc::kRegionUsed) == 0) tell("a region of a heap is in use", region, alloc::kRegionUsed, flags);
+      if (bases_[region] == 0) continue;  // not mapped in this process
+      if (index_.overlapping(bases_[region], 1) != region) {
+        tell("a region is found by its address", region, region, index_.overlapping(bases_[region], 1));
+      }
+    }
+    for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
+      if (heaps_[id].used != 0) chained += core_.heap(id).regions;
+    }
+    if (attached != chained) tell("every region is in its heap's chain", 0, attached, chained);
   }
   alloc::CoreRoots& roots = core_.roots();
   const auto no_slabs = [](std::uint32_t, std::uint32_t) { return 0u; };

@@ -113,6 +113,9 @@ Result<RegionPtr> DomainState::to_region_ptr(const void* p) noexcept {
 }
 
 Result<void*> DomainState::from_region_ptr(RegionPtr ptr) noexcept {
+  if (shared_ && ptr.slot() != 0 && ptr.slot() <= core_.geometry().max_regions && bases_[ptr.slot()] == 0) {
+    tend_slowly();  // a region that another process has added meanwhile
+  }
   if (ptr.slot() == 0 || ptr.slot() > core_.geometry().max_regions || bases_[ptr.slot()] == 0 ||
       ptr.offset() >= core_.region(ptr.slot()).length) {
     return EXTMEM_ERROR(EFAULT, "the region pointer names no byte of a region of this domain");

@@ -8,10 +8,19 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/error.hpp"
 #include "heap/records.hpp"
 #include "shared/control_segment.hpp"
 
 namespace extmem::heap {
+
+/// That a heap, a tag or a memzone may be called so.
+inline Result<void> check_name(std::string_view name) noexcept {
+  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the name is empty: give 1 to 63 bytes");
+  if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENAMETOOLONG, "the name is longer than 63 bytes");
+  if (name.find('\0') != std::string_view::npos) return EXTMEM_ERROR(EINVAL, "the name contains a zero byte");
+  return {};
+}
 
 /// FNV-1a.
 inline std::uint64_t hash_name(std::string_view name) noexcept {

@@ -75,6 +75,25 @@ Result<void> look_at(int control, int token, std::uint64_t participants_at, Doma
 
 }  // namespace
 
+Result<void> DomainState::check_options(const DomainOptions& o) noexcept {
+  if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
+  if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
+  if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
+  if (o.max_tags > 48000) {
+    return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
+  }
+  if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
+    return EXTMEM_ERROR(EINVAL, "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
+  }
+  if (o.small_metadata < 65536 || o.small_metadata > std::uint64_t{8} << 30) {
+    return EXTMEM_ERROR(EINVAL, "small_metadata must be 64 KiB to 8 GiB");
+  }
+  if (o.large_metadata < 1u << 20 || o.large_metadata > std::uint64_t{1} << 45) {
+    return EXTMEM_ERROR(EINVAL, "large_metadata must be 1 MiB to 32 TiB");
+  }
+  return {};
+}
+
 Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
   auto existing = folder_.open_file(os::kControlFile, false);
   if (!existing && existing.error().code() != ENOENT) return existing.error();
@@ -105,6 +124,7 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
 
 Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOptions& o) noexcept {
   EXTMEM_TRY_VOID(os::DomainFolder::check_name(name));
+  EXTMEM_TRY_VOID(check_options(o.sizes));  // before anything is made
   if (o.mode > OpenMode::create_only) return EXTMEM_ERROR(EINVAL, "unknown mode: use create_or_open, open_only or create_only");
   EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, o.directory, o.mode != OpenMode::open_only, o.group)));
   // One view per process: a second one would open the token file a second time, and closing that drops the token.
@@ -125,6 +145,12 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   }
   EXTMEM_TRY(state, make(sizes));
   const auto fail = [&](Error why) {
+    // Under the folder's lock: what has no control segment is nobody's, so a failed creation leaves nothing behind.
+    if (auto there = state->folder_.open_file(os::kControlFile, false); there) {
+      ::close(*there);
+    } else if (there.error().code() == ENOENT) {
+      (void)state->folder_.remove_all();
+    }
     if (state->token_fd_ >= 0) ::close(state->token_fd_);
     state->segment_.close();
     state->unmake();
@@ -140,10 +166,11 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   if (auto opened = state->open_control(o); !opened) return fail(opened.error());
   if (auto joined = state->join(); !joined) return fail(joined.error());
   enlist(state);
-  state->folder_.unlock();
   // From here on this process is one of the domain's: whatever fails now, it leaves in good order.
   Result<void> ready;
+  // Still under the folder's lock: of two processes that find none, one would be refused.
   if (state->directory_->node_heaps == 0) ready = state->make_node_heaps();
+  state->folder_.unlock();
   if (ready) {
     auto recovered = state->recover();
     if (!recovered) ready = recovered.error();

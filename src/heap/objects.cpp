@@ -96,26 +96,34 @@ bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noe
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   RegionId grown{};  // for this request
+  bool others_asked = false;
   for (;;) {
     const std::uint64_t growths = heaps_[heap.id].growths.load(std::memory_order_acquire);
     Error failed{};
-    if (request.cls < alloc::kClasses) {
+    // No magazines where no region has slabs: thousands of small heaps then need no cache for each thread.
+    const bool slabs = request.cls < alloc::kClasses && core_.heap(heap.id).slab_regions != 0;
+    if (slabs) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
       auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
       if (ptr) return to_region_ptr(reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
-    if (request.cls >= alloc::kClasses || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
+    if (!slabs || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
       auto span = core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
       if (span) {
         return RegionPtr{alloc::make_ptr(span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
       }
       failed = span.error();
     }
+    if (failed.code() == ENOMEM && shared_ && !others_asked) {
+      // What dead processes left may be what is missing, or a region that we have not mapped yet.
+      others_asked = true;
+      if (poll()) continue;
+    }
     if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
     // What a new region does not serve while nobody else uses it, no further one will: its IOVAs do not fit, say.
     if (grown && take_back_growth(grown)) return failed;
-    if (!grow(heap, request.size + request.span.align, growths, grown)) return failed;
+    if (!grow(heap, request.size + request.span.align, growths, grown, failed)) return failed;
   }
 }
 
@@ -255,15 +263,29 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     if (desc.kind() == alloc::PageKind::slab) {
       // Staying is right while the object is not much too large.
       if (request.size <= object.size && (request.size > object.size / 2 || object.size <= 64)) return p;
-    } else if (heap.exact || request.size > alloc::kMaxClassSize || request.size > object.size / 2) {
+    } else if (heap.exact || core_.heap(heap.id).slab_regions == 0 || request.size > alloc::kMaxClassSize ||
+               request.size > object.size / 2) {
       EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));
       if (resized) return zero_beyond(p);
     }
   }
-  EXTMEM_TRY(moved, allocate(heap, request));
+  // An object that would better move to a smaller place can also stay: what shrinks must not fail for want of memory.
+  const bool may_stay = plain && aligned && request.size <= object.size;
+  const auto stay = [&]() -> Result<void*> {
+    const alloc::PageDesc& desc =
+        core_.pages(object.region.slot).desc(static_cast<std::uint32_t>(offset >> region.pages.page_shift));
+    if (desc.kind() == alloc::PageKind::slab) return p;
+    auto shrunk = core_.resize_span(slot, heap.id, object.region.slot, offset, request.size);
+    return shrunk ? Result<void*>(p) : Result<void*>(shrunk.error());
+  };
+  if (may_stay && (region.flags & alloc::kRegionCpu) == 0) return stay();
+  auto place = allocate(heap, request);
+  if (!place) return may_stay && place.error().code() != EDEADLK ? stay() : Result<void*>(place.error());
+  const RegionPtr moved = *place;
   void* to = address(moved);
   if ((region.flags & alloc::kRegionCpu) == 0 || (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
     (void)deallocate(&heap, to);
+    if (may_stay) return stay();
     return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
   }
   std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));

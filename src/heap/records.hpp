@@ -75,7 +75,7 @@ struct alignas(64) RegionShare {
   base::Relaxed<std::uint64_t> inode;
   base::Relaxed<std::uint64_t> os_page_size;
   base::Relaxed<std::uint64_t> largest_align;  // mappings elsewhere are congruent modulo this
-  base::Relaxed<std::uint32_t> unlink;        // 1: the path goes with the region
+  base::Relaxed<std::uint32_t> unlink;        // 1: the file, in the domain's folder, goes with the region; 2: the path does
   base::Relaxed<std::uint32_t> adder;         // the participant that added it
   char path[192];
 };

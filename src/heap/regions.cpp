@@ -238,7 +238,12 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   bases_[region] = 0;
   base::crash_point("release.unused");
   if (shared_ && shares_[region].unlink != 0) {
-    if (const char* name = std::strrchr(shares_[region].path, '/'); name != nullptr) folder_.remove_file(name + 1);
+    const RegionShare& share = shares_[region];
+    if (share.unlink == 2) {
+      os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+    } else if (const char* name = std::strrchr(share.path, '/'); name != nullptr) {
+      folder_.remove_file(name + 1);
+    }
     base::crash_point("release.unlinked");
     shares_[region].unlink = 0;
   }
@@ -289,6 +294,7 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   RegionShare& share = shares_[region];
   share.reach = static_cast<std::uint32_t>(Reach::none);
   share.unlink = 0;
+  share.device = share.inode = 0;
   share.adder = participants_.self();
   share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
   share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();
@@ -329,6 +335,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   } else if (shared_ && spec.kind == BackingKind::hugetlb) {
     request.kind = BackingKind::memfd_hugetlb;
   }
+  EXTMEM_TRY_VOID(os::check_backing(request));  // a mistake is no reason to fall back
   auto made = os::create_backing(request);
   if (!made && made.error().code() != ECANCELED && spec.fallback != Fallback::none) {
     if (shared_) {  // the same, as memory that others can map
@@ -351,6 +358,11 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
 
 Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
                                          bool grown) noexcept {
+  if (backs_a_region(mapping)) {
+    mapping.created = mapping.lengthened = false;  // nothing to undo: the other region needs the file as it is
+    drop_mapping(mapping);
+    return EXTMEM_ERROR(EEXIST, "the file backs a region of this domain already: its bytes would be handed out twice");
+  }
   RegionSpec region;
   region.base = mapping.addr;
   region.length = mapping.length;
@@ -361,15 +373,36 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   auto added = add_locked(heap, region, &mapping, grown);
   if (!added) {
     drop_mapping(mapping);
-  } else if (!spec.unlink_on_remove || shares_[added->slot].unlink != 0) {
-    os::keep_name(locals_[added->slot].mapping);  // a file of the domain's folder goes with the region, not with us
+  } else if (shared_) {
+    // The name goes with the region, whoever removes it, and not with this process' mapping.
+    os::keep_name(locals_[added->slot].mapping);
+    if (spec.kind == BackingKind::anonymous) folder_.share_file(locals_[added->slot].mapping.fd);
+    if (spec.unlink_on_remove && shares_[added->slot].unlink == 0) shares_[added->slot].unlink = 2;
+  } else if (!spec.unlink_on_remove) {
+    os::keep_name(locals_[added->slot].mapping);
   }
   return added;
 }
 
-void DomainState::drop_mapping(os::Mapping& mapping) noexcept {
-  if (!mapping.created) os::keep_name(mapping);  // the file was there before
-  (void)os::close_backing(mapping);
+void DomainState::drop_mapping(os::Mapping& mapping) noexcept { (void)os::discard_backing(mapping); }
+
+/// Whether a region maps the file already: two regions over the same bytes would hand them out twice.
+bool DomainState::backs_a_region(const os::Mapping& mapping) noexcept {
+  const bool has_name = mapping.kind == BackingKind::file || mapping.kind == BackingKind::shm || mapping.kind == BackingKind::dax;
+  if (!has_name) return false;
+  const auto file = os::identify(mapping.fd);
+  if (!file) return false;
+  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+    if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
+    if (shared_) {  // of other processes too
+      const RegionShare& share = shares_[region];
+      if (share.inode == file->inode && share.device == file->device) return true;
+    } else if (locals_[region].kind != BackingKind::external && locals_[region].mapping.fd >= 0) {
+      const auto other = os::identify(locals_[region].mapping.fd);
+      if (other && other->inode == file->inode && other->device == file->device) return true;
+    }
+  }
+  return false;
 }
 
 Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexcept {

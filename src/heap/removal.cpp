@@ -47,7 +47,8 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
     base::crash_point("remove.draining");
     if (!core_.region_empty_locked(region)) {
       if (holders != nullptr && core_.pause_all(slot, heap)) {
-        report_holders_locked(region, *holders);
+        LeftOut left_out;
+        report_holders_locked(region, *holders, left_out);
         core_.resume_all(slot, heap);
       }
       if (!was_draining) (void)core_.set_draining_locked(slot, region, false);
@@ -57,7 +58,8 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
   }
   if (auto alone = check_unmapped_elsewhere(region, holders); !alone) return give_up(alone.error());
   // Draining and empty: it stays so, whoever looks, until it is detached below.
-  if (const int refused = notify(RegionEventKind::removing, region); refused != 0) {
+  const bool here = bases_[region] != 0;  // else this process has let it go when it was drained, and its listeners know
+  if (const int refused = here ? notify(RegionEventKind::removing, region) : 0; refused != 0) {
     return give_up(EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the removal; nothing has changed"));
   }
   {
@@ -90,19 +92,28 @@ Result<void> DomainState::drain_region(RegionId id, std::chrono::nanoseconds tim
     if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
     EXTMEM_TRY_VOID(checked_region(id));
     EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, true));
+    core.asked = participants_.self();
   }
+  announce();
   for (;;) {
     const std::uint32_t seen = core.drained.load(std::memory_order_acquire);  // pairs with the release of a free
     {
       const alloc::HeapGuard guard(core_, slot, core.heap);
+      if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be drained inside a walk over its heap"));
       EXTMEM_TRY_VOID(checked_region(id));
-      if (core_.region_empty_locked(region)) return {};
+      if ((core.flags & alloc::kRegionDraining) == 0) {
+        return EXTMEM_ERROR(ECANCELED, "undrain_region ended the drain: the region serves allocations again");
+      }
+      // Empty, and mapped by nobody else: then remove_region succeeds.
+      if (core_.region_empty_locked(region) && check_unmapped_elsewhere(region, nullptr)) return {};
       const std::uint64_t waited = os::monotonic_ns() - start;
       if (waited >= limit) {
         if (holders != nullptr) {
           EXTMEM_TRY_VOID(core_.pause_all(slot, heap));
-          report_holders_locked(region, *holders);
+          LeftOut left_out;
+          report_holders_locked(region, *holders, left_out);
           core_.resume_all(slot, heap);
+          (void)check_unmapped_elsewhere(region, holders);
         }
         return EXTMEM_ERROR(ETIMEDOUT, "the region is still in use by those whom the report names; it goes on draining");
       }
@@ -123,7 +134,10 @@ Result<void> DomainState::undrain_region(RegionId id) noexcept {
   const alloc::HeapGuard guard(core_, slot, core_.region(region).heap);
   if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be changed inside a walk over its heap"));
   EXTMEM_TRY_VOID(checked_region(id));
-  return core_.set_draining_locked(slot, region, false);
+  EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, false));
+  core_.region(region).asked = 0;
+  announce();
+  return {};
 }
 
 }  // namespace extmem::heap

@@ -54,9 +54,10 @@ void DomainState::sync_locked() noexcept {
       if ((core.flags & alloc::kRegionDraining) != 0) continue;
       local.generation = core.generation;
       local.refused = !map_foreign(region).ok();
-    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core_.region_empty_locked(region) &&
-               shares_[region].adder != participants_.self()) {
-      // Somebody wants to remove it: nothing of ours is there any more.
+    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core.asked != participants_.self() &&
+               core_.region_empty_locked(region) &&
+               local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
+      // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       forget_region(region);
     }
   }
@@ -67,6 +68,7 @@ void DomainState::sync_locked() noexcept {
 void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept {
   const alloc::RegionCore& core = core_.region(region);
   RegionLocal& local = locals_[region];
+  if (shared_) refresh_heap(core.heap);
   local.base = base;
   local.length = core.length;
   local.descs = segment_.at<alloc::PageDesc>(core.pages.descs_offset);

@@ -129,7 +129,11 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
       if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) (void)core_.drop_cache(slot, *cache);
     }
     (void)core_.drop_spare_caches(slot, slot);
-    core_.slot(slot).owner.store(0, std::memory_order_release);
+    if (shared_) {
+      (void)participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
+    } else {
+      core_.slot(slot).owner.store(0, std::memory_order_release);
+    }
     return;
   }
 }

@@ -12,7 +12,7 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   RegionInfo info;
   info.id = RegionId{region, core.generation};
   info.heap_id = core.heap;
-  info.base = reinterpret_cast<void*>(local.base.get());
+  info.base = reinterpret_cast<void*>(bases_[region].get());
   info.length = core.length;
   info.os_page_size = std::uint64_t{1} << core.os_page_shift;
   info.page_size = std::uint64_t{1} << core.pages.page_shift;
@@ -77,7 +77,7 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
   };
   for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
     const alloc::RegionCore& r = core_.region(region);
-    const std::uintptr_t base = locals_[region].base;
+    const std::uintptr_t base = bases_[region];  // 0: not mapped in this process
     const unsigned shift = r.pages.page_shift;
     const auto fresh = [&](WalkKind kind, std::uint64_t offset, std::uint64_t length) {
       entry = WalkEntry{};
@@ -87,7 +87,7 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
       entry.external = (r.flags & alloc::kRegionExternal) != 0;
       entry.offset = offset;
       entry.length = length;
-      entry.addr = reinterpret_cast<void*>(base + offset);
+      entry.addr = base == 0 ? nullptr : reinterpret_cast<void*>(base + offset);
     };
     fresh(WalkKind::region, 0, r.length);
     if (!visit(entry)) return {};

@@ -28,7 +28,7 @@ namespace extmem::os {
 namespace {
 
 constexpr std::size_t kChunk = std::size_t{64} << 20;  // between two calls of the progress callback
-constexpr int kMaxAddressRaces = 16;
+constexpr int kHints = 4;  // addresses that are asked for before one is taken
 
 bool is_hugetlb_kind(BackingKind kind) noexcept {
   return kind == BackingKind::hugetlb || kind == BackingKind::memfd_hugetlb;
@@ -38,7 +38,9 @@ bool has_path(BackingKind kind) noexcept {
   return kind == BackingKind::shm || kind == BackingKind::file || kind == BackingKind::dax;
 }
 
-Result<void> check(const BackingRequest& request) noexcept {
+}  // namespace
+
+Result<void> check_backing(const BackingRequest& request) noexcept {
   if (request.kind == BackingKind::external || request.kind > BackingKind::dax) {
     return EXTMEM_ERROR(EINVAL, "a backing must be of a kind that extmem can make: any but external");
   }
@@ -65,6 +67,8 @@ Result<void> check(const BackingRequest& request) noexcept {
   }
   return {};
 }
+
+namespace {
 
 // The hugepage size that a request of a hugetlb kind means.
 Result<std::size_t> choose_hugepage_size(const BackingRequest& request) noexcept {
@@ -219,6 +223,12 @@ Error map_error(int failed, const Plan& plan) noexcept {
   return EXTMEM_SYS_ERROR(failed, "cannot map the backing: mmap failed");
 }
 
+Error no_room() noexcept {
+  return EXTMEM_ERROR(ENOMEM,
+                      "cannot map the backing: no addresses of that length and alignment are left (RLIMIT_AS, "
+                      "ulimit -v); ask for less, or for a smaller alignment");
+}
+
 Result<Addresses> map(const Plan& plan) noexcept {
   int flags = MAP_SHARED;
   if (!plan.store) flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -234,16 +244,11 @@ Result<Addresses> map(const Plan& plan) noexcept {
   // An aligned address is found by reserving with room to move, and asked for as a hint: MAP_FIXED could hit
   // what another thread maps there meanwhile, and DAX takes no MAP_FIXED_NOREPLACE. The kernel takes a free
   // hint as it is.
-  for (int race = 0; race < kMaxAddressRaces; ++race) {
+  for (int race = 0; race < kHints; ++race) {
     void* hint = nullptr;
     if (align > plan.page) {
       const Result<std::byte*> room = reserve_aligned(plan.length, align);
-      if (!room) {
-        return EXTMEM_ERROR(
-            ENOMEM,
-            "cannot map the backing: no addresses of that length and alignment are left (RLIMIT_AS, "
-            "ulimit -v); ask for less, or for a smaller alignment");
-      }
+      if (!room) return no_room();
       unmap(*room, plan.length);
       hint = *room;
     }
@@ -254,8 +259,18 @@ Result<Addresses> map(const Plan& plan) noexcept {
     }
     unmap(p, plan.length);
   }
-  return EXTMEM_ERROR(
-      EAGAIN, "cannot map the backing at an aligned address: other threads keep taking it; try again");
+  // Other threads keep taking what is hinted at: so map anywhere, and move that onto a reservation, which nobody can take.
+  // Not done at first, because for a moment both take up address space.
+  void* const p = ::mmap(nullptr, plan.length, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (p == MAP_FAILED) return map_error(errno, plan);
+  Addresses anywhere(static_cast<std::byte*>(p), plan.length);
+  const Result<std::byte*> room = reserve_aligned(plan.length, align);
+  if (!room) return no_room();
+  void* const moved = ::mremap(p, plan.length, plan.length, MREMAP_MAYMOVE | MREMAP_FIXED, *room);
+  // Where this fails nobody knows whether the reservation is still ours: so it stays.
+  if (moved == MAP_FAILED) return EXTMEM_SYS_ERROR(errno, "cannot move the backing to an aligned address: mremap failed");
+  anywhere.release();
+  return Addresses(static_cast<std::byte*>(moved), plan.length);
 }
 
 Result<void> advise_and_lock(const Plan& plan, std::byte* p) noexcept {
@@ -315,7 +330,7 @@ Result<void> bring_in(Plan& plan, std::byte* p) noexcept {
 
 Result<Mapping> create_backing(const BackingRequest& request) noexcept {
   if (request.shortage != nullptr) *request.shortage = Shortage{};
-  EXTMEM_TRY_VOID(check(request));
+  EXTMEM_TRY_VOID(check_backing(request));
   Plan plan{request};
   EXTMEM_TRY_VOID(plan_pages(plan));
   EXTMEM_TRY_VOID(plan_node(plan));
@@ -347,6 +362,16 @@ void keep_name(Mapping& mapping) noexcept {
   const ErrnoKeeper keeper;
   if (mapping.folder >= 0) ::close(mapping.folder);
   mapping.folder = -1;
+}
+
+Result<void> discard_backing(Mapping& mapping) noexcept {
+  if (!mapping.created) keep_name(mapping);  // the file was there before
+  if (mapping.lengthened && mapping.fd >= 0) {
+    const ErrnoKeeper keeper;
+    // Nothing can be done about a failing undo, and the caller's error says what went wrong first.
+    [[maybe_unused]] const int undone = ::ftruncate(mapping.fd, static_cast<off_t>(mapping.old_length));
+  }
+  return close_backing(mapping);
 }
 
 Result<void> close_backing(Mapping& mapping) noexcept {

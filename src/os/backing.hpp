@@ -63,11 +63,17 @@ struct Mapping {
   int node = kAnyNode;   ///< where its pages are, when bound or when there is one node only
   int fd = -1;           ///< what it maps; -1 for anonymous and hugetlb
   bool created = false;  ///< the name is of our making
+  bool lengthened = false;        ///< the file was there before, and shorter:
+  std::uint64_t old_length = 0;   ///< so long; of use to discard_backing only
   // Of use to close_backing only: the name to remove, in an open folder (-1: none), whatever happens to its
   // path.
   int folder = -1;
   std::array<char, 256> name{};
 };
+
+/// Whether a request makes sense at all, on any machine: the part of create_backing's EINVAL that no other backing and
+/// no other machine would help with.
+Result<void> check_backing(const BackingRequest& request) noexcept;
 
 /// Maps memory as `request` says.
 /// Returns: the mapping; give it back with close_backing.
@@ -76,6 +82,10 @@ struct Mapping {
 /// address space or the lock limit; ENOSPC, EDQUOT, EFBIG for space; ENOENT, EACCES, EROFS... for the path;
 /// ECANCELED where the callback said so.
 Result<Mapping> create_backing(const BackingRequest& request) noexcept;
+
+/// Gives a mapping back of which nothing came, and leaves things as they were before create_backing: a file that it made
+/// goes, one that it made longer is cut to its old length. Errors: those of close_backing.
+Result<void> discard_backing(Mapping& mapping) noexcept;
 
 /// Keeps the name of a file or shm that close_backing would remove.
 void keep_name(Mapping& mapping) noexcept;

@@ -344,6 +344,8 @@ Result<void> Store::seal() noexcept {
 void Store::release(Mapping& mapping, bool unlink_on_close) noexcept {
   mapping.fd = std::exchange(fd_, -1);
   mapping.created = is_new_ && !is_memfd_;
+  mapping.lengthened = may_have_grown_ && !is_new_;
+  mapping.old_length = old_length_;
   if (unlink_on_close && folder_ >= 0) {
     mapping.folder = std::exchange(folder_, -1);
     mapping.name = name_;

@@ -179,8 +179,12 @@ Result<int> DomainFolder::open_file(const char* name, bool create) noexcept {
     ::close(fd);
     return EXTMEM_ERROR(EPERM, "a file of the domain is no regular file of this user (or group): remove the domain's folder");
   }
-  if (group_ && create) (void)::fchmod(fd, mode);
+  if (create) share_file(fd);
   return fd;
+}
+
+void DomainFolder::share_file(int fd) const noexcept {
+  if (group_) (void)::fchmod(fd, 0660);  // whatever the umask says
 }
 
 Result<int> DomainFolder::open_new_control() noexcept {

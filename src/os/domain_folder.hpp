@@ -44,6 +44,8 @@ class DomainFolder {
   Result<void> lock() noexcept;
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// Lets the group use a file of the folder that was made in another way, where the group shares the folder.
+  void share_file(int fd) const noexcept;
   /// Opens a file of the folder for reading and writing. Errors: ENOENT; EPERM not a regular file of ours.
   Result<int> open_file(const char* name, bool create) noexcept;
   /// A new empty file under a name that nobody looks at, and its publication. Requires: the lock.

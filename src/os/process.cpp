@@ -106,6 +106,17 @@ void process_name(char (&name)[16]) noexcept {
   if (::prctl(PR_GET_NAME, &name) != 0) name[0] = '\0';
 }
 
+bool process_is_zombie(std::uint32_t pid) noexcept {
+  const ErrnoKeeper keeper;
+  std::array<char, 1024> buffer;
+  const auto text = read_text(Path("/proc/").add(std::uint64_t{pid}).add("/stat").c_str(), buffer);
+  if (!text) return false;
+  const std::size_t name_end = text->rfind(')');
+  if (name_end == std::string_view::npos || name_end + 2 >= text->size()) return false;
+  const char state = (*text)[name_end + 2];
+  return state == 'Z' || state == 'X';
+}
+
 bool process_maps_file(std::uint32_t pid, int fd) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
@@ -117,10 +128,13 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
   std::uint64_t device_major = 0, device_minor = 0, inode = 0;
   int field = 0;
   bool second_half = false;
+  bool empty = true;
   for (;;) {
     const ssize_t got = ::read(maps.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return got < 0 && errno != ESRCH;
+    if (got < 0) return errno != ESRCH;
+    if (got == 0) return empty;
+    empty = false;
     for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
       if (c == '\n') {
         if (inode == status.st_ino && device_major == major(status.st_dev) && device_minor == minor(status.st_dev)) return true;

@@ -34,8 +34,12 @@ Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept;
 /// What the kernel calls this process (its "comm"), cut to 15 bytes.
 void process_name(char (&name)[16]) noexcept;
 
-/// Whether process `pid` maps the file that `fd` has open. What cannot be found out (no permission for
-/// /proc/PID/maps) is answered with true, a process that is gone with false.
+/// Whether process `pid` has ended and waits for its parent only: all its descriptors are closed.
+[[nodiscard]] bool process_is_zombie(std::uint32_t pid) noexcept;
+
+/// Whether process `pid` maps the file that `fd` has open, or may: what cannot be found out (no permission for
+/// /proc/PID/maps) is answered with true, and so is a process that maps nothing because it is just ending. A process that
+/// is gone is answered with false.
 [[nodiscard]] bool process_maps_file(std::uint32_t pid, int fd) noexcept;
 
 }  // namespace extmem::os

@@ -63,6 +63,12 @@ Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file
   return check(opened, file);
 }
 
+void unlink_shared_path(const char* path, const SharedFile& file) noexcept {
+  const ErrnoKeeper keeper;
+  struct stat status {};
+  if (::lstat(path, &status) == 0 && status.st_dev == file.device && status.st_ino == file.inode) (void)::unlink(path);
+}
+
 Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {
   const ErrnoKeeper keeper;
   const auto map = [&](std::uint64_t address) {

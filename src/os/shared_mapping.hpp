@@ -30,6 +30,9 @@ Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept;
 /// Opens what process `pid` has open as `fd`. Errors: as above; EACCES without permission to look at that process.
 Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept;
 
+/// Removes the path where it still names that file.
+void unlink_shared_path(const char* path, const SharedFile& file) noexcept;
+
 struct SharedMappingRequest {
   int fd = -1;
   std::uint64_t length = 0;

@@ -12,6 +12,12 @@
 
 namespace extmem::shared {
 
+namespace {
+// ThreadSlot::healer: the healing slot, and above it how many claims there were (modulo 2^18).
+constexpr std::uint32_t kHealer = kMaxThreadSlots;
+static_assert((kHealer & (kHealer + 1)) == 0);
+}  // namespace
+
 void Participants::bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count, int token_fd,
                         int control_fd) noexcept {
   segment_ = segment;
@@ -58,7 +64,10 @@ void Participants::release_token(std::uint32_t participant) noexcept { os::unloc
 bool Participants::process_lives(const Participant& record) const noexcept {
   if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here: the token alone decides
   const auto start = os::process_start_time(record.pid);
-  return start && record.start_time != 0 && *start == record.start_time && os::process_maps_file(record.pid, control_fd_);
+  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid)) return false;
+  // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
+  // it is a zombie. Or it has called exec: then it maps other things.
+  return os::process_maps_file(record.pid, control_fd_);
 }
 
 bool Participants::dead(std::uint32_t participant) const noexcept {
@@ -100,14 +109,14 @@ bool Participants::elect(std::uint32_t participant) noexcept {
       if (now != 0 && !dead(now)) return false;
       break;
   }
-  return record.state.compare_exchange_strong(state, Participant::pack(Participant::generation_of(state), self_, Life::dying),
+  return record.state.compare_exchange_strong(state, Participant::pack(Participant::generation_of(state) + 1, self_, Life::dying),
                                               std::memory_order_acq_rel);
 }
 
 void Participants::resign(std::uint32_t participant) noexcept {
   Participant& record = records_[participant];
   const std::uint64_t state = record.state.load(std::memory_order_relaxed);
-  record.state.store(Participant::pack(Participant::generation_of(state), 0, Life::dying), std::memory_order_release);
+  record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying), std::memory_order_release);
 }
 
 void Participants::bury(std::uint32_t participant) noexcept {
@@ -121,47 +130,54 @@ void Participants::release_cleanings_of(std::uint32_t cleaner, std::uint32_t slo
     std::uint64_t state = records_[i].state.load(std::memory_order_acquire);
     if (Participant::life_of(state) != Life::dying || Participant::cleaner_of(state) != cleaner) continue;
     (void)records_[i].state.compare_exchange_strong(
-        state, Participant::pack(Participant::generation_of(state), 0, Life::dying), std::memory_order_acq_rel);
+        state, Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying), std::memory_order_acq_rel);
   }
   for (std::uint32_t slot = 1; slot <= slots_high; ++slot) {
     std::uint32_t healer = slots_[slot].healer.load(std::memory_order_acquire);
-    if (healer != 0 && of_slot(healer) == cleaner) {
-      (void)slots_[slot].healer.compare_exchange_strong(healer, 0, std::memory_order_acq_rel);
-    }
+    if ((healer & kHealer) != 0 && of_slot(healer & kHealer) == cleaner) unclaim(slot, healer);
   }
 }
 
-bool Participants::claim(std::uint32_t slot, std::uint32_t by) noexcept {
+std::uint32_t Participants::claim(std::uint32_t slot, std::uint32_t by) noexcept {
+  std::uint32_t seen = slots_[slot].healer.load(std::memory_order_acquire);
+  const std::uint32_t healer = seen & kHealer;
+  // A claim that names us is left from an earlier owner of our slot, who died as it left it: nobody claims twice.
+  if (healer != 0 && healer != by && !slot_dead(healer)) return 0;
+  // Counted: by now a newcomer may have the dead healer's slot, and the claim.
+  const std::uint32_t ours = ((seen & ~kHealer) + kHealer + 1) | by;
   // Acquire/release: what the last healer wrote is seen by the next.
-  std::uint32_t nobody = 0;
-  if (slots_[slot].healer.compare_exchange_strong(nobody, by, std::memory_order_acq_rel)) return true;
-  return nobody != by && slot_dead(nobody) && slots_[slot].healer.compare_exchange_strong(nobody, by, std::memory_order_acq_rel);
+  return slots_[slot].healer.compare_exchange_strong(seen, ours, std::memory_order_acq_rel) ? ours : 0;
 }
 
-void Participants::unclaim(std::uint32_t slot) noexcept { slots_[slot].healer.store(0, std::memory_order_release); }
+void Participants::unclaim(std::uint32_t slot, std::uint32_t claimed) noexcept {
+  // Not a store: once a thread has given its own slot away, its claim passes to others when the next owner dies.
+  (void)slots_[slot].healer.compare_exchange_strong(claimed, claimed & ~kHealer, std::memory_order_acq_rel);
+}
 
-bool Participants::claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept {
+std::uint32_t Participants::claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept {
   std::uint64_t since = 0;
-  while (!claim(slot, by)) {  // somebody else is at it, for some microseconds
-    os::yield();
+  for (;;) {
+    if (const std::uint32_t claimed = claim(slot, by); claimed != 0) return claimed;
+    os::yield();  // somebody else is at it, for some microseconds
     const std::uint64_t now = os::monotonic_ns();
     if (since == 0) since = now;
-    if (now - since > Lock::patience_ns.load(std::memory_order_relaxed)) return false;
+    if (now - since > Lock::patience_ns.load(std::memory_order_relaxed)) return 0;
   }
-  return true;
 }
 
 bool Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
-  if (!claim_patiently(dead_slot, by)) return false;
+  const std::uint32_t claimed = claim_patiently(dead_slot, by);
+  if (claimed == 0) return false;
   if (slot_dead(dead_slot)) undo(segment_, slots_[dead_slot].journal);
   base::crash_point("heal.undone");
-  unclaim(dead_slot);
+  unclaim(dead_slot, claimed);
   return true;
 }
 
 bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept {
   constexpr std::uint32_t kSleepers = 1u << 31;
-  if (!claim(dead_slot, by)) return false;
+  const std::uint32_t claimed = claim(dead_slot, by);
+  if (claimed == 0) return false;
   // While we have the claim the slot is not given to anybody else: so what is seen now stays true.
   bool ours = false;
   std::uint32_t seen = word.load(std::memory_order_acquire);
@@ -173,17 +189,18 @@ bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_
     }
   }
   base::crash_point("inherit.taken");
-  unclaim(dead_slot);
+  unclaim(dead_slot, claimed);
   return ours;
 }
 
 bool Participants::free_slot(std::uint32_t slot, std::uint32_t by) noexcept {
-  // The claim only waits for those who are looking: no lock names the slot and its journal is empty, so that who looks
-  // from now on finds nothing to do. It is given up first: a claim that outlived its slot would be nobody's to release.
-  if (!claim_patiently(slot, by)) return false;
-  unclaim(slot);
-  base::crash_point("slot.unclaimed");
+  // The claim waits for those who are looking: no lock names the slot and its journal is empty, so that who looks from now
+  // on finds nothing to do.
+  const std::uint32_t claimed = claim_patiently(slot, by);
+  if (claimed == 0) return false;
   slots_[slot].owner.store(0, std::memory_order_release);
+  base::crash_point("slot.freed");
+  unclaim(slot, claimed);
   return true;
 }
 

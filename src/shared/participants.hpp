@@ -25,6 +25,7 @@ inline constexpr std::uint32_t kMaxParticipants = 256;  // 1 .. kMaxParticipants
 
 /// state:  63               32 31        16 15      8 7      0
 ///         |   generation     |  cleaner   |   0     | life   |
+/// The generation counts up with each joining and each change of the cleaner: so no state is ever seen twice.
 enum class Life : std::uint8_t { free = 0, alive, dying };
 
 struct alignas(64) Participant {
@@ -88,14 +89,16 @@ class Participants {
   [[nodiscard]] bool heal(std::uint32_t dead_slot, std::uint32_t by) noexcept;
   /// Takes over a lock whose word names a dead slot, after healing that. False: look again.
   [[nodiscard]] bool inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept;
-  /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant, or is it.
+  /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant, or it is this process' own.
   /// False: somebody who looks at it does not go on (stopped?).
   [[nodiscard]] bool free_slot(std::uint32_t slot, std::uint32_t by) noexcept;
 
  private:
-  bool claim(std::uint32_t slot, std::uint32_t by) noexcept;
-  bool claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
-  void unclaim(std::uint32_t slot) noexcept;
+  /// Makes slot `by` the only one that heals or frees `slot`. Returns what unclaim() wants; 0: somebody else is at it.
+  [[nodiscard]] std::uint32_t claim(std::uint32_t slot, std::uint32_t by) noexcept;
+  /// The same, waiting as long as for a lock.
+  [[nodiscard]] std::uint32_t claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
+  void unclaim(std::uint32_t slot, std::uint32_t claimed) noexcept;
   /// What else than the token speaks for life: the very process is there and maps the segment.
   [[nodiscard]] bool process_lives(const Participant& record) const noexcept;
 

@@ -90,7 +90,7 @@ class Demo(Case):
         report, picture = self.folder / "report.json", self.folder / "map.svg"
         done = self.run_extmem("demo", *SHORT, "--threads", "3", "--json", str(report), "--svg", str(picture))
         self.assertEqual(done.stderr, "", "nothing but errors and progress goes to standard error")
-        for heading in ("Machine", "Memory", "Memzones", "Load", "Heaps", "Tags", "Timings", "Checks", "Result"):
+        for heading in ("Machine", "Memory", "Memzones", "Load", "Heaps", "Tags", "Processes", "Timings", "Checks", "Result"):
             self.assertRegex(done.stdout, rf"(?m)^{heading}$")
         self.assertIn(str(picture), done.stdout)
         self.assertNotIn(ESCAPE, done.stdout)

@@ -78,6 +78,9 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
   const auto region_visit = [](const extmem_region_info_t*, void*) { return 0; };
   const auto run_visit = [](const extmem_iova_run_t*, void*) { return 0; };
   const auto zone_visit = [](const extmem_memzone_info_t*, void*) { return 0; };
+  const auto participant_visit = [](const extmem_participant_info_t*, void*) { return 0; };
+  extmem_recovery_report_t recovery;
+  extmem_domain_t* opened = nullptr;
   const auto walk_visit = [](const extmem_walk_entry_t*, void*) { return 0; };
   const auto listener = [](const extmem_region_event_t*, void*) { return 0; };
   const auto write = [](const char*, std::size_t, void*) { return 0; };
@@ -143,6 +146,8 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
       [&] { return extmem_heap_get_stats(h, nullptr, sizeof(stats)); },
       [&] { return extmem_heap_get_stats(h, &stats, 4); },
       [&] { return extmem_heap_get_tag_stats(empty, nullptr, 0, &n); },
+      [&] { return extmem_heap_get_holders(empty, &report, sizeof report); },
+      [&] { return extmem_heap_get_holders(h, nullptr, sizeof report); },
       [&] { return extmem_heap_get_tag_stats(h, nullptr, 1, &n); },
       [&] { return extmem_heap_get_tag_stats(h, nullptr, 0, nullptr); },
       [&] { return extmem_heap_walk(empty, nullptr, walk_visit, nullptr); },
@@ -202,6 +207,22 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
       [&] { return extmem_memzone_list(d, nullptr, nullptr); },
       [&] { return extmem_memzone_get_count(none, &n); },
       [&] { return extmem_memzone_get_count(d, nullptr); },
+      [&] { return extmem_domain_open(nullptr, nullptr, &opened); },
+      [&] { return extmem_domain_open("x", nullptr, nullptr); },
+      [&] { return extmem_domain_remove(nullptr, nullptr); },
+      [&] { return extmem_domain_list(nullptr, nullptr, nullptr); },
+      [&] { return extmem_domain_is_named(none, &yes); },
+      [&] { return extmem_domain_is_named(d, nullptr); },
+      [&] { return extmem_domain_get_participant(none, &id); },
+      [&] { return extmem_domain_get_participant(d, nullptr); },
+      [&] { return extmem_participant_walk(none, participant_visit, nullptr); },
+      [&] { return extmem_participant_walk(d, nullptr, nullptr); },
+      [&] { return extmem_domain_recover(none, nullptr, 0); },
+      [&] { return extmem_domain_recover(d, &recovery, 7); },
+      [&] { return extmem_domain_poll(none); },
+      [&] { return extmem_object_hand_over(none, p, 1); },
+      [&] { return extmem_region_attach(none, r, lent_.base()); },
+      [&] { return extmem_region_attach(d, r, nullptr); },
   };
   for (std::size_t i = 0; i < calls.size(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
@@ -211,6 +232,30 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
   ASSERT_EQ(extmem_memzone_get_count(d, &n), 0);
   EXPECT_EQ(n, 0u);
   EXPECT_EQ(extmem_heap_find(d, "x", &heap), -ENOENT);
+}
+
+TEST_F(CApi, NamesTheHoldersOfAHeap) {
+  extmem_alloc_options_t tagged = EXTMEM_ALLOC_OPTIONS_INIT;
+  tagged.tag = tag_;
+  void* q = nullptr;
+  ASSERT_EQ(extmem_heap_allocate(heap_, 1000, &tagged, &q), 0) << extmem_last_error_message();
+  extmem_memzone_info_t zone;
+  ASSERT_EQ(extmem_memzone_reserve(domain_, heap_, "zone", 5000, nullptr, &zone, sizeof zone), 0) << extmem_last_error_message();
+  extmem_holder_report_t report;
+  ASSERT_EQ(extmem_heap_get_holders(heap_, &report, sizeof report), 0) << extmem_last_error_message();
+  ASSERT_EQ(report.count, 3u);
+  EXPECT_EQ(report.total_count, 3u);
+  std::string seen;
+  for (std::size_t i = 0; i < report.count; ++i) {
+    EXPECT_EQ(report.holders[i].count, 1u);
+    EXPECT_EQ(report.holders[i].pid, 0u) << "a private domain's";
+    seen += report.holders[i].memzone ? "[zone]" : "[" + std::string(report.holders[i].tag) + "]";
+  }
+  EXPECT_THAT(seen, testing::AllOf(testing::HasSubstr("[zone]"), testing::HasSubstr("[tag]"), testing::HasSubstr("[]")));
+  expect_message(extmem_heap_get_holders(heap_, nullptr, sizeof report), -EINVAL);
+  expect_message(extmem_heap_get_holders(heap_, &report, 3), -EINVAL);
+  ASSERT_EQ(extmem_memzone_free(domain_, "zone"), 0);
+  ASSERT_EQ(extmem_free(heap_, q), 0);
 }
 
 TEST_F(CApi, NullWithLengthZeroIsAnEmptyArray) {

@@ -1,8 +1,8 @@
 // Face over the C interface.
 #include <bit>
-#include <cstring>
 #include <string>
 
+#include "contract/c_convert.hpp"
 #include "contract/face.hpp"
 #include "extmem/extmem.h"
 
@@ -10,172 +10,22 @@ namespace extmem::test {
 std::unique_ptr<Face> make_cpp_face();
 namespace {
 
-// ---- options to C ------------------------------------------------------------------------------------------
-
-extmem_heap_t c(Heap heap) { return std::bit_cast<extmem_heap_t>(heap); }
-extmem_region_id_t c(RegionId id) { return {id.slot, id.generation}; }
-
-extmem_alloc_options_t c(const AllocOptions& from) {
-  extmem_alloc_options_t to = EXTMEM_ALLOC_OPTIONS_INIT;
-  to.align = from.align;
-  to.nocross = from.nocross;
-  to.os_page_size = from.os_page_size;
-  to.min_offset = from.min_offset;
-  to.max_offset = from.max_offset;
-  to.region = c(from.region);
-  to.numa_node = from.numa_node;
-  to.tag = from.tag.index;
-  to.dma_bits = from.dma_bits;
-  to.placement = static_cast<std::uint8_t>(from.placement);
-  to.iova_contiguous = from.iova_contiguous;
-  to.zero = from.zero;
-  return to;
-}
-
-extmem_backing_spec_t c(const BackingSpec& from) {
-  extmem_backing_spec_t to = EXTMEM_BACKING_SPEC_INIT;
-  to.length = from.length;
-  to.os_page_size = from.os_page_size;
-  to.path = from.path;
-  to.kind = static_cast<std::uint32_t>(from.kind);
-  to.fallback = static_cast<std::uint32_t>(from.fallback);
-  to.iova_source = static_cast<std::uint32_t>(from.iova_source);
-  to.numa_node = from.numa_node;
-  to.create = from.create;
-  to.unlink_on_remove = from.unlink_on_remove;
-  to.thp = from.thp;
-  to.prefault = from.prefault;
-  to.lock = from.lock;
-  to.allow_unstable_iova = from.allow_unstable_iova;
-  if (from.progress) {  // lives as long as `from`, which outlives the call
-    to.progress = [](std::uint64_t done, std::uint64_t total, void* arg) {
-      return static_cast<const BackingSpec*>(arg)->progress(done, total);
-    };
-    to.progress_arg = const_cast<BackingSpec*>(&from);
-  }
-  return to;
-}
-
-// ---- reports from C ----------------------------------------------------------------------------------------
-
-template <std::size_t N>
-void copy_name(char (&to)[N], const char (&from)[N]) {
-  std::memcpy(to, from, N);
-}
-
-RegionInfo cpp(const extmem_region_info_t& from) {
-  RegionInfo to;
-  to.id = {from.id.slot, from.id.generation};
-  to.heap_id = from.heap_id;
-  to.base = from.base;
-  to.length = from.length;
-  to.os_page_size = from.os_page_size;
-  to.page_size = from.page_size;
-  to.kind = static_cast<BackingKind>(from.kind);
-  to.external = from.external;
-  to.cpu_accessible = from.cpu_accessible;
-  to.draining = from.draining;
-  to.grown = from.grown;
-  to.numa_node = from.numa_node;
-  to.fd = from.fd;
-  to.free_bytes = from.free_bytes;
-  to.largest_free = from.largest_free;
-  to.free_runs = from.free_runs;
-  to.iova_runs = from.iova_runs;
-  to.iova_table_bytes = from.iova_table_bytes;
-  return to;
-}
-
-void cpp(const extmem_holder_report_t& from, HolderReport& to) {
-  to = HolderReport{};
-  to.count = from.count;
-  to.more = from.more;
-  to.total_count = from.total_count;
-  to.total_bytes = from.total_bytes;
-  for (std::size_t i = 0; i < from.count; ++i) {
-    copy_name(to.holders[i].tag, from.holders[i].tag);
-    to.holders[i].memzone = from.holders[i].memzone;
-    to.holders[i].count = from.holders[i].count;
-    to.holders[i].bytes = from.holders[i].bytes;
-  }
-}
-
-HeapStats cpp(const extmem_heap_stats_t& from) {
-  return {from.total_bytes,     from.used_bytes,   from.free_bytes,     from.cached_bytes,
-          from.slab_free_bytes, from.largest_free, from.free_runs,      from.used_count,
-          from.cached_count,    from.peak_bytes,   from.peak_error,     from.slabs,
-          from.regions,         from.memzones,     from.metadata_bytes, from.fragmentation};
-}
-
-ObjectInfo cpp(const extmem_object_info_t& from) {
-  return {from.base,     from.size,    from.heap_id, {from.region.slot, from.region.generation},
-          Tag{from.tag}, from.memzone, from.held};
-}
-
-MemzoneInfo cpp(const extmem_memzone_info_t& from) {
-  MemzoneInfo to;
-  copy_name(to.name, from.name);
-  to.addr = from.addr;
-  to.length = from.length;
-  to.iova = Iova{from.iova};
-  to.os_page_size = from.os_page_size;
-  to.heap_id = from.heap_id;
-  to.numa_node = from.numa_node;
-  to.ptr = RegionPtr{from.ptr};
-  return to;
-}
-
-WalkEntry cpp(const extmem_walk_entry_t& from) {
-  WalkEntry to{};
-  to.kind = static_cast<WalkKind>(from.kind);
-  to.heap_id = from.heap_id;
-  to.region = {from.region.slot, from.region.generation};
-  to.external = from.external;
-  to.offset = from.offset;
-  to.length = from.length;
-  to.addr = from.addr;
-  to.tag = Tag{from.tag};
-  to.held = from.held;
-  to.cached = from.cached;
-  to.object_size = from.object_size;
-  to.object_count = from.object_count;
-  to.held_count = from.held_count;
-  return to;
-}
-
-/// Appends what a C visitor is shown to the vector that `arg` is.
-template <typename CType, typename CppType, CppType (*convert)(const CType&)>
-int collect(const CType* value, void* arg) {
-  static_cast<std::vector<CppType>*>(arg)->push_back(convert(*value));
-  return 0;
-}
-
-HeapInfo heap_info(const extmem_heap_info_t& from) {
-  HeapInfo to;
-  copy_name(to.name, from.name);
-  to.id = from.id;
-  to.style = static_cast<Style>(from.style);
-  to.regions = from.regions;
-  return to;
-}
-IovaRun iova_run(const extmem_iova_run_t& from) { return {from.offset, from.length, Iova{from.iova}}; }
-Breach breach(const extmem_breach_t& from) {
-  return {from.what, from.heap_id, from.region_slot, from.where, from.expected, from.found};
-}
-
 class CFace final : public Face {
  public:
   ~CFace() override { close(); }
   int create(const DomainOptions& from) override {
-    extmem_domain_options_t options = EXTMEM_DOMAIN_OPTIONS_INIT;
-    options.max_regions = from.max_regions;
-    options.max_heaps = from.max_heaps;
-    options.max_memzones = from.max_memzones;
-    options.max_tags = from.max_tags;
-    options.max_threads = from.max_threads;
-    options.small_metadata = from.small_metadata;
-    options.large_metadata = from.large_metadata;
+    const extmem_domain_options_t options = c(from);
     return extmem_domain_create(&options, &domain_);
+  }
+  int open(const char* name, const OpenOptions& from) override {
+    const extmem_domain_options_t sizes = c(from.sizes);
+    extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
+    options.sizes = &sizes;
+    options.mode = static_cast<std::uint32_t>(from.mode);
+    options.directory = from.directory;
+    options.group = from.group;
+    options.remove_when_last = from.remove_when_last;
+    return extmem_domain_open(name, &options, &domain_);
   }
   void close() override {
     if (domain_ != nullptr) extmem_domain_close(domain_);
@@ -188,6 +38,7 @@ class CFace final : public Face {
     extmem_heap_options_t options = EXTMEM_HEAP_OPTIONS_INIT;
     const extmem_backing_spec_t growth = c(from.growth.backing);
     options.style = static_cast<std::uint32_t>(from.style);
+    options.on_death = static_cast<std::uint8_t>(from.on_death);
     if (from.growth.step != 0) {
       options.growth = &growth;
       options.growth_step = from.growth.step;
@@ -410,6 +261,37 @@ class CFace final : public Face {
     return extmem_memzone_list(domain_, collect<extmem_memzone_info_t, MemzoneInfo, cpp>, &memzones);
   }
   int memzone_count(std::size_t& count) override { return extmem_memzone_get_count(domain_, &count); }
+
+  int remove(const char* name, const char* directory) override {
+    return extmem_domain_remove(name, directory);
+  }
+  int list(const char* directory, std::vector<DomainInfo>& domains) override {
+    domains.clear();
+    return extmem_domain_list(directory, collect<extmem_domain_info_t, DomainInfo, domain_info>, &domains);
+  }
+  int is_named(bool& named) override { return extmem_domain_is_named(domain_, &named); }
+  int participant(std::uint32_t& id) override { return extmem_domain_get_participant(domain_, &id); }
+  int list_participants(std::vector<ParticipantInfo>& participants) override {
+    participants.clear();
+    return extmem_participant_walk(
+        domain_, collect<extmem_participant_info_t, ParticipantInfo, participant_info>, &participants);
+  }
+  int recover(RecoveryReport& report) override {
+    extmem_recovery_report_t out;
+    const int rc = extmem_domain_recover(domain_, &out, sizeof(out));
+    if (rc == 0) {
+      report = {out.participants, out.threads,      out.unfinished, out.regions,    out.freed_objects,
+                out.freed_bytes,  out.kept_objects, out.kept_bytes, out.nanoseconds};
+    }
+    return rc;
+  }
+  int poll() override { return extmem_domain_poll(domain_); }
+  int hand_over(const void* p, std::uint32_t participant) override {
+    return extmem_object_hand_over(domain_, p, participant);
+  }
+  int attach_region(RegionId region, void* base) override {
+    return extmem_region_attach(domain_, c(region), base);
+  }
 
  private:
   template <typename Call>

@@ -15,6 +15,12 @@ class CppFace final : public Face {
     domain_ = std::move(*created);
     return 0;
   }
+  int open(const char* name, const OpenOptions& options) override {
+    auto opened = Domain::open(name, options);
+    if (!opened) return keep(opened.error());
+    domain_ = std::move(*opened);
+    return 0;
+  }
   void close() override { domain_ = Domain(); }
   [[nodiscard]] std::string message() const override { return error_.message(); }
 
@@ -141,6 +147,28 @@ class CppFace final : public Face {
         domain_.walk_memzones([&](const MemzoneInfo& info) { return memzones.push_back(info), true; }));
   }
   int memzone_count(std::size_t& count) override { return count = domain_.memzone_count(), 0; }
+
+  int remove(const char* name, const char* directory) override {
+    return put(Domain::remove(name, directory));
+  }
+  int list(const char* directory, std::vector<DomainInfo>& domains) override {
+    domains.clear();
+    return put(
+        Domain::list([&](const DomainInfo& info) { return domains.push_back(info), true; }, directory));
+  }
+  int is_named(bool& named) override { return named = domain_.is_named(), 0; }
+  int participant(std::uint32_t& id) override { return id = domain_.participant(), 0; }
+  int list_participants(std::vector<ParticipantInfo>& participants) override {
+    participants.clear();
+    return put(domain_.walk_participants(
+        [&](const ParticipantInfo& info) { return participants.push_back(info), true; }));
+  }
+  int recover(RecoveryReport& report) override { return put(domain_.recover(), report); }
+  int poll() override { return put(domain_.poll()); }
+  int hand_over(const void* p, std::uint32_t participant) override {
+    return put(domain_.hand_over(p, participant));
+  }
+  int attach_region(RegionId region, void* base) override { return put(domain_.attach_region(region, base)); }
 
  private:
   int keep(Error error) { return error_ = error, -error.code(); }

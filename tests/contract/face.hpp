@@ -20,6 +20,7 @@ class Face {
   virtual ~Face() = default;
 
   virtual int create(const DomainOptions& options) = 0;
+  virtual int open(const char* name, const OpenOptions& options) = 0;
   virtual void close() = 0;
   [[nodiscard]] virtual std::string message() const = 0;
 
@@ -77,6 +78,17 @@ class Face {
   virtual int free_memzone(const char* name) = 0;
   virtual int list_memzones(std::vector<MemzoneInfo>& memzones) = 0;
   virtual int memzone_count(std::size_t& count) = 0;
+
+  // Named domains. remove and list need no open one.
+  virtual int remove(const char* name, const char* directory) = 0;
+  virtual int list(const char* directory, std::vector<DomainInfo>& domains) = 0;
+  virtual int is_named(bool& named) = 0;
+  virtual int participant(std::uint32_t& id) = 0;
+  virtual int list_participants(std::vector<ParticipantInfo>& participants) = 0;
+  virtual int recover(RecoveryReport& report) = 0;
+  virtual int poll() = 0;
+  virtual int hand_over(const void* p, std::uint32_t participant) = 0;
+  virtual int attach_region(RegionId region, void* base) = 0;
 
   // Shorthands.
   int create_heap(const char* name, Heap& heap) { return create_heap(name, HeapOptions{}, heap); }

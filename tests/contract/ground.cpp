@@ -1,5 +1,9 @@
 #include "contract/ground.hpp"
 
+#include <unistd.h>
+
+#include <atomic>
+
 #include "contract/state.hpp"
 
 namespace extmem::test {
@@ -23,9 +27,9 @@ HeapOptions exact() {
   return options;
 }
 
-HeapOptions growing() {
+HeapOptions growing(BackingKind kind = BackingKind::anonymous) {
   HeapOptions options;
-  options.growth.backing.kind = BackingKind::anonymous;
+  options.growth.backing.kind = kind;
   options.growth.step = kMiB;
   options.growth.limit = 4 * kMiB;
   return options;
@@ -57,6 +61,29 @@ Ground several(const char* name, const HeapOptions& options) {
           }};
 }
 
+Ground named(const char* name, const HeapOptions& options, BackingKind kind) {
+  Ground ground{name, options, true, 4 * kMiB, 2 * kMiB, [kind](Face& face, Heap heap, std::vector<Memory>&) {
+                  static std::atomic<int> next{0};
+                  const std::string path = "/dev/shm/extmem-test-region-" + std::to_string(::getpid()) + "-" +
+                                           std::to_string(next++);
+                  BackingSpec spec;
+                  spec.kind = kind;
+                  spec.length = 4 * kMiB;
+                  if (kind == BackingKind::file) spec.path = path.c_str();
+                  RegionId region;
+                  ASSERT_EQ(face.add_backing(heap, spec, region), 0) << face.message();
+                  if (kind == BackingKind::file) ::unlink(path.c_str());  // nobody else maps it
+                }};
+  ground.named = true;
+  return ground;
+}
+
+Ground in_named_domain(Ground ground, const char* name) {
+  ground.name = name;
+  ground.named = true;
+  return ground;
+}
+
 }  // namespace
 
 void PrintTo(const Ground& ground, std::ostream* out) { *out << ground.name; }
@@ -72,12 +99,26 @@ const std::vector<Ground>& grounds() {
       several("SeveralRegions", {}),
       several("SeveralRegionsExact", exact()),
       {"Grown", growing(), true, 4 * kMiB, 512 * kKiB, [](Face&, Heap, std::vector<Memory>&) {}},
+      named("NamedMemfd", {}, BackingKind::memfd),
+      named("NamedMemfdExact", exact(), BackingKind::memfd),
+      named("NamedFile", {}, BackingKind::file),
+      in_named_domain(several("", {}), "NamedSeveralRegions"),
+      {"NamedGrown", growing(BackingKind::memfd), true, 4 * kMiB, 512 * kKiB,
+       [](Face&, Heap, std::vector<Memory>&) {}, true},
   };
   return all;
 }
 
 Site::Site(FaceKind kind, const Ground& on) : ground(on), face(make_face(kind)) {
-  EXPECT_EQ(face->create(DomainOptions{}), 0) << face->message();
+  if (ground.named) {
+    directory = std::make_unique<RuntimeDirectory>();
+    OpenOptions options;
+    options.directory = directory->c_str();
+    options.mode = OpenMode::create_only;
+    EXPECT_EQ(face->open("contract", options), 0) << face->message();
+  } else {
+    EXPECT_EQ(face->create(DomainOptions{}), 0) << face->message();
+  }
   EXPECT_EQ(face->create_heap("contract", ground.heap_options, heap), 0) << face->message();
   if (heap) ground.add_memory(*face, heap, memory);
 }
@@ -85,6 +126,9 @@ Site::Site(FaceKind kind, const Ground& on) : ground(on), face(make_face(kind)) 
 Site::~Site() {
   expect_sound(*face);
   face->close();
+  if (ground.named) {
+    EXPECT_EQ(face->remove("contract", directory->c_str()), 0) << face->message();
+  }
 }
 
 }  // namespace extmem::test

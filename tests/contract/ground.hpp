@@ -8,6 +8,7 @@
 
 #include "contract/face.hpp"
 #include "contract/memory.hpp"
+#include "contract/runtime_directory.hpp"
 
 namespace extmem::test {
 
@@ -18,10 +19,11 @@ struct Ground {
   std::size_t bytes = 0;       ///< that the heap has, or may grow to
   std::size_t max_object = 0;  ///< a size that surely fits when the heap is empty
   std::function<void(Face&, Heap, std::vector<Memory>&)> add_memory;
+  bool named = false;  ///< in a domain that processes share, though only one does here
 };
 void PrintTo(const Ground& ground, std::ostream* out);
 
-/// Binned and exact heaps; tiny, untouchable, several regions; a heap that grows.
+/// Binned and exact heaps; tiny, untouchable, several regions; a heap that grows. Private and named domains.
 const std::vector<Ground>& grounds();
 
 /// A domain with one heap on a ground, through a face.
@@ -30,6 +32,7 @@ struct Site {
   ~Site();
 
   const Ground& ground;
+  std::unique_ptr<RuntimeDirectory> directory;  ///< of a named domain
   std::unique_ptr<Face> face;
   std::vector<Memory> memory;
   Heap heap;

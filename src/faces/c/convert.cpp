@@ -27,6 +27,9 @@ static_assert(same(BackingKind::external, EXTMEM_BACKING_EXTERNAL) &&
 static_assert(same(Fallback::none, EXTMEM_FALLBACK_NONE) && same(Fallback::thp, EXTMEM_FALLBACK_THP) &&
               same(Fallback::anonymous, EXTMEM_FALLBACK_ANONYMOUS));
 static_assert(same(OnDeath::reclaim, EXTMEM_ON_DEATH_RECLAIM) && same(OnDeath::keep, EXTMEM_ON_DEATH_KEEP));
+static_assert(same(OpenMode::create_or_open, EXTMEM_OPEN_OR_CREATE) &&
+              same(OpenMode::open_only, EXTMEM_OPEN_EXISTING) &&
+              same(OpenMode::create_only, EXTMEM_OPEN_CREATE_ONLY));
 static_assert(same(RegionEventKind::added, EXTMEM_REGION_ADDED) &&
               same(RegionEventKind::removing, EXTMEM_REGION_REMOVING));
 static_assert(same(WalkKind::region, EXTMEM_WALK_REGION) &&
@@ -75,6 +78,19 @@ int convert(const extmem_domain_options_t* from, DomainOptions& to) noexcept {
   max_threads = in.max_threads;
   small_metadata = in.small_metadata;
   large_metadata = in.large_metadata;
+  return 0;
+}
+
+int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
+  auto& [mode, sizes, directory, group, remove_when_last] = to;
+  extmem_open_options_t in = EXTMEM_OPEN_OPTIONS_INIT;
+  EXTMEM_C_TRY(load(from, in));
+  EXTMEM_C_TRY(require_zero(in.reserved));
+  EXTMEM_C_TRY(to_enum(in.mode, OpenMode::create_only, mode));
+  EXTMEM_C_TRY(convert(in.sizes, sizes));
+  directory = in.directory;
+  group = in.group;
+  remove_when_last = in.remove_when_last;
   return 0;
 }
 
@@ -328,6 +344,35 @@ extmem_breach_t to_c(const Breach& breach) noexcept {
 extmem_iova_run_t to_c(const IovaRun& run) noexcept {
   const auto& [offset, length, iova] = run;
   return {offset, length, static_cast<extmem_iova_t>(iova)};
+}
+
+extmem_domain_info_t to_c(const DomainInfo& info) noexcept {
+  const auto& [name, participants, dead, bytes] = info;
+  extmem_domain_info_t out{sizeof(out), {}, bytes, participants, dead};
+  copy_name(out.name, name);
+  return out;
+}
+
+extmem_participant_info_t to_c(const ParticipantInfo& info) noexcept {
+  const auto& [id, pid, name, self, dead] = info;
+  extmem_participant_info_t out{sizeof(out), id, pid, {}, self, dead, {}};
+  std::memcpy(out.name, name, sizeof(out.name));
+  return out;
+}
+
+extmem_recovery_report_t to_c(const RecoveryReport& report) noexcept {
+  const auto& [participants, threads, unfinished, regions, freed_objects, freed_bytes, kept_objects,
+               kept_bytes, nanoseconds] = report;
+  return {sizeof(extmem_recovery_report_t),
+          participants,
+          threads,
+          unfinished,
+          regions,
+          freed_objects,
+          freed_bytes,
+          kept_objects,
+          kept_bytes,
+          nanoseconds};
 }
 
 }  // namespace extmem::faces::c

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "extmem/domain.hpp"
+#include "extmem/extmem_process.h"
 #include "extmem/extmem_types.h"
 #include "extmem/heap_map.hpp"
 #include "faces/c/error.hpp"
@@ -37,6 +38,8 @@ template <>
 inline constexpr std::size_t kFirstSize<extmem_walk_options_t> = 16;
 template <>
 inline constexpr std::size_t kFirstSize<extmem_map_options_t> = 48;
+template <>
+inline constexpr std::size_t kFirstSize<extmem_open_options_t> = 32;
 
 /// Copies the caller's options over the defaults that `to` holds, as struct_size says. NULL keeps the defaults.
 template <typename T>
@@ -59,6 +62,7 @@ int load(const T* from, T& to) noexcept {
 
 /// Each returns 0, or a failure already kept by fail().
 int convert(const extmem_domain_options_t* from, DomainOptions& to) noexcept;
+int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept;
 int convert(const extmem_alloc_options_t* from, AllocOptions& to) noexcept;
 int convert(const extmem_region_spec_t& from, RegionSpec& to) noexcept;
 int convert(const extmem_walk_options_t* from, WalkOptions& to) noexcept;
@@ -89,6 +93,9 @@ extmem_region_event_t to_c(const RegionEvent& event) noexcept;
 extmem_walk_entry_t to_c(const WalkEntry& entry) noexcept;
 extmem_breach_t to_c(const Breach& breach) noexcept;
 extmem_iova_run_t to_c(const IovaRun& run) noexcept;
+extmem_domain_info_t to_c(const DomainInfo& info) noexcept;
+extmem_participant_info_t to_c(const ParticipantInfo& info) noexcept;
+extmem_recovery_report_t to_c(const RecoveryReport& report) noexcept;
 
 /// Whether a report of `size` bytes can be written at `out` at all. Called before anything is done.
 template <typename T>

@@ -7,16 +7,20 @@
 
 using namespace extmem::faces::c;
 
+int extmem::faces::c::put_domain(Domain&& made, extmem_domain_t** domain) noexcept {
+  auto* handle = new (std::nothrow) extmem_domain{std::move(made), {}};
+  if (handle == nullptr) return fail(ENOMEM, "malloc has no memory for the domain's handle");
+  *domain = handle;
+  return 0;
+}
+
 int extmem_domain_create(const extmem_domain_options_t* options, extmem_domain_t** domain) {
   EXTMEM_C_REQUIRE_OUT(domain);
   extmem::DomainOptions converted;
   EXTMEM_C_TRY(convert(options, converted));
   auto created = extmem::Domain::create(converted);
   if (!created) return fail(created.error());
-  auto* made = new (std::nothrow) extmem_domain{std::move(*created), {}};
-  if (made == nullptr) return fail(ENOMEM, "malloc has no memory for the domain's handle");
-  *domain = made;
-  return 0;
+  return put_domain(std::move(*created), domain);
 }
 
 int extmem_domain_close(extmem_domain_t* domain) {

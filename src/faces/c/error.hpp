@@ -33,7 +33,7 @@ inline int to_errno(const Result<void>& result) noexcept { return result.ok() ? 
 
 /// The checks that nearly every function begins with.
 #define EXTMEM_C_REQUIRE_DOMAIN(domain) \
-  EXTMEM_C_REQUIRE((domain) != nullptr, "domain is NULL; pass what extmem_domain_create gave")
+  EXTMEM_C_REQUIRE((domain) != nullptr, "domain is NULL; pass what extmem_domain_create or _open gave")
 #define EXTMEM_C_REQUIRE_HEAP(heap)         \
   EXTMEM_C_REQUIRE((heap).local != nullptr, \
                    "the heap handle is empty; pass what extmem_heap_create or _find gave")

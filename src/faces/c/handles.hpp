@@ -40,3 +40,8 @@ struct extmem_domain {
   extmem::Domain domain;
   extmem::faces::c::Listeners listeners;
 };
+
+namespace extmem::faces::c {
+/// Gives the caller a handle of a domain. Returns 0, or a failure: then the domain is closed again.
+int put_domain(Domain&& made, extmem_domain_t** domain) noexcept;
+}  // namespace extmem::faces::c

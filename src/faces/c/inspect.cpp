@@ -27,6 +27,16 @@ int extmem_heap_get_tag_stats(extmem_heap_t heap, extmem_tag_stats_t* stats, siz
   return 0;
 }
 
+int extmem_heap_get_holders(extmem_heap_t heap, extmem_holder_report_t* holders, size_t holders_size) {
+  EXTMEM_C_REQUIRE_HEAP(heap);
+  EXTMEM_C_TRY(require_report(holders, holders_size));
+  extmem::HolderReport report;
+  const auto taken = from_c(heap).holders(report);
+  if (!taken) return fail(taken.error());
+  store(to_c(report), holders, holders_size);
+  return 0;
+}
+
 int extmem_heap_walk(extmem_heap_t heap, const extmem_walk_options_t* options, extmem_walk_visit_fn visit,
                      void* arg) {
   EXTMEM_C_REQUIRE_HEAP(heap);

@@ -50,6 +50,7 @@ int Demo::run() {
   show_map();
   write_picture();
 
+  share_with_processes();
   grow_by_itself();
   free_everything();
   check_verify("when all is free");

@@ -1,7 +1,7 @@
 // The main job: every promise of extmem shown, and checked, on the memory that this machine really has.
 //
 // What it is: one object for one run. The steps are spread over demo*.cpp: memory (demo_memory.cpp), the load with a
-// region that goes meanwhile (demo_run.cpp), checks (demo_checks.cpp), tables and files (demo_report.cpp).
+// region that goes meanwhile (demo_run.cpp), processes that are killed (demo_sharing.cpp), checks (demo_checks.cpp), tables and files (demo_report.cpp).
 #pragma once
 
 #include <array>
@@ -109,6 +109,8 @@ class Demo {
   void drain_and_remove();
   void measure();
   void grow_by_itself();
+  // demo_sharing.cpp
+  void share_with_processes();
   // demo_checks.cpp
   void check_contents();
   void check_accounting();

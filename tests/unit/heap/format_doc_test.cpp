@@ -60,6 +60,8 @@ TEST_F(FormatDoc, NamesTheSizeOfEachRecord) {
   expect_size("TagName", sizeof(TagName));
   expect_size("HolderRecord", sizeof(HolderRecord));
   expect_size("MemzoneRecord", sizeof(MemzoneRecord));
+  expect_size("Participant", sizeof(shared::Participant));
+  expect_size("RegionShare", sizeof(RegionShare));
   expect_size("HeapCore", sizeof(alloc::HeapCore));
   expect_size("RegionCore", sizeof(alloc::RegionCore));
   expect_size("PageSpace", sizeof(alloc::PageSpace));
@@ -71,7 +73,7 @@ TEST_F(FormatDoc, NamesTheSizeOfEachRecord) {
 }
 
 TEST_F(FormatDoc, NamesTheOffsetOfEachTable) {
-  // As DomainState::open computes and places them.
+  // As DomainState::place_tables computes and places them.
   const DomainOptions o;
   shared::Geometry g{};
   g.max_regions = o.max_regions;
@@ -90,14 +92,18 @@ TEST_F(FormatDoc, NamesTheOffsetOfEachTable) {
     expect_table(layout.place(size, count), what, size, size * count);
   };
   placed("`Directory`", sizeof(Directory), 1);
-  placed("`HeapRecord`", sizeof(HeapRecord), g.max_heaps);
+  placed("`Participant`", sizeof(shared::Participant), shared::kMaxParticipants + 1);
   placed("heads of heap names", 4, std::bit_ceil(g.max_heaps));
-  placed("`TagName`", sizeof(TagName), g.max_tags);
   placed("heads of tag names", 4, std::bit_ceil(g.max_tags));
-  placed("`HolderRecord`", sizeof(HolderRecord), std::uint64_t{g.max_tags} + alloc::kFirstTagHolder);
-  placed("`MemzoneRecord`", sizeof(MemzoneRecord), g.max_memzones);
   placed("heads of memzone names", 4, std::bit_ceil(g.max_memzones));
   placed("heads of memzones by pointer", 4, std::bit_ceil(g.max_memzones));
+  placed("`HeapRecord`", sizeof(HeapRecord), g.max_heaps);
+  placed("`TagName`", sizeof(TagName), g.max_tags);
+  placed("`HolderRecord`", sizeof(HolderRecord), std::uint64_t{g.max_tags} * 4 + alloc::kFirstTagHolder);
+  placed("`MemzoneRecord`", sizeof(MemzoneRecord), g.max_memzones);
+  placed("`RegionShare`", sizeof(RegionShare), g.max_regions + 1);
+  const std::uint64_t mapped = std::uint64_t{shared::kMaxParticipants + 1} * (g.max_regions + 1);
+  expect_table(layout.place(4, mapped, 4096), "mapped", 4, 4 * mapped);
 
   const alloc::CoreTables t = alloc::CoreTables::place(layout, g);
   const auto table = [&](std::uint64_t offset, const char* what, std::uint64_t size, std::uint64_t count) {

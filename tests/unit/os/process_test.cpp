@@ -1,6 +1,8 @@
 #include "os/process.hpp"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include <cerrno>
@@ -46,6 +48,43 @@ TEST(Process, HasAStartTimeThatStaysAndTellsItApart) {
 TEST(Process, ThatIsNotThereHasNoStartTime) {
   EXPECT_EQ(process_start_time(0).error().code(), ESRCH);
   EXPECT_EQ(process_start_time(0xffffffff).error().code(), ESRCH);
+}
+
+TEST(Process, IsToldFromOnesThatEndedAndThatMapOtherThings) {
+  const test::TestFolder folder;
+  const std::string path = folder.path() + "/mapped";
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::ftruncate(fd, 4096), 0);
+  EXPECT_FALSE(process_maps_file(process_id(), fd));
+  void* const p = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
+  ASSERT_NE(p, MAP_FAILED);
+  EXPECT_TRUE(process_maps_file(process_id(), fd));
+  EXPECT_FALSE(process_is_zombie(process_id()));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  const auto pid = static_cast<std::uint32_t>(child);
+  EXPECT_TRUE(process_maps_file(pid, fd)) << "a fork's child maps what its parent maps";
+  ::kill(child, SIGKILL);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_TRUE(process_is_zombie(pid));
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(process_is_zombie(pid));
+  EXPECT_FALSE(process_maps_file(pid, fd));
+  ::munmap(p, 4096);
+  ::close(fd);
+}
+
+TEST(Process, HasANameAndANamespace) {
+  char name[16] = {};
+  process_name(name);
+  EXPECT_NE(name[0], '\0');
+  EXPECT_EQ(name[15], '\0');
+  EXPECT_EQ(pid_namespace(), pid_namespace());
 }
 
 TEST(Process, WithoutProcIsAnError) {
