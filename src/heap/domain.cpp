@@ -188,7 +188,6 @@ Result<DomainState*> DomainState::create(const DomainOptions& options) noexcept 
 Result<void> DomainState::make_node_heaps() noexcept {
   const os::NodeSet nodes = os::numa_nodes();
   const int count = std::max(1, nodes.count());
-  std::uint32_t done = 0;
   for (int i = 0; i < count && static_cast<std::uint32_t>(i) < options_.max_heaps; ++i) {
     const int node = nodes.count() == 0 ? 0 : nodes.id_at(i);
     char name[16] = "node";
@@ -196,13 +195,12 @@ Result<void> DomainState::make_node_heaps() noexcept {
     int n = 0;
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
-    // Of a named domain another process may be at it too, or have died over it: both make the same heaps in the same
-    // order, before any other heap can be.
+    // Another process may be at it too, or have died over it: all make the same heaps, in this order, before any other.
     if (auto made = create_heap(name, HeapOptions{}, node); !made && made.error().code() != EEXIST) return made.error();
-    done = static_cast<std::uint32_t>(i) + 1;
     base::crash_point("heap.of_node");
   }
-  directory_->node_heaps = done;  // once, at the end: who finds it set finds them all
+  // Once, at the end: who finds it set finds them all.
+  directory_->node_heaps = std::min(static_cast<std::uint32_t>(count), options_.max_heaps);
   return {};
 }
 

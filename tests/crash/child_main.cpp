@@ -25,9 +25,12 @@ void at_point(const char* name) {
   if (number == extmem::crash::kPointCount) std::snprintf(log.unknown_point, sizeof log.unknown_point, "%s", name);
   log.last_point.store(number, std::memory_order_relaxed);
   const std::uint64_t hit = log.hits.fetch_add(1, std::memory_order_relaxed) + 1;
-  const bool last = hit == log.kill_at;
+  static std::uint32_t nth[extmem::crash::kPointCount + 1];
+  const bool last = number == log.kill_point && ++nth[number] == log.kill_nth;
   if (hit <= extmem::crash::kSequence) log.sequence[hit - 1] = static_cast<std::uint8_t>(number);
-  if (last) ::kill(::getpid(), log.stop != 0 ? SIGSTOP : SIGKILL);
+  if (!last) return;
+  log.killed.store(1);
+  ::kill(::getpid(), log.stop != 0 ? SIGSTOP : SIGKILL);
 }
 
 /// Somebody else's memory lies where the domain's regions would go: so they come to lie elsewhere here.

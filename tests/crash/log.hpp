@@ -40,12 +40,21 @@ inline constexpr std::uint32_t kSequence = 16384;
 inline constexpr std::uint32_t kEntries = 8192;
 inline constexpr std::uint32_t kZones = 16;
 
+/// Where a child dies: at the n-th hit of a point. Not at the n-th hit of all: what an operation does depends on what was
+/// done before.
+struct Kill {
+  std::uint32_t point = 0;
+  std::uint32_t nth = 0;  // 0: nowhere
+};
+
 enum class Phase : std::uint32_t { starting = 0, ready, acted };
 
 struct Log {
   std::atomic<Phase> phase;
   std::atomic<std::uint32_t> armed;     // 1: crash points count
-  std::uint64_t kill_at;                // the n-th hit kills; 0: none does
+  std::uint32_t kill_point;             // Kill
+  std::uint32_t kill_nth;
+  std::atomic<std::uint32_t> killed;    // 1: it was reached
   std::uint32_t stop;                   // 1: it stops instead
   std::atomic<std::uint64_t> hits;
   std::atomic<std::uint32_t> last_point;

@@ -152,12 +152,13 @@ const std::vector<std::string>& operations() {
       "reallocate",     "reallocate_exact", "tags",           "hand_over",      "add_backing",     "add_external",
       "remove_region",  "drain_region",   "memzone_reserve",  "memzone_free",   "create_heap",     "destroy_heap",
       "flush",          "look",           "thread",           "join",           "leave",           "hold",
+      "create_domain",
   };
   return all;
 }
 
 void Role::prepare(const std::string& op) {
-  if (op == "join") return;
+  if (op == "join" || op == "create_domain") return;
   open();
   if (op == "million") {
     for (int i = 0; i < 1'000'000; ++i) (void)must(small_.allocate(64), "allocate");
@@ -313,6 +314,17 @@ void Role::act(const std::string& op) {
       free_all(small_);
       allocate(exact_, 64);
     }).join();
+  } else if (op == "create_domain") {
+    OpenOptions options;
+    options.directory = directory_.c_str();
+    options.sizes.max_regions = 8;
+    options.sizes.max_heaps = 8;
+    options.sizes.max_memzones = 8;
+    options.sizes.max_tags = 8;
+    options.sizes.max_threads = 8;
+    options.sizes.small_metadata = 1u << 20;
+    options.sizes.large_metadata = 1u << 20;
+    domain_ = must(Domain::open("another", options), "create");
   } else if (op == "join") {
     open();
   } else if (op == "leave") {

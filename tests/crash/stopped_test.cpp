@@ -15,8 +15,8 @@ class CrashStopped : public ::testing::Test {
   ~CrashStopped() override { shared::Lock::patience_ns = shared::Lock::kPatienceNs; }
 
   Child stop_in(const char* operation, const char* point) {
-    const std::uint64_t hit = hit_of(world_, operation, point, false);
-    EXPECT_NE(hit, 0u) << point;
+    const Kill hit = hit_of(world_, operation, point, false);
+    EXPECT_NE(hit.nth, 0u) << point;
     world_.log(0).stop = 1;
     Child child = world_.start(operation, hit);
     int status = 0;
@@ -80,6 +80,19 @@ TEST_F(CrashStopped, OwnerInsideItsCacheIsNamed) {
   ASSERT_TRUE(p) << p.error().message();
   ASSERT_TRUE(world_.heap().deallocate(*p));
   go_on(child);
+}
+
+// The heap's lock is inherited from a dead process while a stopped one stands inside its cache: the heap cannot be
+// repaired now, and stays marked until it can.
+TEST_F(CrashStopped, RepairThatMustWaitIsDoneLater) {
+  const Kill dies = hit_of(world_, "free_remote", "revoke.shared", false);  // a slab is in no list then
+  Child stopped = stop_in("allocate_refill", "refill.taken");
+  Child dead = world_.start("free_remote", dies, 1);
+  world_.finish(dead);
+  auto recovered = world_.domain().recover();
+  ASSERT_FALSE(recovered);
+  expect_timeout(recovered.error(), stopped);
+  go_on(stopped);
 }
 
 }  // namespace

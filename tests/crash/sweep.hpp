@@ -11,22 +11,24 @@
 
 namespace extmem::crash {
 
-/// At which hits to kill: the first and the last `ends` of each distinct point, and every `stride`-th.
-inline std::vector<std::uint64_t> hits_to_kill_at(const Log& log, std::uint64_t stride, std::uint64_t ends = 1) {
-  const std::uint64_t hits = log.hits;
-  std::set<std::uint64_t> chosen;
-  for (std::uint32_t point = 0; point < kPointCount; ++point) {
-    std::vector<std::uint64_t> at;
-    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(hits, kSequence); ++i) {
-      if (log.sequence[i] == point) at.push_back(i + 1);
-    }
-    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(ends, at.size()); ++i) {
-      chosen.insert(at[i]);
-      chosen.insert(at[at.size() - 1 - i]);
-    }
+/// Where to kill an operation that has run whole: at the first and the last hit of each of its points, and at every
+/// `stride`-th hit of all.
+inline std::vector<Kill> where_to_kill(const Log& log, std::uint64_t stride) {
+  const std::uint64_t hits = std::min<std::uint64_t>(log.hits, kSequence);
+  std::uint32_t seen[kPointCount + 1] = {};
+  std::uint32_t in_all[kPointCount + 1] = {};
+  for (std::uint64_t i = 0; i < hits; ++i) ++in_all[log.sequence[i]];
+  std::vector<Kill> chosen;
+  for (std::uint64_t i = 0; i < hits; ++i) {
+    const std::uint32_t point = log.sequence[i];
+    const std::uint32_t nth = ++seen[point];
+    if (nth == 1 || nth == in_all[point] || i % stride == 0) chosen.push_back(Kill{point, nth});
   }
-  for (std::uint64_t hit = 1; hit <= hits; hit += stride) chosen.insert(hit);
-  return {chosen.begin(), chosen.end()};
+  return chosen;
+}
+
+inline std::string to_text(Kill kill) {
+  return kill.nth == 0 ? "its end" : "hit " + std::to_string(kill.nth) + " of " + kPointNames[kill.point];
 }
 
 /// Kills `operation` at its crash points. Returns how many hits it has in all.
@@ -34,37 +36,34 @@ inline std::uint64_t sweep_points(World& world, const std::string& operation, st
   Child whole = world.start(operation, World::kNever, 0, elsewhere);
   world.finish(whole);
   if (const std::string wrong = World::trouble(whole); !wrong.empty()) world.problem(operation + ", whole: " + wrong);
-  const std::vector<std::uint64_t> hits = hits_to_kill_at(*whole.log, stride);
+  const std::vector<Kill> kills = where_to_kill(*whole.log, stride);
   const std::uint64_t all = whole.log->hits;
   world.settle(operation + ", whole");
-  for (const std::uint64_t hit : hits) {
-    Child child = world.start(operation, hit, 0, elsewhere);
+  for (const Kill kill : kills) {
+    Child child = world.start(operation, kill, 0, elsewhere);
     world.finish(child);
-    const std::string what = operation + ", killed at hit " + std::to_string(hit) + " of " + std::to_string(all) + " (" +
-                             (child.log->last_point < kPointCount ? kPointNames[child.log->last_point] : "?") + ")";
+    const std::string what = operation + ", killed at " + to_text(kill);
     if (const std::string wrong = World::trouble(child); !wrong.empty()) world.problem(what + ": " + wrong);
     if (!world.settle(what) && world.tally().problems.size() >= 20) break;
   }
   return all;
 }
 
-/// A victim that dies in `operation` at `victim_hit`, and a cleaner that dies at its `cleaner_hit`.
-inline std::uint64_t clean_after(World& world, const std::string& operation, std::uint64_t victim_hit, std::uint64_t cleaner_hit,
-                                 std::vector<std::uint64_t>* hits, std::uint64_t stride) {
-  const std::string what = operation + " killed at hit " + std::to_string(victim_hit) + ", its cleaner at hit " + std::to_string(cleaner_hit);
-  Child cleaner = world.start("recover", cleaner_hit, 1);
+/// A victim that dies in `operation`, and a cleaner that dies while it cleans.
+inline void clean_after(World& world, const std::string& operation, Kill victim_dies, Kill cleaner_dies, std::vector<Kill>* kills,
+                        std::uint64_t stride) {
+  const std::string what = operation + " killed at " + to_text(victim_dies) + ", its cleaner at " + to_text(cleaner_dies);
+  Child cleaner = world.start("recover", cleaner_dies, 1);
   world.wait_ready(cleaner);
-  Child victim = world.start(operation, victim_hit, 0);
+  Child victim = world.start(operation, victim_dies, 0);
   world.finish(victim);
   cleaner.log->go = 1;
   world.finish(cleaner);
   for (const Child* child : {&victim, &cleaner}) {
     if (const std::string wrong = World::trouble(*child); !wrong.empty()) world.problem(what + ": " + wrong);
   }
-  if (hits != nullptr) *hits = hits_to_kill_at(*cleaner.log, stride);
-  const std::uint64_t all = cleaner.log->hits;
+  if (kills != nullptr) *kills = where_to_kill(*cleaner.log, stride);
   world.settle(what);
-  return all;
 }
 
 /// Deaths that leave each kind of work to a cleaner: killed in the operation, at the first (or last) hit of a point.
@@ -95,32 +94,32 @@ inline const std::vector<Victim>& victims() {
   return all;
 }
 
-inline std::uint64_t hit_of(World& world, const std::string& operation, const char* point, bool last);
+inline Kill hit_of(World& world, const std::string& operation, const char* point, bool last);
 
 /// Kills the cleaner of a victim at its crash points.
 inline void sweep_cleaner(World& world, const Victim& victim, std::uint64_t stride) {
-  std::vector<std::uint64_t> hits;
+  std::vector<Kill> kills;
   const std::string operation = victim.operation;
-  const std::uint64_t victim_hit = *victim.point == '\0' ? World::kNever : hit_of(world, operation, victim.point, victim.last);
-  if (*victim.point != '\0' && victim_hit == 0) {
+  const Kill dies = *victim.point == '\0' ? World::kNever : hit_of(world, operation, victim.point, victim.last);
+  if (*victim.point != '\0' && dies.nth == 0) {
     world.problem(operation + " never reaches " + victim.point);
     return;
   }
-  clean_after(world, operation, victim_hit, World::kNever, &hits, stride);
-  for (const std::uint64_t hit : hits) {
-    clean_after(world, operation, victim_hit, hit, nullptr, stride);
+  clean_after(world, operation, dies, World::kNever, &kills, stride);
+  for (const Kill kill : kills) {
+    clean_after(world, operation, dies, kill, nullptr, stride);
     if (world.tally().problems.size() >= 20) return;
   }
 }
 
-/// The first hit of `point` in an operation, or 0.
-inline std::uint64_t hit_of(World& world, const std::string& operation, const char* point, bool last) {
+/// The first (or last) hit of a point in an operation; nth is 0 where it has none.
+inline Kill hit_of(World& world, const std::string& operation, const char* point, bool last) {
   Child whole = world.start(operation, World::kNever);
   world.finish(whole);
-  std::uint64_t found = 0;
+  Kill found;
   for (std::uint64_t i = 0; i < std::min<std::uint64_t>(whole.log->hits, kSequence); ++i) {
     if (std::strcmp(kPointNames[whole.log->sequence[i]], point) != 0) continue;
-    found = i + 1;
+    found = Kill{whole.log->sequence[i], found.nth + 1};
     if (!last) break;
   }
   world.settle(operation);

@@ -43,7 +43,7 @@ struct Tally {
 
 class World {
  public:
-  static constexpr std::uint64_t kNever = 0;
+  static constexpr Kill kNever{};
   static constexpr int kLogs = 4;
 
   /// `large`: with room for a million objects.
@@ -52,7 +52,7 @@ class World {
   ~World();
 
   /// `log`: below kLogs, so that several children can live at once. `elsewhere`: the regions lie at other addresses there.
-  Child start(const std::string& operation, std::uint64_t kill_at, int log = 0, bool elsewhere = false, bool traced = false);
+  Child start(const std::string& operation, Kill kill, int log = 0, bool elsewhere = false, bool traced = false);
   /// Waits for its death; after `seconds` says what it waits for, and kills it.
   void finish(Child& child, int seconds = 20);
   /// Steps a traced child through its operation and kills it after `steps` instructions, or when it is done.
@@ -87,6 +87,7 @@ class World {
   void lend(Log& log);
   void allocate_own(Heap heap, std::uint32_t size);
   void check_entries(Log& log, const std::string& what);
+  void check_another(const std::string& what);
   void check_zones(const std::string& what);
   void remove_what_was_added(const std::string& what);
   void check_balance(const std::string& what);
