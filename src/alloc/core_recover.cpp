@@ -113,10 +113,9 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
     if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck) continue;
-    const Error stuck = shared::stuck_error(peers_, cache.slot);
-    resume_all(slot, h);
-    if (ThreadCache* own = cache_of(slot, heap); own != nullptr) resume(*own);
-    return stuck;
+    // Nobody is resumed: the dead one may have been half way through any cache. Who enters its own meanwhile waits, looks
+    // at the lock after a while, and tries the repair again.
+    return shared::stuck_error(peers_, cache.slot);
   }
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
