@@ -359,8 +359,8 @@ std::string World::metadata() const {
   space("large", core.roots().large);
   for (std::uint32_t i = 1; i <= core.geometry().max_threads; ++i) {
     const shared::ThreadSlot& slot = core.slot(i);
-    if (slot.owner != 0 || slot.journal.count != 0 || slot.healer != 0 || slot.ranks != 0 || slot.spare_caches != 0) {
-      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer " << slot.healer << " ranks "
+    if (slot.owner != 0 || slot.journal.count != 0 || slot.healer % (shared::kMaxThreadSlots + 1) != 0 || slot.ranks != 0 || slot.spare_caches != 0) {
+      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer " << slot.healer % (shared::kMaxThreadSlots + 1) << " ranks "
            << slot.ranks << " spare " << slot.spare_caches << '\n';
     }
   }
