@@ -144,6 +144,7 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
     base::crash_point("slot.counted");
     if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
     base::crash_point("slot.claimed");
+    if (shared_) participants_.welcome(slot);
     return slot;
   }
   return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");

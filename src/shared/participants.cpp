@@ -193,6 +193,12 @@ bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_
   return ours;
 }
 
+void Participants::welcome(std::uint32_t slot) noexcept {
+  // It names the slot itself, so that it would look like the new owner's, whom nobody waits to die.
+  const std::uint32_t seen = slots_[slot].healer.load(std::memory_order_acquire);
+  if ((seen & kHealer) == slot) unclaim(slot, seen);
+}
+
 bool Participants::free_slot(std::uint32_t slot, std::uint32_t by) noexcept {
   // The claim waits for those who are looking: no lock names the slot and its journal is empty, so that who looks from now
   // on finds nothing to do.

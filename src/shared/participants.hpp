@@ -91,6 +91,8 @@ class Participants {
   [[nodiscard]] bool heal(std::uint32_t dead_slot, std::uint32_t by) noexcept;
   /// Takes over a lock whose word names a dead slot, after healing that. False: look again.
   [[nodiscard]] bool inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept;
+  /// Clears the claim of an earlier owner who died as it left the slot. Requires: the slot has just become the caller's.
+  void welcome(std::uint32_t slot) noexcept;
   /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant, or it is this process' own.
   /// False: somebody who looks at it does not go on (stopped?).
   [[nodiscard]] bool free_slot(std::uint32_t slot, std::uint32_t by) noexcept;

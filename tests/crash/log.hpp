@@ -58,6 +58,7 @@ struct Log {
   std::uint32_t stop;                   // 1: it stops instead
   std::atomic<std::uint64_t> hits;
   std::atomic<std::uint32_t> last_point;
+  std::atomic<std::uint32_t> inside;    // 1: the child is inside the library, not at its own log
   std::atomic<std::uint32_t> go;        // 1: what the operation waits for has happened
   std::uint8_t sequence[kSequence];     // the points in the order of their hits, as many as fit
   char unknown_point[48];

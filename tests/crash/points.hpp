@@ -25,7 +25,7 @@ inline constexpr const char* kPointNames[] = {
     "remove.begun",       "remove.detached",     "remove.draining",
     "repair.begun",       "repair.done",         "repair.emptied",
     "repair.slab",        "slot.claimed",        "slot.counted",
-    "slot.freed",         "transaction.begun",   "transaction.changed",
+    "reclaim.four",       "slot.freed",         "transaction.begun",   "transaction.changed",
     "transaction.committed", "transaction.complete", "transaction.journaled",
     "undo.step",
 };

@@ -32,6 +32,25 @@ void Role::open() {
 
 void Role::close() { domain_ = Domain{}; }
 
+namespace {
+/// While it lives, the child is inside the library.
+class Inside {
+ public:
+  explicit Inside(Log& log) : log_(log) { log_.inside.store(1, std::memory_order_relaxed); }
+  Inside(const Inside&) = delete;
+  ~Inside() { log_.inside.store(0, std::memory_order_relaxed); }
+
+ private:
+  Log& log_;
+};
+/// Calls fn inside the library.
+template <typename Fn>
+auto inside(Log& log, Fn&& fn) {
+  const Inside mark(log);
+  return fn();
+}
+}  // namespace
+
 Entry* Role::empty_entry() {
   for (std::uint32_t n = 0; n < kEntries; ++n) {
     const std::uint32_t i = next_entry_++ % kEntries;
@@ -61,7 +80,7 @@ Entry* Role::allocate(Heap heap, std::uint32_t size, const AllocOptions& options
   Entry* entry = empty_entry();
   mine_heap_ = heap.id();
   const bool plain = options.tag.index == 0;
-  auto p = plain ? heap.allocate(size) : heap.allocate(size, options);
+  auto p = inside(log_, [&] { return plain ? heap.allocate(size) : heap.allocate(size, options); });
   if (!p && p.error().code() == ENOMEM && patient_) {  // others have it now
     entry->of.store(Of::nobody);
     return nullptr;
@@ -75,7 +94,7 @@ void Role::free(Heap heap, Entry& entry) {
   void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
   if (!intact(p, entry.size, entry.seed)) complain("an object of the child is not intact", Error{});
   entry.of.store(Of::freeing, std::memory_order_release);
-  must(heap.deallocate(p), "deallocate");
+  must(inside(log_, [&] { return heap.deallocate(p); }), "deallocate");
   entry.of.store(Of::nobody, std::memory_order_release);
   if (!mine_.empty() && mine_.back() == &entry) {
     mine_.pop_back();
@@ -92,7 +111,7 @@ void Role::reallocate(Heap heap, Entry& entry, std::uint32_t size) {
   void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
   entry.of.store(Of::freeing, std::memory_order_release);
   mine_heap_ = heap.id();
-  auto moved = heap.reallocate(p, size);
+  auto moved = inside(log_, [&] { return heap.reallocate(p, size); });
   if (!moved && moved.error().code() == ENOMEM && patient_) {
     entry.of.store(Of::held);
     return;
@@ -105,7 +124,7 @@ void Role::reallocate(Heap heap, Entry& entry, std::uint32_t size) {
 void Role::hand_over(Entry& entry) {
   void* p = must(domain_.from_region_ptr(RegionPtr{entry.ptr}), "from_region_ptr");
   entry.of.store(Of::handing, std::memory_order_release);
-  must(domain_.hand_over(p, log_.harness), "hand_over");
+  must(inside(log_, [&] { return domain_.hand_over(p, log_.harness); }), "hand_over");
   entry.of.store(Of::handed, std::memory_order_release);
   std::erase(mine_, &entry);
 }
@@ -115,7 +134,7 @@ void Role::reserve(Heap heap, std::uint32_t zone, std::uint32_t length) {
   std::snprintf(z.name, sizeof z.name, "zone%u", zone);
   z.length = length;
   z.is.store(ZoneIs::reserving, std::memory_order_release);
-  auto reserved = domain_.reserve_memzone(heap, z.name, length);
+  auto reserved = inside(log_, [&] { return domain_.reserve_memzone(heap, z.name, length); });
   if (!reserved && reserved.error().code() == ENOMEM && patient_) {
     z.is.store(ZoneIs::none);
     return;
@@ -127,7 +146,7 @@ void Role::reserve(Heap heap, std::uint32_t zone, std::uint32_t length) {
 void Role::unreserve(std::uint32_t zone) {
   ZoneEntry& z = log_.zone[zone];
   z.is.store(ZoneIs::freeing, std::memory_order_release);
-  must(domain_.free_memzone(z.name), "free_memzone");
+  must(inside(log_, [&] { return domain_.free_memzone(z.name); }), "free_memzone");
   z.is.store(ZoneIs::none, std::memory_order_release);
 }
 
@@ -231,6 +250,11 @@ void Role::prepare(const std::string& op) {
 
 void Role::act(const std::string& op) {
   AllocOptions tagged;
+  // The others say it call by call.
+  for (const char* whole : {"add_backing", "add_external", "remove_region", "drain_region", "create_heap", "destroy_heap", "flush", "look",
+                            "thread", "join", "leave", "create_domain"}) {
+    if (op == whole) log_.inside.store(1);
+  }
   if (op == "allocate_first") {
     allocate(small_, 64);
     free_all(small_);

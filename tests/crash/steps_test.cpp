@@ -22,7 +22,7 @@ INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
 TEST_P(CrashSteps, AreSurvived) {
   World world;
   const bool fast = GetParam() == "allocate_hit" || GetParam() == "free_local";
-  const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 5 : 211, 3);
+  const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 2 : 211, 3);
   // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
   for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, GetParam(), all * third / 3 + 1);
   std::printf("%s: %llu instructions, %llu copies\n", GetParam().c_str(), static_cast<unsigned long long>(all),

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -333,6 +334,7 @@ void World::remove_what_was_added(const std::string& what) {
     bool known = false;
     for (const RegionId id : regions_) known |= id == info.id;
     if (!known) added.push_back(info.id);
+    if (info.draining && !what.starts_with("drain_region")) problem(what + ": a region drains that nobody drained");
     return true;
   }), "walk_regions");
   for (const RegionId id : added) {
@@ -359,8 +361,11 @@ std::string World::metadata() const {
   space("large", core.roots().large);
   for (std::uint32_t i = 1; i <= core.geometry().max_threads; ++i) {
     const shared::ThreadSlot& slot = core.slot(i);
-    if (slot.owner != 0 || slot.journal.count != 0 || slot.healer != 0 || slot.ranks != 0 || slot.spare_caches != 0) {
-      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer " << slot.healer << " ranks "
+    // Who died as it left its slot leaves a claim that names the slot; its next owner clears it.
+    const std::uint32_t healer = slot.healer % (shared::kMaxThreadSlots + 1);
+    const bool claimed = healer != 0 && (healer != i || slot.owner != 0);
+    if (slot.owner != 0 || slot.journal.count != 0 || claimed || slot.ranks != 0 || slot.spare_caches != 0) {
+      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer " << healer << " ranks "
            << slot.ranks << " spare " << slot.spare_caches << '\n';
     }
   }
@@ -402,6 +407,11 @@ void World::check_balance(const std::string& what) {
       problem(name + ": " + std::to_string(stats.total_bytes - stats.free_bytes) + " bytes are lost");
     }
   }
+  std::size_t files = 0;
+  for (const auto& file : std::filesystem::directory_iterator(directory_ + "/" + kName)) {
+    files += file.path().filename().string().starts_with("region-");
+  }
+  if (files != regions_.size()) problem(what + ": " + std::to_string(files) + " files for " + std::to_string(regions_.size()) + " regions");
   const std::string now = metadata();
   if (!metadata_.empty() && now != metadata_) problem(what + ": the metadata is\n" + now + "and was\n" + metadata_);
 }

@@ -57,7 +57,7 @@ class World {
   void finish(Child& child, int seconds = 20);
   /// Steps a traced child through its operation and kills it after `steps` instructions, or when it is done.
   void step(Child& child, std::uint64_t steps, int seconds = 60);
-  /// Steps a traced child through its whole operation; after every `stride`-th instruction the control segment is copied
+  /// Steps a traced child through its whole operation; after every `stride`-th instruction of the library the control segment is copied
   /// and the copy, whose participants are all dead, is recovered and checked.
   void step_copying(Child& child, std::uint64_t stride, int seconds, const std::string& what);
   /// Recovers and checks. `what`: for messages. False: something is wrong, tally().problems says what.

@@ -118,8 +118,10 @@ void World::step_copying(Child& child, std::uint64_t stride, int seconds, const 
   std::uint64_t next = 1;
   while (stopped && child.log->phase.load(std::memory_order_relaxed) != Phase::acted) {
     stopped = ::ptrace(PTRACE_SINGLESTEP, child.pid, nullptr, nullptr) == 0 && next_stop();
-    if (!stopped || ++child.steps != next) continue;
-    next += stride;
+    if (!stopped) break;
+    ++child.steps;
+    if (child.log->inside.load(std::memory_order_relaxed) == 0 || child.steps < next) continue;
+    next = child.steps + stride;
     check_copy(child, what + ", after instruction " + std::to_string(child.steps));
     if (tally_.problems.size() >= 20) break;
     if (std::chrono::steady_clock::now() > end) break;
