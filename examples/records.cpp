@@ -88,7 +88,8 @@ int consume(const std::string& name, std::uint32_t id) {
     auto taken = ring.take_wait(100ms);
     if (!taken) continue;
     auto* record = static_cast<Record*>(need(domain.from_region_ptr(taken->ptr), "resolve a record"));
-    if (record->number != taken->ticket || sum_of(payload_of(record), record->length) != record->sum) ledger->damaged.fetch_add(1);
+    if (record->number != taken->ticket || sum_of(payload_of(record), record->length) != record->sum)
+      ledger->damaged.fetch_add(1);
     ledger->bytes.fetch_add(record->length);
     if (!ledger->enter(record->number)) ledger->twice.fetch_add(1);
     need(heap.deallocate(record), "free a record");
@@ -132,9 +133,12 @@ int produce(std::uint64_t count, std::size_t consumers) {
   const std::size_t ring_bytes = need(Ring::bytes_for(RingKind::mpmc, kRingCapacity), "size of the ring");
   AllocOptions aligned;
   aligned.align = kRingAlign;
-  const MemzoneInfo zone = need(domain.reserve_memzone(heap, "ring", ring_bytes, aligned), "reserve the ring");
+  const MemzoneInfo zone =
+      need(domain.reserve_memzone(heap, "ring", ring_bytes, aligned), "reserve the ring");
   aligned.zero = true;
-  auto* ledger = static_cast<Ledger*>(need(domain.reserve_memzone(heap, "ledger", Ledger::bytes_for(count), aligned), "reserve the ledger").addr);
+  auto* ledger = static_cast<Ledger*>(
+      need(domain.reserve_memzone(heap, "ledger", Ledger::bytes_for(count), aligned), "reserve the ledger")
+          .addr);
   need(Ring::create(zone.addr, zone.length, RingKind::mpmc, kRingCapacity), "create the ring");
   const Ring ring = need(Ring::attach(zone.addr, zone.length, 0), "attach to the ring");
 
@@ -149,9 +153,10 @@ int produce(std::uint64_t count, std::size_t consumers) {
   auto on_orphan = [&](const RingOrphan& orphan) {
     ++orphans;
     auto* record = static_cast<Record*>(need(domain.from_region_ptr(orphan.ptr), "resolve an orphan"));
-    if (record->number != orphan.ticket) return;  // entered, freed, and its memory is another record's already
-    (void)ledger->enter(record->number);          // unless the consumer got that far
-    (void)heap.deallocate(record);                // refused as a double free where the consumer got that far
+    if (record->number != orphan.ticket)
+      return;                             // entered, freed, and its memory is another record's already
+    (void)ledger->enter(record->number);  // unless the consumer got that far
+    (void)heap.deallocate(record);        // refused as a double free where the consumer got that far
   };
   watch.is_dead = is_dead;
   watch.on_orphan = on_orphan;
@@ -195,14 +200,22 @@ int produce(std::uint64_t count, std::size_t consumers) {
 
   const HeapStats stats = need(heap.stats(), "statistics");
   const std::size_t breaches = need(domain.verify(), "verify");
-  std::printf("%llu records (%.1f MB) through %zu consumers, %llu of which were killed, in %.2f s: %.2f million records/s\n",
-              static_cast<unsigned long long>(count), static_cast<double>(sent_bytes) / 1e6, consumers,
-              static_cast<unsigned long long>(kills), seconds, static_cast<double>(count) / seconds / 1e6);
-  std::printf("accounted for %llu, twice %llu, damaged %llu, orphans taken over %llu, objects left %llu, breaches %zu\n",
-              static_cast<unsigned long long>(ledger->done.load()), static_cast<unsigned long long>(ledger->twice.load()),
-              static_cast<unsigned long long>(ledger->damaged.load()), static_cast<unsigned long long>(orphans),
-              static_cast<unsigned long long>(stats.used_count - stats.memzones), breaches);
-  return ledger->done == count && ledger->twice == 0 && ledger->damaged == 0 && stats.used_count == stats.memzones && breaches == 0 ? 0 : 1;
+  std::printf(
+      "%llu records (%.1f MB) through %zu consumers, %llu of which were killed, in %.2f s: %.2f million "
+      "records/s\n",
+      static_cast<unsigned long long>(count), static_cast<double>(sent_bytes) / 1e6, consumers,
+      static_cast<unsigned long long>(kills), seconds, static_cast<double>(count) / seconds / 1e6);
+  std::printf(
+      "accounted for %llu, twice %llu, damaged %llu, orphans taken over %llu, objects left %llu, breaches "
+      "%zu\n",
+      static_cast<unsigned long long>(ledger->done.load()),
+      static_cast<unsigned long long>(ledger->twice.load()),
+      static_cast<unsigned long long>(ledger->damaged.load()), static_cast<unsigned long long>(orphans),
+      static_cast<unsigned long long>(stats.used_count - stats.memzones), breaches);
+  return ledger->done == count && ledger->twice == 0 && ledger->damaged == 0 &&
+                 stats.used_count == stats.memzones && breaches == 0
+             ? 0
+             : 1;
 }
 
 }  // namespace

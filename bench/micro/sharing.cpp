@@ -38,7 +38,9 @@ namespace {
 constexpr int kRounds = 15;
 constexpr double kSliceMs = 20;
 
-double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
+double ms_since(Clock::time_point t) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
+}
 void bind_to(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -122,7 +124,8 @@ Child start(std::vector<std::string> words) {
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   Child child;
-  if (::posix_spawn(&child.pid, "/proc/self/exe", &actions, nullptr, arguments.data(), environ) != 0) std::abort();
+  if (::posix_spawn(&child.pid, "/proc/self/exe", &actions, nullptr, arguments.data(), environ) != 0)
+    std::abort();
   ::close(in[0]);
   ::close(out[1]);
   child.to = in[1];
@@ -131,7 +134,8 @@ Child start(std::vector<std::string> words) {
 }
 double ask(const Child& child, char what) {
   double answer = -1;
-  if (::write(child.to, &what, 1) != 1 || ::read(child.from, &answer, sizeof answer) != sizeof answer) std::abort();
+  if (::write(child.to, &what, 1) != 1 || ::read(child.from, &answer, sizeof answer) != sizeof answer)
+    std::abort();
   return answer;
 }
 void tell(const Child& child, char what) {
@@ -207,7 +211,8 @@ int main(int argc, char** argv) {
   const Child other = start({"extmem", name});
   const Child boost = start({"boost", name});
 
-  std::printf("%-6s %12s %12s %14s %15s %10s %14s\n", "", "private", "shared", "two threads", "two processes", "boost", "boost, two");
+  std::printf("%-6s %12s %12s %14s %15s %10s %14s\n", "", "private", "shared", "two threads", "two processes",
+              "boost", "boost, two");
   for (const char* what : {"pair", "churn"}) {
     std::vector<double> row[6];
     for (int round = 0; round < kRounds; ++round) {
@@ -229,9 +234,11 @@ int main(int argc, char** argv) {
       const double with = measure(segment, what, 1);
       row[5].push_back((with + hear(boost)) / 2);
     }
-    std::printf("%-6s %9.1f ns %9.1f ns %11.1f ns %12.1f ns %7.0f ns %11.0f ns   shared / private %.2f, boost / shared %.0f (two: %.0f)\n",
-                what, median(row[0]), median(row[1]), median(row[2]), median(row[3]), median(row[4]), median(row[5]),
-                median(row[1]) / median(row[0]), median(row[4]) / median(row[1]), median(row[5]) / median(row[3]));
+    std::printf(
+        "%-6s %9.1f ns %9.1f ns %11.1f ns %12.1f ns %7.0f ns %11.0f ns   shared / private %.2f, boost / "
+        "shared %.0f (two: %.0f)\n",
+        what, median(row[0]), median(row[1]), median(row[2]), median(row[3]), median(row[4]), median(row[5]),
+        median(row[1]) / median(row[0]), median(row[4]) / median(row[1]), median(row[5]) / median(row[3]));
   }
   ::kill(boost.pid, SIGKILL);
   ::waitpid(boost.pid, nullptr, 0);
@@ -273,8 +280,10 @@ int main(int argc, char** argv) {
   }
   ::kill(holder.pid, SIGKILL);
   ::waitpid(holder.pid, nullptr, 0);
-  std::printf("recovery of a dead process with 1,000,000 objects of 64 B: median %.2f ms, worst %.2f ms; longest stall of a survivor: median %.2f ms, worst %.2f ms\n",
-              median(recoveries), *std::max_element(recoveries.begin(), recoveries.end()), median(stalls),
-              *std::max_element(stalls.begin(), stalls.end()));
+  std::printf(
+      "recovery of a dead process with 1,000,000 objects of 64 B: median %.2f ms, worst %.2f ms; longest "
+      "stall of a survivor: median %.2f ms, worst %.2f ms\n",
+      median(recoveries), *std::max_element(recoveries.begin(), recoveries.end()), median(stalls),
+      *std::max_element(stalls.begin(), stalls.end()));
   return 0;
 }

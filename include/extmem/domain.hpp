@@ -40,7 +40,8 @@ class EXTMEM_API Domain {
   /// Removes a domain that no living process uses, with the memory of its own backings. Errors: EBUSY; ENOENT.
   static Result<void> remove(std::string_view name, const char* directory = nullptr) noexcept;
   /// Visits the named domains of a runtime directory (null: as in OpenOptions); the visitor returns true to go on.
-  static Result<void> list(FunctionRef<bool(const DomainInfo&)> visit, const char* directory = nullptr) noexcept;
+  static Result<void> list(FunctionRef<bool(const DomainInfo&)> visit,
+                           const char* directory = nullptr) noexcept;
 
   Domain() noexcept = default;
   Domain(Domain&& other) noexcept;
@@ -81,7 +82,8 @@ class EXTMEM_API Domain {
   /// Stops new allocations in the region, takes back what threads have cached of it and waits until nothing in
   /// it is held. Afterwards remove_region succeeds. Errors: ENOENT; ETIMEDOUT (the report names the holders; the
   /// region stays draining, see undrain_region); ECANCELED undrain_region was called meanwhile.
-  Result<void> drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders = nullptr) noexcept;
+  Result<void> drain_region(RegionId region, std::chrono::nanoseconds timeout,
+                            HolderReport* holders = nullptr) noexcept;
   /// Lets allocations use a draining region again.
   Result<void> undrain_region(RegionId region) noexcept;
   Result<RegionInfo> region_info(RegionId region) const noexcept;

@@ -248,7 +248,8 @@ EXTMEM_API int extmem_heap_get_tag_stats(extmem_heap_t heap, extmem_tag_stats_t*
  * Errors: EDEADLK inside a walk over the heap; ETIMEDOUT a stopped process is in the way; ESTALE the heap was destroyed.
  * Threads: any.
  */
-EXTMEM_API int extmem_heap_get_holders(extmem_heap_t heap, extmem_holder_report_t* holders, size_t holders_size);
+EXTMEM_API int extmem_heap_get_holders(extmem_heap_t heap, extmem_holder_report_t* holders,
+                                       size_t holders_size);
 
 /**
  * Visits the heap's regions, spans, slabs, memzones and, if asked, objects, in address order in each region.

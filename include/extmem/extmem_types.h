@@ -303,7 +303,7 @@ typedef struct extmem_holder {
   bool memzone;               /* a memzone */
   bool mapping;               /* not objects: the process maps the region (count and bytes are 0) */
   uint8_t reserved[2];
-  uint32_t pid;               /* named domains: whose; 0: nobody's, or a private domain's */
+  uint32_t pid; /* named domains: whose; 0: nobody's, or a private domain's */
   uint64_t count;
   uint64_t bytes;
 } extmem_holder_t;

@@ -17,9 +17,10 @@ class FunctionRef<R(Args...)> {
  public:
   constexpr FunctionRef() noexcept = default;
   template <typename F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...> &&
-             std::is_object_v<std::remove_reference_t<F>>)
-  constexpr FunctionRef(F&& f) noexcept  // NOLINT: implicit by design, like std::function_ref
+  requires(
+      !std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...> &&
+      std::is_object_v<std::remove_reference_t<
+          F>>) constexpr FunctionRef(F&& f) noexcept  // NOLINT: implicit by design, like std::function_ref
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);

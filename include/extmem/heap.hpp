@@ -61,7 +61,8 @@ class EXTMEM_API Heap {
   Result<void> deallocate(void* p) noexcept;
 
   /// Allocates out.size() objects of `size` bytes: all of them, or none.
-  Result<void> allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options = {}) noexcept;
+  Result<void> allocate_batch(std::size_t size, std::span<void*> out,
+                              const AllocOptions& options = {}) noexcept;
   /// Frees all; on errors frees the others all the same, returns the first error and, in *first_bad, its index.
   Result<void> deallocate_batch(std::span<void* const> pointers, std::size_t* first_bad = nullptr) noexcept;
 
@@ -84,7 +85,8 @@ class EXTMEM_API Heap {
   Result<void> holders(HolderReport& report) const noexcept;
   /// Visits regions, spans, slabs and, if asked, objects. The visitor returns true to go on.
   /// The heap is locked meanwhile: inside, what this thread has not cached cannot be allocated and answers EDEADLK.
-  Result<void> walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options = {}) const noexcept;
+  Result<void> walk(FunctionRef<bool(const WalkEntry&)> visit,
+                    const WalkOptions& options = {}) const noexcept;
   /// Checks every invariant of the heap. Returns the number of breaches; reports each.
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report = {}) const noexcept;
   /// Moves every thread's cached objects back to their slabs, empty slabs back to free pages.

@@ -86,7 +86,8 @@ class offset_pointer {
 
   [[nodiscard]] T* get() const noexcept {
     if (distance_ == kNull) return nullptr;
-    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(this) + static_cast<std::uintptr_t>(distance_));
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(this) +
+                                static_cast<std::uintptr_t>(distance_));
   }
   reference operator*() const noexcept { return *get(); }
   T* operator->() const noexcept { return get(); }
@@ -110,11 +111,21 @@ class offset_pointer {
     --*this;
     return before;
   }
-  friend offset_pointer operator+(const offset_pointer& p, std::ptrdiff_t n) noexcept { return offset_pointer(p.get() + n); }
-  friend offset_pointer operator+(std::ptrdiff_t n, const offset_pointer& p) noexcept { return offset_pointer(p.get() + n); }
-  friend offset_pointer operator-(const offset_pointer& p, std::ptrdiff_t n) noexcept { return offset_pointer(p.get() - n); }
-  friend std::ptrdiff_t operator-(const offset_pointer& a, const offset_pointer& b) noexcept { return a.get() - b.get(); }
-  friend bool operator==(const offset_pointer& a, const offset_pointer& b) noexcept { return a.get() == b.get(); }
+  friend offset_pointer operator+(const offset_pointer& p, std::ptrdiff_t n) noexcept {
+    return offset_pointer(p.get() + n);
+  }
+  friend offset_pointer operator+(std::ptrdiff_t n, const offset_pointer& p) noexcept {
+    return offset_pointer(p.get() + n);
+  }
+  friend offset_pointer operator-(const offset_pointer& p, std::ptrdiff_t n) noexcept {
+    return offset_pointer(p.get() - n);
+  }
+  friend std::ptrdiff_t operator-(const offset_pointer& a, const offset_pointer& b) noexcept {
+    return a.get() - b.get();
+  }
+  friend bool operator==(const offset_pointer& a, const offset_pointer& b) noexcept {
+    return a.get() == b.get();
+  }
   friend bool operator==(const offset_pointer& a, std::nullptr_t) noexcept { return !a; }
   friend std::strong_ordering operator<=>(const offset_pointer& a, const offset_pointer& b) noexcept {
     return std::compare_three_way{}(a.get(), b.get());
@@ -129,7 +140,8 @@ class offset_pointer {
  private:
   void set(T* p) noexcept {
     distance_ = p == nullptr ? kNull
-                             : static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(this));
+                             : static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(p) -
+                                                           reinterpret_cast<std::uintptr_t>(this));
   }
   std::ptrdiff_t distance_ = kNull;
 };
@@ -150,7 +162,8 @@ class shared_allocator {
 
   explicit shared_allocator(Heap heap, RegionId region = {}) noexcept : heap_(heap), region_(region) {}
   template <typename U>
-  shared_allocator(const shared_allocator<U>& other) noexcept : heap_(other.heap()), region_(other.region()) {}  // NOLINT
+  shared_allocator(const shared_allocator<U>& other) noexcept
+      : heap_(other.heap()), region_(other.region()) {}  // NOLINT
 
   /// Throws std::bad_alloc, as the standard wants.
   pointer allocate(std::size_t n) {

@@ -49,7 +49,7 @@ class [[nodiscard]] Result {
 
  public:
   using value_type = T;
-  constexpr Result(T value) noexcept : value_(std::move(value)) {}  // NOLINT: implicit by design
+  constexpr Result(T value) noexcept : value_(std::move(value)) {}           // NOLINT: implicit by design
   constexpr Result(Error error) noexcept : error_(error) { assert(error); }  // NOLINT: implicit by design
 
   [[nodiscard]] constexpr bool ok() const noexcept { return !error_; }

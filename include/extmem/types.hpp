@@ -46,8 +46,12 @@ struct RegionId {
 struct RegionPtr {
   std::uint64_t bits = 0;
   constexpr explicit operator bool() const noexcept { return bits != 0; }
-  [[nodiscard]] constexpr std::uint32_t slot() const noexcept { return static_cast<std::uint32_t>(bits >> 48); }
-  [[nodiscard]] constexpr std::uint64_t offset() const noexcept { return bits & ((std::uint64_t{1} << 48) - 1); }
+  [[nodiscard]] constexpr std::uint32_t slot() const noexcept {
+    return static_cast<std::uint32_t>(bits >> 48);
+  }
+  [[nodiscard]] constexpr std::uint64_t offset() const noexcept {
+    return bits & ((std::uint64_t{1} << 48) - 1);
+  }
   friend constexpr bool operator==(RegionPtr, RegionPtr) noexcept = default;
 };
 
@@ -72,18 +76,18 @@ enum class Placement : std::uint8_t {
 
 /// Everything that can be asked of one allocation. Zero or default means "do not care".
 struct AllocOptions {
-  std::size_t align = 0;           ///< power of two, <= kMaxAlign; 0: 16 (binned) or 64 (exact)
-  std::size_t nocross = 0;         ///< power of two >= size: the memory crosses no multiple of it, counted in
-                                   ///< offsets of the region, or in IOVA space when iova_contiguous is set
-  bool iova_contiguous = false;    ///< one IOVA run; inside one OS page this always holds
-  std::uint8_t dma_bits = 0;       ///< 1..63: every byte's IOVA is known and below 2^dma_bits
+  std::size_t align = 0;         ///< power of two, <= kMaxAlign; 0: 16 (binned) or 64 (exact)
+  std::size_t nocross = 0;       ///< power of two >= size: the memory crosses no multiple of it, counted in
+                                 ///< offsets of the region, or in IOVA space when iova_contiguous is set
+  bool iova_contiguous = false;  ///< one IOVA run; inside one OS page this always holds
+  std::uint8_t dma_bits = 0;     ///< 1..63: every byte's IOVA is known and below 2^dma_bits
   Placement placement = Placement::any;
-  bool zero = false;               ///< fill with zero bytes (needs memory that the CPU can reach)
+  bool zero = false;  ///< fill with zero bytes (needs memory that the CPU can reach)
   Tag tag{};
-  int numa_node = kAnyNode;        ///< only regions of this node
-  std::size_t os_page_size = 0;    ///< only regions of this OS page size
-  RegionId region{};               ///< only this region
-  std::uint64_t min_offset = 0;    ///< window [min_offset, max_offset) in region offsets; max_offset 0: no end
+  int numa_node = kAnyNode;      ///< only regions of this node
+  std::size_t os_page_size = 0;  ///< only regions of this OS page size
+  RegionId region{};             ///< only this region
+  std::uint64_t min_offset = 0;  ///< window [min_offset, max_offset) in region offsets; max_offset 0: no end
   std::uint64_t max_offset = 0;
 };
 
@@ -96,13 +100,14 @@ enum class IovaSource : std::uint8_t {
 
 /// Memory that the caller owns and lends to a heap.
 struct RegionSpec {
-  void* base = nullptr;                ///< a multiple of os_page_size
-  std::size_t length = 0;              ///< a multiple of os_page_size
-  std::size_t os_page_size = 0;        ///< a power of two >= 64 that divides base and length; 0: the system's (4 KiB)
-  std::span<const Iova> iovas{};       ///< empty, or exactly length / os_page_size; copied
+  void* base = nullptr;    ///< a multiple of os_page_size
+  std::size_t length = 0;  ///< a multiple of os_page_size
+  std::size_t os_page_size =
+      0;  ///< a power of two >= 64 that divides base and length; 0: the system's (4 KiB)
+  std::span<const Iova> iovas{};  ///< empty, or exactly length / os_page_size; copied
   IovaSource iova_source = IovaSource::table;
-  bool allow_unstable_iova = false;    ///< accept physical addresses of pages that the kernel may migrate
-  bool cpu_accessible = true;          ///< false: device memory; zero, moving reallocate answer ENOTSUP
+  bool allow_unstable_iova = false;  ///< accept physical addresses of pages that the kernel may migrate
+  bool cpu_accessible = true;        ///< false: device memory; zero, moving reallocate answer ENOTSUP
   int numa_node = kAnyNode;
 };
 
@@ -119,15 +124,15 @@ enum class Fallback : std::uint8_t {
 /// Memory that extmem maps itself for a heap ("own").
 struct BackingSpec {
   BackingKind kind = BackingKind::anonymous;
-  std::size_t length = 0;           ///< rounded up to the OS page size
-  std::size_t os_page_size = 0;     ///< hugetlb: the wanted size; 0: the kind's default
-  const char* path = nullptr;       ///< file, dax: path; shm: "/name"; otherwise optional label
-  bool create = true;               ///< file, shm: create it or make it longer when needed
-  bool unlink_on_remove = false;    ///< file, shm: remove the name when the region goes
-  bool thp = false;                 ///< advise transparent hugepages
-  bool prefault = false;            ///< populate every page now
-  bool lock = false;                ///< mlock
-  int numa_node = kAnyNode;         ///< bind before the first touch
+  std::size_t length = 0;         ///< rounded up to the OS page size
+  std::size_t os_page_size = 0;   ///< hugetlb: the wanted size; 0: the kind's default
+  const char* path = nullptr;     ///< file, dax: path; shm: "/name"; otherwise optional label
+  bool create = true;             ///< file, shm: create it or make it longer when needed
+  bool unlink_on_remove = false;  ///< file, shm: remove the name when the region goes
+  bool thp = false;               ///< advise transparent hugepages
+  bool prefault = false;          ///< populate every page now
+  bool lock = false;              ///< mlock
+  int numa_node = kAnyNode;       ///< bind before the first touch
   IovaSource iova_source = IovaSource::table;
   bool allow_unstable_iova = false;
   Fallback fallback = Fallback::none;
@@ -137,10 +142,10 @@ struct BackingSpec {
 
 /// Lets a heap take more memory from a backing by itself.
 struct GrowthPolicy {
-  BackingSpec backing{};      ///< length is ignored; path is not supported here
-  std::uint64_t step = 0;     ///< bytes per growth (or the allocation's size if larger); 0: no growth
-  std::uint64_t limit = 0;    ///< most bytes that growth may have added at any time; not 0 with a step
-  bool give_back = true;      ///< regions that growth added and that are empty again are removed (one is kept)
+  BackingSpec backing{};    ///< length is ignored; path is not supported here
+  std::uint64_t step = 0;   ///< bytes per growth (or the allocation's size if larger); 0: no growth
+  std::uint64_t limit = 0;  ///< most bytes that growth may have added at any time; not 0 with a step
+  bool give_back = true;    ///< regions that growth added and that are empty again are removed (one is kept)
 };
 
 /// What becomes of the objects that a participant of a named domain holds when it dies or leaves.
@@ -161,9 +166,10 @@ struct DomainOptions {
   std::uint32_t max_heaps = 8192;
   std::uint32_t max_memzones = 1u << 18;
   std::uint32_t max_tags = 8192;
-  std::uint32_t max_threads = 1024;                  ///< threads that use the domain at the same time; to one more
-                                                     ///< every call that needs a lock or a cache answers ENOSPC
-  std::uint64_t small_metadata = std::uint64_t{4} << 30;   ///< bytes for object states and thread caches, <= 8 GiB
+  std::uint32_t max_threads = 1024;  ///< threads that use the domain at the same time; to one more
+                                     ///< every call that needs a lock or a cache answers ENOSPC
+  std::uint64_t small_metadata = std::uint64_t{4}
+                                 << 30;  ///< bytes for object states and thread caches, <= 8 GiB
   std::uint64_t large_metadata = std::uint64_t{64} << 30;  ///< bytes for page maps and IOVA tables
 };
 
@@ -181,11 +187,11 @@ struct OpenOptions {
 
 /// One process that is attached to a named domain.
 struct ParticipantInfo {
-  std::uint32_t id = 0;       ///< 1 to 256; used again when a participant is gone
-  std::uint32_t pid = 0;      ///< in its own pid namespace
-  char name[16] = {};         ///< what the kernel calls the process
-  bool self = false;          ///< this process
-  bool dead = false;          ///< it has ended, and what it left is not recovered yet
+  std::uint32_t id = 0;   ///< 1 to 256; used again when a participant is gone
+  std::uint32_t pid = 0;  ///< in its own pid namespace
+  char name[16] = {};     ///< what the kernel calls the process
+  bool self = false;      ///< this process
+  bool dead = false;      ///< it has ended, and what it left is not recovered yet
 };
 
 /// A named domain, seen from outside.
@@ -198,13 +204,13 @@ struct DomainInfo {
 
 /// What recover() found and did.
 struct RecoveryReport {
-  std::uint32_t participants = 0;     ///< dead ones that were cleaned up now
-  std::uint32_t threads = 0;          ///< their threads
-  std::uint32_t unfinished = 0;       ///< threads that died inside a multi-step change, which was undone
-  std::uint32_t regions = 0;          ///< half-added or half-removed regions that were finished or undone
+  std::uint32_t participants = 0;  ///< dead ones that were cleaned up now
+  std::uint32_t threads = 0;       ///< their threads
+  std::uint32_t unfinished = 0;    ///< threads that died inside a multi-step change, which was undone
+  std::uint32_t regions = 0;       ///< half-added or half-removed regions that were finished or undone
   std::uint64_t freed_objects = 0;
   std::uint64_t freed_bytes = 0;
-  std::uint64_t kept_objects = 0;     ///< now without an owner (OnDeath::keep)
+  std::uint64_t kept_objects = 0;  ///< now without an owner (OnDeath::keep)
   std::uint64_t kept_bytes = 0;
   std::uint64_t nanoseconds = 0;
 };
@@ -222,18 +228,18 @@ struct RegionInfo {
   void* base = nullptr;
   std::uint64_t length = 0;
   std::uint64_t os_page_size = 0;
-  std::uint64_t page_size = 0;      ///< the granule
+  std::uint64_t page_size = 0;  ///< the granule
   BackingKind kind = BackingKind::external;
-  bool external = true;             ///< the caller's memory; false: a backing of ours
+  bool external = true;  ///< the caller's memory; false: a backing of ours
   bool cpu_accessible = true;
   bool draining = false;
-  bool grown = false;               ///< added by a growth policy
+  bool grown = false;  ///< added by a growth policy
   int numa_node = kAnyNode;
   int fd = -1;
   std::uint64_t free_bytes = 0;
   std::uint64_t largest_free = 0;
   std::uint64_t free_runs = 0;
-  std::uint64_t iova_runs = 0;      ///< runs of consecutive IOVAs
+  std::uint64_t iova_runs = 0;  ///< runs of consecutive IOVAs
   std::uint64_t iova_table_bytes = 0;
 };
 
@@ -241,37 +247,37 @@ struct RegionInfo {
 struct Holder {
   char tag[kMaxNameLength + 1] = {};  ///< "" for untagged, "memzone NAME" is reported as memzone = true
   bool memzone = false;
-  bool mapping = false;     ///< not objects: the process maps the region (count and bytes are 0)
-  std::uint32_t pid = 0;    ///< named domains: whose; 0: nobody's, or a private domain's
+  bool mapping = false;   ///< not objects: the process maps the region (count and bytes are 0)
+  std::uint32_t pid = 0;  ///< named domains: whose; 0: nobody's, or a private domain's
   std::uint64_t count = 0;
   std::uint64_t bytes = 0;
 };
 struct HolderReport {
   static constexpr std::size_t kMax = 64;
   Holder holders[kMax]{};
-  std::size_t count = 0;      ///< entries filled
-  std::size_t more = 0;       ///< further holders that did not fit
+  std::size_t count = 0;  ///< entries filled
+  std::size_t more = 0;   ///< further holders that did not fit
   std::uint64_t total_count = 0;
   std::uint64_t total_bytes = 0;
 };
 
 struct HeapStats {
-  std::uint64_t total_bytes = 0;       ///< sum of the regions' lengths (in whole pages)
-  std::uint64_t used_bytes = 0;        ///< bytes of the objects and spans that users hold (rounded sizes)
-  std::uint64_t free_bytes = 0;        ///< bytes in free runs of pages
-  std::uint64_t cached_bytes = 0;      ///< free objects in magazines
-  std::uint64_t slab_free_bytes = 0;   ///< free objects inside slabs, and the slabs' unusable tails
-  std::uint64_t largest_free = 0;      ///< the biggest run of free pages, in bytes
+  std::uint64_t total_bytes = 0;      ///< sum of the regions' lengths (in whole pages)
+  std::uint64_t used_bytes = 0;       ///< bytes of the objects and spans that users hold (rounded sizes)
+  std::uint64_t free_bytes = 0;       ///< bytes in free runs of pages
+  std::uint64_t cached_bytes = 0;     ///< free objects in magazines
+  std::uint64_t slab_free_bytes = 0;  ///< free objects inside slabs, and the slabs' unusable tails
+  std::uint64_t largest_free = 0;     ///< the biggest run of free pages, in bytes
   std::uint64_t free_runs = 0;
-  std::uint64_t used_count = 0;        ///< objects and spans held
+  std::uint64_t used_count = 0;  ///< objects and spans held
   std::uint64_t cached_count = 0;
-  std::uint64_t peak_bytes = 0;        ///< upper bound of the most bytes ever held ...
-  std::uint64_t peak_error = 0;        ///< ... which is too high by at most this
+  std::uint64_t peak_bytes = 0;  ///< upper bound of the most bytes ever held ...
+  std::uint64_t peak_error = 0;  ///< ... which is too high by at most this
   std::uint64_t slabs = 0;
   std::uint64_t regions = 0;
   std::uint64_t memzones = 0;
-  std::uint64_t metadata_bytes = 0;    ///< bytes of the control segment that serve this heap
-  double fragmentation = 0;            ///< 1 - largest_free / free_bytes; 0 when nothing is free
+  std::uint64_t metadata_bytes = 0;  ///< bytes of the control segment that serve this heap
+  double fragmentation = 0;          ///< 1 - largest_free / free_bytes; 0 when nothing is free
   // Invariant: total_bytes == used_bytes + free_bytes + cached_bytes + slab_free_bytes.
 };
 
@@ -288,7 +294,7 @@ struct MemzoneInfo {
   char name[kMaxNameLength + 1] = {};
   void* addr = nullptr;
   std::uint64_t length = 0;
-  Iova iova = kBadIova;            ///< of the first byte
+  Iova iova = kBadIova;  ///< of the first byte
   std::uint64_t os_page_size = 0;
   std::uint32_t heap_id = 0;
   int numa_node = kAnyNode;
@@ -304,13 +310,13 @@ struct HeapInfo {
 
 /// What a pointer points into.
 struct ObjectInfo {
-  void* base = nullptr;          ///< start of the object
-  std::uint64_t size = 0;        ///< usable bytes
+  void* base = nullptr;    ///< start of the object
+  std::uint64_t size = 0;  ///< usable bytes
   std::uint32_t heap_id = 0;
   RegionId region{};
   Tag tag{};
   bool memzone = false;
-  bool held = false;             ///< false: free or cached
+  bool held = false;  ///< false: free or cached
 };
 
 enum class RegionEventKind : std::uint8_t { added, removing };
@@ -332,16 +338,16 @@ struct WalkEntry {
   std::uint32_t heap_id = 0;
   RegionId region{};
   bool external = true;
-  std::uint64_t offset = 0;     ///< in the region
-  std::uint64_t length = 0;     ///< bytes
+  std::uint64_t offset = 0;  ///< in the region
+  std::uint64_t length = 0;  ///< bytes
   void* addr = nullptr;
   Tag tag{};
-  bool held = false;            ///< object, held_span
-  bool cached = false;          ///< object in a magazine
+  bool held = false;               ///< object, held_span
+  bool cached = false;             ///< object in a magazine
   std::uint32_t object_size = 0;   ///< slab
   std::uint32_t object_count = 0;  ///< slab
   std::uint32_t held_count = 0;    ///< slab
-  const char* name = nullptr;   ///< memzone: its name
+  const char* name = nullptr;      ///< memzone: its name
 };
 struct WalkOptions {
   bool objects = false;  ///< also every object of every slab
@@ -349,10 +355,10 @@ struct WalkOptions {
 
 /// One breach found by verify().
 struct Breach {
-  const char* what = nullptr;   ///< the invariant, a constant string
+  const char* what = nullptr;  ///< the invariant, a constant string
   std::uint32_t heap_id = 0;
   std::uint32_t region_slot = 0;
-  std::uint64_t where = 0;      ///< page, slab or table index
+  std::uint64_t where = 0;  ///< page, slab or table index
   std::uint64_t expected = 0;
   std::uint64_t found = 0;
 };

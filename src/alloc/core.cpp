@@ -21,8 +21,9 @@ CoreTables CoreTables::place(shared::SegmentLayout& layout, const shared::Geomet
   return t;
 }
 
-void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry, const shared::Peers& peers,
-                bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases) noexcept {
+void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry& geometry,
+                const shared::Peers& peers, bool has_membarrier,
+                const base::Relaxed<std::uintptr_t>* bases) noexcept {
   segment_ = segment;
   bases_ = bases;
   tables_ = t;
@@ -41,7 +42,8 @@ void Core::bind(std::byte* segment, const CoreTables& t, const shared::Geometry&
 }
 
 void Core::format() noexcept {
-  const auto space = [&](MetaSpace& meta, std::uint64_t descs, std::uint64_t area, std::uint64_t bytes, unsigned shift) {
+  const auto space = [&](MetaSpace& meta, std::uint64_t descs, std::uint64_t area, std::uint64_t bytes,
+                         unsigned shift) {
     meta.area_offset = area;
     meta.pages.descs_offset = descs;
     meta.pages.page_shift = shift;
@@ -57,9 +59,11 @@ void Core::format() noexcept {
 
 bool Core::ensure_format(shared::Ground ground) const noexcept {
   const auto ends = [&](std::uint64_t descs, std::uint64_t count) {
-    return ground.ensure(segment_ + descs, sizeof(PageDesc)) && ground.ensure(segment_ + descs + (count - 1) * sizeof(PageDesc), sizeof(PageDesc));
+    return ground.ensure(segment_ + descs, sizeof(PageDesc)) &&
+           ground.ensure(segment_ + descs + (count - 1) * sizeof(PageDesc), sizeof(PageDesc));
   };
-  return ground.ensure_object(*roots_) && ground.ensure(segment_ + tables_.slabs, sizeof(Slab)) && ends(tables_.small_descs, geometry_.small_bytes >> kSmallPageShift) &&
+  return ground.ensure_object(*roots_) && ground.ensure(segment_ + tables_.slabs, sizeof(Slab)) &&
+         ends(tables_.small_descs, geometry_.small_bytes >> kSmallPageShift) &&
          ends(tables_.large_descs, geometry_.large_bytes >> 16);
 }
 
@@ -100,10 +104,13 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexc
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
   const HeapGuard guard(*this, slot, r.heap);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be added inside a walk over its heap"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be added inside a walk over its heap"));
   PageAllocator allocator = pages(region);
-  if (!ground_.ensure_object(allocator.desc(0)) || !ground_.ensure_object(allocator.desc(r.pages.pages - 1))) {
-    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  if (!ground_.ensure_object(allocator.desc(0)) ||
+      !ground_.ensure_object(allocator.desc(r.pages.pages - 1))) {
+    return EXTMEM_ERROR(ENOSPC,
+                        "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   allocator.init();
   // Appended: regions serve in the order of their adding.

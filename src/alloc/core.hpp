@@ -47,7 +47,7 @@ struct CoreRoots {
 
 /// Which regions may serve a request.
 struct RegionFilter {
-  std::uint32_t region = 0;         // slot; 0: any
+  std::uint32_t region = 0;  // slot; 0: any
   std::int32_t node = kAnyNode;
   std::uint32_t os_page_shift = 0;  // 0: any
 };
@@ -71,17 +71,21 @@ class Core {
   /// Binds the view. Requires: the segment has these tables.
   /// `bases`: by region slot, where this process sees the regions; 0: nowhere, so that such a region cannot serve here.
   /// Null: addresses are RegionPtrs.
-  void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry, const shared::Peers& peers,
-            bool has_membarrier, const base::Relaxed<std::uintptr_t>* bases = nullptr) noexcept;
+  void bind(std::byte* segment, const CoreTables& tables, const shared::Geometry& geometry,
+            const shared::Peers& peers, bool has_membarrier,
+            const base::Relaxed<std::uintptr_t>* bases = nullptr) noexcept;
   /// Between processes: what the segment stands on, and which participant this process is.
   void share(shared::Ground ground, std::uint32_t participant) noexcept {
     ground_ = ground;
     untagged_ = untagged_holder(participant);
   }
-  [[nodiscard]] bool reaches(std::uint32_t region) const noexcept { return bases_ == nullptr || bases_[region] != 0; }
+  [[nodiscard]] bool reaches(std::uint32_t region) const noexcept {
+    return bases_ == nullptr || bases_[region] != 0;
+  }
   /// Takes space for where a slot's caches are written down. False: the tmpfs is full.
   [[nodiscard]] bool ensure_cache_row(std::uint32_t slot) const noexcept {
-    return ground_.ensure(&cache_rows_[std::uint64_t{slot} * geometry_.max_heaps], std::uint64_t{geometry_.max_heaps} * 4);
+    return ground_.ensure(&cache_rows_[std::uint64_t{slot} * geometry_.max_heaps],
+                          std::uint64_t{geometry_.max_heaps} * 4);
   }
   /// Takes space for what format() stores. False: the tmpfs is full.
   [[nodiscard]] bool ensure_format(shared::Ground ground) const noexcept;
@@ -98,7 +102,9 @@ class Core {
   [[nodiscard]] TagRecord& tag_record(std::uint32_t index) const noexcept { return tags_[index]; }
   [[nodiscard]] shared::ThreadSlot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
   [[nodiscard]] CoreRoots& roots() const noexcept { return *roots_; }
-  [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept { return states_[index]; }
+  [[nodiscard]] std::atomic<std::uint16_t>& state(std::uint32_t index) const noexcept {
+    return states_[index];
+  }
   [[nodiscard]] const shared::Geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] const shared::Peers& peers() const noexcept { return peers_; }
   [[nodiscard]] PageAllocator pages(std::uint32_t slot) const noexcept {
@@ -112,7 +118,8 @@ class Core {
     return shared::Transaction(segment_, slots_[slot].journal);
   }
   /// Whether `index` names a living slab that covers this page of this region.
-  [[nodiscard]] bool slab_covers(std::uint32_t index, std::uint32_t region, std::uint32_t page) const noexcept;
+  [[nodiscard]] bool slab_covers(std::uint32_t index, std::uint32_t region,
+                                 std::uint32_t page) const noexcept;
   [[nodiscard]] std::uint32_t slab_pages(const Slab& slab) const noexcept;
 
   // ---- thread caches ---------------------------------------------------------------------------------------
@@ -152,7 +159,8 @@ class Core {
   /// Gives back all that the cache of a dead thread (or of one that has ended) holds. Requires: the heap's lock.
   Result<void> drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Changes who holds an object, with both accounts. False: it is not `from`'s any more. Requires: the heap's lock.
-  bool change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from, std::uint16_t to) noexcept;
+  bool change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from,
+                            std::uint16_t to) noexcept;
   /// Gives what dead holders hold to `heir` (another holder), or frees it. Requires: the heap's lock.
   struct Reclaimed {
     std::uint64_t objects = 0;
@@ -177,8 +185,10 @@ class Core {
   [[nodiscard]] FastTables fast_tables() const noexcept { return FastTables{states_, slabs_ - 1}; }
 
   /// Pops an object of the class for an untagged holder: its address. 0: not that easily, use allocate_small.
-  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache, std::uint32_t cls) noexcept {
-    if (!cache.gate.try_enter()) [[unlikely]] return 0;
+  static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache,
+                                                std::uint32_t cls) noexcept {
+    if (!cache.gate.try_enter()) [[unlikely]]
+      return 0;
     const std::uint32_t top = cache.magazines[cls].top;
     const CachedObject& object = cache.entry(top);
     const std::uint64_t address = object.address;
@@ -187,7 +197,8 @@ class Core {
       return 0;
     }
     tables.states[object.state].store(cache.held, std::memory_order_relaxed);
-    std::atomic_signal_fence(std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
+    std::atomic_signal_fence(
+        std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
     cache.magazines[cls].top = top - static_cast<std::uint32_t>(sizeof(CachedObject));
     cache.gate.leave();
     return address;
@@ -202,21 +213,27 @@ class Core {
   /// False: not that easily, use free_small.
   static EXTMEM_ALWAYS_INLINE bool free_fast(const FastTables& tables, ThreadCache& cache, std::uint32_t link,
                                              std::uint64_t ptr, std::uint64_t address) noexcept {
-    if (!cache.gate.try_enter()) [[unlikely]] return false;
+    if (!cache.gate.try_enter()) [[unlikely]]
+      return false;
     // One test after the other, each with little alive: that way everything stays in scratch registers.
     // No link names the record of nobody. A stale one (read before we were busy) names a slab that is not ours or not
     // here. All fields of a slab are stable while its owner, who is us, is busy.
     const Slab& slab = tables.slabs[link];
-    if (slab.home != cache.home.stable()) [[unlikely]] return refuse(cache);
+    if (slab.home != cache.home.stable()) [[unlikely]]
+      return refuse(cache);
     const ObjectPlace place = place_of(ptr - slab.first.stable(), slab.reciprocal.stable());
-    if (!place.exact) [[unlikely]] return refuse(cache);
-    if (place.number >= slab.objects.stable()) [[unlikely]] return refuse(cache);
+    if (!place.exact) [[unlikely]]
+      return refuse(cache);
+    if (place.number >= slab.objects.stable()) [[unlikely]]
+      return refuse(cache);
     const std::uint32_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
     std::atomic<std::uint16_t>& word = tables.states[state];
-    if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]] return refuse(cache);
+    if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]]
+      return refuse(cache);
     Magazine& magazine = cache.magazine(slab.magazine.stable());
     const std::uint32_t top = magazine.top;
-    if (top >= magazine.limit.stable()) [[unlikely]] return refuse(cache);
+    if (top >= magazine.limit.stable()) [[unlikely]]
+      return refuse(cache);
     const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
     cache.entry(next) = CachedObject{address, state, link};
     magazine.top = next;
@@ -227,7 +244,8 @@ class Core {
   }
   /// Any path of a small free. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
-  Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset) noexcept;
+  Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region,
+                          std::uint64_t offset) noexcept;
   /// Flushes the oldest half of this class' magazine. Errors: EDEADLK nothing could be returned, because the caller
   /// holds the heap's lock; ETIMEDOUT.
   Result<void> flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
@@ -238,10 +256,12 @@ class Core {
 
   // ---- spans -----------------------------------------------------------------------------------------------
   /// `pages` of the request counts bytes: it is rounded to each region's pages. ENOMEM: nothing fits.
-  Result<Span> allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes, const SpanRequest& request,
-                             const RegionFilter& filter, std::uint16_t holder) noexcept;
+  Result<Span> allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes,
+                             const SpanRequest& request, const RegionFilter& filter,
+                             std::uint16_t holder) noexcept;
   /// Errors: EINVAL interior; EALREADY nothing is allocated there; EPERM.
-  Result<void> free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset) noexcept;
+  Result<void> free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
+                         std::uint64_t offset) noexcept;
   /// Changes a held span's length in place. False: it cannot be done there.
   Result<bool> resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
                            std::uint64_t bytes) noexcept;
@@ -277,8 +297,9 @@ class Core {
   void spill_tags_locked(ThreadCache& cache) noexcept;
 
   /// Checks every invariant of a heap. Requires: the heap's lock, all its caches paused.
-  std::size_t check_heap_locked(std::uint32_t heap,
-                                FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept;
+  std::size_t check_heap_locked(
+      std::uint32_t heap,
+      FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept;
   /// Counts the objects of a slab by state.
   struct SlabCount {
     std::uint32_t free = 0, cached = 0, held = 0;
@@ -304,10 +325,11 @@ class Core {
   }
   Result<void> refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   void take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept;
-  std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, std::uint32_t owner,
-                                bool& metadata_full, bool& any_region) noexcept;
-  bool new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region, std::uint32_t cls,
-                                 std::uint64_t bytes, std::uint32_t index, std::uint32_t owner, bool& metadata_full) noexcept;
+  std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls,
+                                std::uint32_t owner, bool& metadata_full, bool& any_region) noexcept;
+  bool new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region,
+                                 std::uint32_t cls, std::uint64_t bytes, std::uint32_t index,
+                                 std::uint32_t owner, bool& metadata_full) noexcept;
   void set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t page, std::uint32_t pages,
                     std::uint32_t link) noexcept;
   void release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept;
@@ -317,11 +339,12 @@ class Core {
   void note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept;
   void return_locked(std::uint32_t slot, const CachedObject& object) noexcept;
   void flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
-  void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls, std::uint32_t keep) noexcept;
+  void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
+                            std::uint32_t keep) noexcept;
   void unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   Result<void> revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept;
-  Result<bool> free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index, std::uint64_t first,
-                             std::uint32_t state_index, std::uint16_t seen) noexcept;
+  Result<bool> free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index,
+                             std::uint64_t first, std::uint32_t state_index, std::uint16_t seen) noexcept;
   TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
   Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
   void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;
@@ -330,7 +353,8 @@ class Core {
   std::uint32_t free_cached(Slab& slab, std::uint32_t by, std::uint32_t& lowest) noexcept;
   void rebuild_slab(std::uint32_t index) noexcept;
   Result<void> revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept;
-  void free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint32_t page) noexcept;
+  void free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
+                        std::uint32_t page) noexcept;
 
   std::byte* segment_ = nullptr;
   const base::Relaxed<std::uintptr_t>* bases_ = nullptr;
@@ -355,13 +379,15 @@ class Core {
 /// Requires: check held() before relying on it.
 class HeapGuard {
  public:
-  HeapGuard(Core& core, std::uint32_t slot, std::uint32_t heap) noexcept : lock_(core.heap(heap).lock), peers_(core.peers()) {
+  HeapGuard(Core& core, std::uint32_t slot, std::uint32_t heap) noexcept
+      : lock_(core.heap(heap).lock), peers_(core.peers()) {
     locked_ = lock_.lock(slot, peers_);
     if (locked_ > shared::Locked::inherited) {
       if (locked_ == shared::Locked::stuck) error_ = shared::stuck_error(peers_, lock_.holder());
       return;
     }
-    if (locked_ == shared::Locked::yes && core.heap(heap).torn == 0) [[likely]] return;
+    if (locked_ == shared::Locked::yes && core.heap(heap).torn == 0) [[likely]]
+      return;
     if (auto repaired = core.repair_heap_locked(slot, heap); !repaired) {
       error_ = repaired.error();  // it stays marked as torn: the next one tries again
       locked_ = shared::Locked::stuck;
@@ -374,7 +400,9 @@ class HeapGuard {
   }
   [[nodiscard]] bool held() const noexcept { return locked_ <= shared::Locked::inherited; }
   /// Why it is not held: `if_mine` where this thread has it already, else ETIMEDOUT.
-  [[nodiscard]] Error refused(Error if_mine) const noexcept { return locked_ == shared::Locked::stuck ? error_ : if_mine; }
+  [[nodiscard]] Error refused(Error if_mine) const noexcept {
+    return locked_ == shared::Locked::stuck ? error_ : if_mine;
+  }
 
  private:
   shared::Lock& lock_;

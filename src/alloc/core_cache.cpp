@@ -22,7 +22,8 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   } else {
     index = roots_->cache_list.take(tx, link);
     if (index == shared::IndexList::kNone || !ground_.ensure_object(caches_[index])) {
-      return EXTMEM_ERROR(ENOSPC, "no room for another thread's cache: use fewer heaps per thread or raise max_threads");
+      return EXTMEM_ERROR(
+          ENOSPC, "no room for another thread's cache: use fewer heaps per thread or raise max_threads");
     }
   }
   ThreadCache& cache = caches_[index];
@@ -68,7 +69,8 @@ bool Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept 
   tx.set(cache_rows_[std::uint64_t{cache.slot} * geometry_.max_heaps + cache.heap], 0);
   // A living owner may be about to look at its record: then only its own thread uses it again.
   if (cache.slot == slot || (peers_.all != nullptr && peers_.all->slot_dead(cache.slot))) {
-    roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+    roots_->cache_list.put(
+        tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
   } else {
     auto& spare = slots_[cache.slot].spare_caches;
     tx.set(cache.next, spare);
@@ -98,7 +100,8 @@ bool Core::drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept {
     const std::uint32_t index = spare - 1;
     auto tx = transaction(slot);
     tx.set(spare, caches_[index].next);
-    roots_->cache_list.put(tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
+    roots_->cache_list.put(
+        tx, index, [&](std::uint32_t i) -> auto& { return caches_[i].next; });
     tx.commit();
   }
   return true;
@@ -129,7 +132,8 @@ Result<void> Core::enter(std::uint32_t slot, ThreadCache& cache) noexcept {
   while (!cache.gate.enter(peers_.shared)) {
     // Paused for long. If the pauser has died, its lock passes to us, and we resume everybody, us included.
     const HeapGuard guard(*this, slot, cache.heap);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock already"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock already"));
   }
   return {};
 }
@@ -197,7 +201,8 @@ void Core::note_out(HeapCore& h, std::int64_t bytes) noexcept {
 
 // Two threads may each miss what the other adds at the same instant: that is part of the stated error of peaks.
 void Core::note_peak(HeapCore& h) noexcept {
-  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + static_cast<std::int64_t>(h.span_pages_bytes.get());
+  const std::int64_t now =
+      h.out_bytes.load(std::memory_order_relaxed) + static_cast<std::int64_t>(h.span_pages_bytes.get());
   std::int64_t peak = h.out_peak.get();
   while (now > peak && !h.out_peak.atomic().compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
   }
@@ -222,7 +227,8 @@ void Core::flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexce
   }
 }
 
-void Core::release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls, std::uint32_t keep) noexcept {
+void Core::release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
+                                std::uint32_t keep) noexcept {
   for (std::uint32_t link = cache.own[cls]; link != 0 && cache.empty[cls] > keep;) {
     Slab& s = slabs_[link - 1];
     const std::uint32_t next = s.list_next;

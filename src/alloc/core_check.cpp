@@ -4,9 +4,11 @@
 namespace extmem::alloc {
 
 std::size_t Core::check_heap_locked(
-    std::uint32_t heap, FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept {
+    std::uint32_t heap,
+    FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept {
   std::size_t breaches = 0;
-  const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+  const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected,
+                          std::uint64_t found) {
     ++breaches;
     if (report) report(what, where, expected, found);
   };
@@ -41,12 +43,15 @@ std::size_t Core::check_heap_locked(
       if (link == 0) continue;
       ++mapped;
       const auto page = static_cast<std::uint32_t>((unit << kSlabMapShift) >> r.pages.page_shift);
-      if (!slab_covers(link - 1, region, page)) breach("the slab map names the slab that lies there", unit, 0, link);
+      if (!slab_covers(link - 1, region, page))
+        breach("the slab map names the slab that lies there", unit, 0, link);
     }
     std::uint64_t mappable = 0;
     for (std::uint32_t page = 0; page < r.pages.pages;) {
       const PageDesc& desc = allocator.desc(page);
-      if (desc.kind() == PageKind::slab && slab_map(r)[(std::uint64_t{page} << r.pages.page_shift) >> slab_map_shift(r.pages.pages, r.pages.page_shift)] == desc.slab() + 1) {
+      if (desc.kind() == PageKind::slab &&
+          slab_map(r)[(std::uint64_t{page} << r.pages.page_shift) >>
+                      slab_map_shift(r.pages.pages, r.pages.page_shift)] == desc.slab() + 1) {
         const std::uint64_t bytes = std::uint64_t{slab_pages(slabs_[desc.slab()])} << r.pages.page_shift;
         mappable += (bytes + (std::uint64_t{1} << kSlabMapShift) - 1) >> kSlabMapShift;
       }
@@ -59,7 +64,8 @@ std::size_t Core::check_heap_locked(
     if (mapped != mappable) breach("a mapped slab is mapped whole", region, mappable, mapped);
   }
   if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
-  if (slab_regions != h.slab_regions) breach("slab_regions counts the regions with slabs", heap, h.slab_regions, slab_regions);
+  if (slab_regions != h.slab_regions)
+    breach("slab_regions counts the regions with slabs", heap, h.slab_regions, slab_regions);
   if (span_count != h.span_count) breach("span_count counts the held spans", heap, h.span_count, span_count);
   if (span_bytes != h.span_pages_bytes) breach("span bytes add up", heap, h.span_pages_bytes, span_bytes);
 
@@ -67,14 +73,17 @@ std::size_t Core::check_heap_locked(
   std::uint64_t cached_states = 0;
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     std::uint32_t previous = 0;
-    for (std::uint32_t link = h.all_slabs[cls]; link != 0; previous = link, link = slabs_[link - 1].all_next) {
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0;
+         previous = link, link = slabs_[link - 1].all_next) {
       if (link > geometry_.max_slabs || ++slab_count > h.slab_count) {
         breach("the heap's list of slabs ends", link, h.slab_count, slab_count);
         return breaches;
       }
       const Slab& s = slabs_[link - 1];
-      if (s.heap() != heap || s.cls() != cls) breach("a slab names its heap and class", link - 1, heap, s.heap());
-      if (s.all_prev != previous) breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
+      if (s.heap() != heap || s.cls() != cls)
+        breach("a slab names its heap and class", link - 1, heap, s.heap());
+      if (s.all_prev != previous)
+        breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
       const SlabCount count = count_slab(s);
       cached_states += count.cached;
       if (count.free != s.free) breach("a slab counts its free objects", link - 1, count.free, s.free);
@@ -105,7 +114,8 @@ std::size_t Core::check_heap_locked(
       if (s.owner() != owner || s.cls() != cls || s.heap() != heap) {
         breach("a slab is in the list of its owner and class", link - 1, owner, s.owner());
       }
-      if (s.list_prev != previous) breach("a list of slabs is doubly linked", link - 1, previous, s.list_prev);
+      if (s.list_prev != previous)
+        breach("a list of slabs is doubly linked", link - 1, previous, s.list_prev);
       empty += s.free == s.objects ? 1u : 0u;
     }
     return empty;
@@ -127,13 +137,16 @@ std::size_t Core::check_heap_locked(
       for (std::uint32_t i = 0; i < cache.count(cls); ++i) {
         const CachedObject& object = cache.objects(cls)[i];
         const std::uint16_t state = states_[object.state].load(std::memory_order_relaxed);
-        if (state != cached_by(cache.slot)) breach("an object in a magazine is cached by its thread", object.address, cache.slot, state);
+        if (state != cached_by(cache.slot))
+          breach("an object in a magazine is cached by its thread", object.address, cache.slot, state);
         for (std::uint32_t j = 0; j < i; ++j) {
-          if (cache.objects(cls)[j].state == object.state) breach("an object is in a magazine once", object.address, i, j);
+          if (cache.objects(cls)[j].state == object.state)
+            breach("an object is in a magazine once", object.address, i, j);
         }
       }
       const std::uint32_t empty = check_list(cache.own[cls], cls, cache.slot);
-      if (empty != cache.empty[cls]) breach("a thread counts its wholly free slabs", cls, empty, cache.empty[cls]);
+      if (empty != cache.empty[cls])
+        breach("a thread counts its wholly free slabs", cls, empty, cache.empty[cls]);
     }
   }
   if (caches != h.caches) breach("caches counts the heap's caches", heap, h.caches, caches);

@@ -112,7 +112,8 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   shared::Handshake::fence(has_membarrier_, peers_.shared);
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
-    if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck) continue;
+    if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck)
+      continue;
     // Nobody is resumed: the dead one may have been half way through any cache. Who enters its own meanwhile waits, looks
     // at the lock after a while, and tries the repair again.
     return shared::stuck_error(peers_, cache.slot);
@@ -140,7 +141,8 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
       rebuild_slab(index);
       const bool draining = (regions_[s.region()].flags & kRegionDraining) != 0;
       const std::uint32_t owner = s.owner();
-      if (owner != 0 && (draining || cache_of(owner, heap) == nullptr || (peers_.all != nullptr && peers_.all->slot_dead(owner)))) {
+      if (owner != 0 && (draining || cache_of(owner, heap) == nullptr ||
+                         (peers_.all != nullptr && peers_.all->slot_dead(owner)))) {
         s.share();
       }
       s.flags = draining ? kSlabDraining : 0;
@@ -216,7 +218,9 @@ bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uin
     const Slab& s = slabs_[desc.slab()];
     std::uint16_t expected = held_by(from);
     const std::uint64_t number = place_of(ptr - s.first, s.reciprocal).number;
-    if (!states_[s.first_state + number].compare_exchange_strong(expected, held_by(to), std::memory_order_acq_rel)) return false;
+    if (!states_[s.first_state + number].compare_exchange_strong(expected, held_by(to),
+                                                                 std::memory_order_acq_rel))
+      return false;
     bytes = s.size;
   } else {
     if (desc.kind() != PageKind::held_head || desc.holder() != from) return false;
@@ -227,7 +231,8 @@ bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uin
   }
   base::crash_point("holder.changed");
   if (from >= kFirstTagHolder) {
-    if (TagRecord* payer = find_tag_locked(h, from); payer != nullptr) count_tag_locked(slot, heap, *payer, -bytes, -1);
+    if (TagRecord* payer = find_tag_locked(h, from); payer != nullptr)
+      count_tag_locked(slot, heap, *payer, -bytes, -1);
   }
   if (payee != nullptr) count_tag_locked(slot, heap, *payee, bytes, 1);
   return true;
@@ -286,7 +291,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         // dead process may have held millions.
         if (last_heir == kFreeIt && (s.first_state + i) % 4 == 0 && i + 4 <= s.objects) {
           std::uint64_t four = std::uint64_t{state} * 0x0001'0001'0001'0001;
-          if (reinterpret_cast<std::atomic<std::uint64_t>&>(states[i]).compare_exchange_strong(four, 0, std::memory_order_acq_rel)) {
+          if (reinterpret_cast<std::atomic<std::uint64_t>&>(states[i]).compare_exchange_strong(
+                  four, 0, std::memory_order_acq_rel)) {
             static_assert(kFree == 0);
             sum.objects += 4;
             sum.bytes += std::uint64_t{4} * s.size;
@@ -298,7 +304,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
             continue;
           }
         }
-        if (last_heir != kFreeIt && last_heir >= kFirstTagHolder && make_tag_locked(slot, h, last_heir) == nullptr) {
+        if (last_heir != kFreeIt && last_heir >= kFirstTagHolder &&
+            make_tag_locked(slot, h, last_heir) == nullptr) {
           return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
         }
         const std::uint16_t to = last_heir == kFreeIt ? kFree : held_by(last_heir);
@@ -339,7 +346,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
             free_span_locked(slot, heap, region, page);
           } else {
             if (to >= kFirstTagHolder && make_tag_locked(slot, h, to) == nullptr) {
-              return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
+              return EXTMEM_ERROR(ENOSPC,
+                                  "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
             }
             auto tx = transaction(slot);
             allocator.set_holder(tx, page, to);
@@ -350,7 +358,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
       }
       page = next;
     }
-    if (r.flags & kRegionDraining) r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
+    if (r.flags & kRegionDraining)
+      r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
   }
   return sum;
 }

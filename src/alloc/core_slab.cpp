@@ -12,9 +12,9 @@ void Core::set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t pa
   for (std::uint64_t unit = first; unit <= last; ++unit) tx.set(slab_map(r)[unit], link);
 }
 
-bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region, std::uint32_t cls,
-                                     std::uint64_t bytes, std::uint32_t index, std::uint32_t owner,
-                                     bool& metadata_full) noexcept {
+bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region,
+                                     std::uint32_t cls, std::uint64_t bytes, std::uint32_t index,
+                                     std::uint32_t owner, bool& metadata_full) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[heap];
   const std::uint32_t size = kSizeClasses[cls].size;
@@ -26,7 +26,8 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   request.phase = r.phase;
   if (r.pages.page_shift >= 12) request.align = 1;  // pages of regions are aligned to their own size
   constexpr std::uint64_t kMapUnit = std::uint64_t{1} << kSlabMapShift;
-  const bool mapped = (std::uint64_t{request.pages} << shift) >= kMapUnit && has_slab_map(r.pages.pages, shift);
+  const bool mapped =
+      (std::uint64_t{request.pages} << shift) >= kMapUnit && has_slab_map(r.pages.pages, shift);
   if (mapped) {  // at a boundary of the slab map: counted in offsets
     request.align = kMapUnit;
     request.phase = 0;
@@ -41,16 +42,19 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   const std::uint32_t needed =
       static_cast<std::uint32_t>((std::uint64_t{objects} * size + (std::uint64_t{1} << shift) - 1) >> shift);
   if (needed < request.pages) allocator.shrink(tx, page, request.pages, needed);
-  const std::uint64_t states = allocate_meta(segment_, roots_->small, tx, std::uint64_t{objects} * 2, ground_);
+  const std::uint64_t states =
+      allocate_meta(segment_, roots_->small, tx, std::uint64_t{objects} * 2, ground_);
   const std::uint64_t unit = std::uint64_t{page} << shift >> kSlabMapShift;
   if (states == 0 || !ground_.ensure(&allocator.desc(page), std::uint64_t{needed} * sizeof(PageDesc)) ||
-      (mapped && !ground_.ensure(&slab_map(r)[unit], ((span >> kSlabMapShift) + 1) * sizeof(std::uint32_t)))) {
+      (mapped &&
+       !ground_.ensure(&slab_map(r)[unit], ((span >> kSlabMapShift) + 1) * sizeof(std::uint32_t)))) {
     metadata_full = true;
     return false;
   }
   allocator.make_slab(tx, page, needed, index);
   const auto first_state = static_cast<std::uint32_t>((states - tables_.small_area) / 2);
-  for (std::uint32_t i = 0; i < objects; ++i) states_[first_state + i].store(kFree, std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < objects; ++i)
+    states_[first_state + i].store(kFree, std::memory_order_relaxed);
   Slab& s = slabs_[index];
   s.first = make_ptr(region, std::uint64_t{page} << shift);
   s.reciprocal = reciprocal_of(size);
@@ -72,8 +76,8 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   return true;
 }
 
-std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, std::uint32_t owner,
-                                    bool& metadata_full, bool& any_region) noexcept {
+std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls,
+                                    std::uint32_t owner, bool& metadata_full, bool& any_region) noexcept {
   HeapCore& h = heaps_[heap];
   const std::uint32_t size = kSizeClasses[cls].size;
   any_region = false;
@@ -91,8 +95,8 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
       const shared::LockGuard meta(roots_->small.lock, slot, peers_);
       if (!meta.held()) return shared::IndexList::kNone;
       auto tx = transaction(slot);
-      const std::uint32_t index =
-          roots_->slab_list.take(tx, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
+      const std::uint32_t index = roots_->slab_list.take(
+          tx, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
       if (index == shared::IndexList::kNone || !ground_.ensure_object(slabs_[index])) {
         metadata_full = true;
         return shared::IndexList::kNone;
@@ -140,7 +144,8 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   tx.set(previous != 0 ? slabs_[previous - 1].all_next : h.all_slabs[cls], next);
   tx.add(h.slab_count, ~std::uint32_t{0});
   tx.set(s.objects, 0);
-  roots_->slab_list.put(tx, index, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
+  roots_->slab_list.put(
+      tx, index, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
   tx.commit();
   note_emptied(h, r);
 }

@@ -8,7 +8,9 @@ namespace extmem::alloc {
 
 namespace {
 constexpr std::uint32_t kKeepEmptyBytes = 512 * 1024;  // of wholly free slabs that a thread keeps per class
-constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept { return kKeepEmptyBytes / kSizeClasses[cls].slab_bytes; }
+constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept {
+  return kKeepEmptyBytes / kSizeClasses[cls].slab_bytes;
+}
 // How much a class is used across threads, 0 to kMostShared: a revocation adds, each refill under the lock takes one
 // away. Above kShareAbove new slabs start shared, so that producers and consumers do not revoke for ever; and a class
 // whose objects stop wandering is biased again some refills later.
@@ -81,8 +83,8 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
 /// Moves free objects of the slab into the magazine. Requires: as note_returned; the slab is listed and has some.
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
-  const std::uint32_t wanted =
-      std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2), kSizeClasses[cls].capacity - cache.count(cls));
+  const std::uint32_t wanted = std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2),
+                                                       kSizeClasses[cls].capacity - cache.count(cls));
   const std::uint16_t mine = cached_by(cache.slot);
   const std::uint64_t first = address(s.region(), s.offset());
   const std::uint32_t first_state = s.first_state;
@@ -122,7 +124,8 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) {
-    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it"));
+    return guard.refused(EXTMEM_ERROR(
+        EDEADLK, "this thread holds the heap's lock: do not allocate from a heap inside a walk over it"));
   }
   if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   if (cache.count(cls) != 0) return {};
@@ -193,7 +196,8 @@ Result<void> Core::revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept
   HeapCore& h = heaps_[s.heap()];
   const HeapGuard guard(*this, slot, s.heap());
   if (!guard.held()) {
-    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
+    return guard.refused(EXTMEM_ERROR(
+        EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
   }
   if (s.objects == 0 || &heaps_[s.heap()] != &h) return {};
   return revoke_locked(slot, slab_index);
@@ -222,17 +226,20 @@ Result<void> Core::revoke_locked(std::uint32_t slot, std::uint32_t slab_index) n
 
 /// A free into a region that drains: straight to the slab, so that nothing of it is cached again.
 /// False: the slab is no longer what the caller saw; look again.
-Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index, std::uint64_t first,
-                                 std::uint32_t state_index, std::uint16_t seen) noexcept {
+Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index,
+                                 std::uint64_t first, std::uint32_t state_index,
+                                 std::uint16_t seen) noexcept {
   Slab& s = slabs_[slab_index];
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) {
-    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
+    return guard.refused(EXTMEM_ERROR(
+        EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
   }
   // Of two frees of one object the later may come when the slab is gone, or is another's, or no longer drains.
   const std::uint32_t number = state_index - s.first_state;
-  if (s.first != first || number >= s.objects || s.heap() != heap || (s.flags & kSlabDraining) == 0) return false;
+  if (s.first != first || number >= s.objects || s.heap() != heap || (s.flags & kSlabDraining) == 0)
+    return false;
   if (!states_[state_index].compare_exchange_strong(seen, cached_by(slot), std::memory_order_acq_rel)) {
     return EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time");
   }
@@ -250,7 +257,8 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
   return true;
 }
 
-Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region, std::uint64_t offset) noexcept {
+Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region,
+                              std::uint64_t offset) noexcept {
   const std::uint32_t page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
   const PageDesc& desc = pages(region).desc(page);
   for (;;) {
@@ -264,7 +272,9 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     }
     const std::uint32_t index = desc.slab();
     if (!slab_covers(index, region, page)) {
-      return refuse(EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated"));
+      return refuse(EXTMEM_ERROR(
+          EALREADY,
+          "nothing is allocated at this address: it was freed (a double free), or never allocated"));
     }
     Slab& s = slabs_[index];
     const std::uint32_t owner = s.owner();
@@ -280,8 +290,8 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     // an object looks at it.
     const auto changed = [&] {
       std::atomic_thread_fence(std::memory_order_acquire);
-      return !slab_covers(index, region, page) || s.first != first || s.size != size || s.first_state != first_state ||
-             s.owner() != owner;
+      return !slab_covers(index, region, page) || s.first != first || s.size != size ||
+             s.first_state != first_state || s.owner() != owner;
     };
     const ObjectPlace place = place_of(make_ptr(region, offset) - first, s.reciprocal);
     const std::uint32_t cls = s.cls();
@@ -329,8 +339,10 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     if (owner == 0) {
       // The one word that decides between racing frees. acq_rel: the winner hands the object on.
       std::uint16_t expected = seen;
-      if (!states_[state_index].compare_exchange_strong(expected, cached_by(slot), std::memory_order_acq_rel)) {
-        return refuse(EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
+      if (!states_[state_index].compare_exchange_strong(expected, cached_by(slot),
+                                                        std::memory_order_acq_rel)) {
+        return refuse(
+            EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
       }
       if (changed()) {  // then the word we took was another object's: give it back
         // Unless its owner has freed it since: then it is the owner's again.
@@ -387,7 +399,8 @@ Result<void> Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint
   const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) {
     if (returned != 0) return {};  // there is room now, and that is what was wanted
-    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
+    return guard.refused(EXTMEM_ERROR(
+        EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
   }
   if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.count(cls));

@@ -13,11 +13,13 @@ bool admits(const RegionCore& r, std::uint32_t slot, const RegionFilter& filter)
          (filter.os_page_shift == 0 || filter.os_page_shift == r.os_page_shift);
 }
 
-SpanRequest for_region(const SpanRequest& request, const RegionCore& r, const std::byte* segment, std::uint64_t bytes) noexcept {
+SpanRequest for_region(const SpanRequest& request, const RegionCore& r, const std::byte* segment,
+                       std::uint64_t bytes) noexcept {
   SpanRequest own = request;
   const std::uint64_t page_size = std::uint64_t{1} << r.pages.page_shift;
   const std::uint64_t pages = (bytes >> r.pages.page_shift) + ((bytes & (page_size - 1)) != 0);
-  own.pages = pages > kMaxPages ? kNoPage : static_cast<std::uint32_t>(pages);  // kNoPage: more than any space has
+  own.pages =
+      pages > kMaxPages ? kNoPage : static_cast<std::uint32_t>(pages);  // kNoPage: more than any space has
   own.bytes = bytes;
   own.phase = r.phase;
   own.iova = &r.iova;
@@ -32,15 +34,17 @@ Error deadlock() noexcept {
 
 }  // namespace
 
-Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes, const SpanRequest& request,
-                                 const RegionFilter& filter, std::uint16_t holder) noexcept {
+Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::uint64_t bytes,
+                                 const SpanRequest& request, const RegionFilter& filter,
+                                 std::uint16_t holder) noexcept {
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) return guard.refused(deadlock());
   TagRecord* tag = nullptr;
   if (holder >= kFirstTagHolder) {
     tag = make_tag_locked(slot, h, holder);
-    if (tag == nullptr) return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
+    if (tag == nullptr)
+      return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
   }
   for (int round = 0; round < 2; ++round) {
     for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
@@ -67,10 +71,13 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
     }
   }
-  return EXTMEM_ERROR(ENOMEM, "no free memory of the heap fits this size and these constraints: add a region or allow growth");
+  return EXTMEM_ERROR(
+      ENOMEM,
+      "no free memory of the heap fits this size and these constraints: add a region or allow growth");
 }
 
-void Core::free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint32_t page) noexcept {
+void Core::free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
+                            std::uint32_t page) noexcept {
   HeapCore& h = heaps_[heap];
   RegionCore& r = regions_[region];
   PageAllocator allocator = pages(region);
@@ -90,7 +97,8 @@ void Core::free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_
   }
 }
 
-Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset) noexcept {
+Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
+                             std::uint64_t offset) noexcept {
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) return guard.refused(deadlock());
   RegionCore& r = regions_[region];
@@ -103,19 +111,21 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
     if (allocator.find_head(page) != kNoPage) {
       return EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
     }
-    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
+    return EXTMEM_ERROR(
+        EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
   const std::uint16_t holder = desc.holder();
   if (holder == kHolderMemzone) {
     return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
   }
   free_span_locked(slot, heap, region, page);
-  if (r.flags & kRegionDraining) r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
+  if (r.flags & kRegionDraining)
+    r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
   return {};
 }
 
-Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region, std::uint64_t offset,
-                               std::uint64_t bytes) noexcept {
+Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
+                               std::uint64_t offset, std::uint64_t bytes) noexcept {
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) return guard.refused(deadlock());
@@ -140,7 +150,8 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
     if (allocator.free_after(page, length) < wanted - length) {
       // What lies behind may be free, but cached by a thread.
       const std::uint64_t end = std::uint64_t{page} + length + allocator.free_after(page, length);
-      if (end >= r.pages.pages || allocator.desc(static_cast<std::uint32_t>(end)).kind() != PageKind::slab) return false;
+      if (end >= r.pages.pages || allocator.desc(static_cast<std::uint32_t>(end)).kind() != PageKind::slab)
+        return false;
       EXTMEM_TRY_VOID(flush_all_locked(slot, heap, false));
       if (allocator.free_after(page, length) < wanted - length) return false;
     }
@@ -153,12 +164,14 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   tx.commit();
   note_peak(h);
   if (holder >= kFirstTagHolder) {
-    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr) count_tag_locked(slot, heap, *tag, delta, 0);
+    if (TagRecord* tag = find_tag_locked(h, holder); tag != nullptr)
+      count_tag_locked(slot, heap, *tag, delta, 0);
   }
   return true;
 }
 
-Result<Core::BiggestSpan> Core::biggest_span(std::uint32_t slot, std::uint32_t heap, const SpanRequest& request,
+Result<Core::BiggestSpan> Core::biggest_span(std::uint32_t slot, std::uint32_t heap,
+                                             const SpanRequest& request,
                                              const RegionFilter& filter) noexcept {
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
@@ -172,7 +185,8 @@ Result<Core::BiggestSpan> Core::biggest_span(std::uint32_t slot, std::uint32_t h
     if ((std::uint64_t{allocator.largest_free_bound()} << r.pages.page_shift) <= best.bytes) continue;
     SpanRequest own = for_region(request, r, segment_, 1);
     const auto found = allocator.biggest(own);
-    if (found.bytes > best.bytes) best = BiggestSpan{region, std::uint64_t{found.page} << r.pages.page_shift, found.bytes};
+    if (found.bytes > best.bytes)
+      best = BiggestSpan{region, std::uint64_t{found.page} << r.pages.page_shift, found.bytes};
   }
   return best;
 }

@@ -17,7 +17,8 @@ TagRecord* Core::make_tag_locked(std::uint32_t slot, HeapCore& h, std::uint16_t 
   const shared::LockGuard meta(roots_->small.lock, slot, peers_);
   if (!meta.held()) return nullptr;
   auto tx = transaction(slot);
-  const std::uint32_t index = roots_->tag_list.take(tx, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
+  const std::uint32_t index = roots_->tag_list.take(
+      tx, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
   if (index == shared::IndexList::kNone || !ground_.ensure_object(tags_[index])) return nullptr;
   TagRecord& record = tags_[index];
   record.holder = holder;
@@ -38,7 +39,8 @@ void Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
       if (!meta.held()) continue;  // a stopped process has it: there is no way around
       auto tx = transaction(slot);
       tx.set(bucket, tags_[index].next);
-      roots_->tag_list.put(tx, index, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
+      roots_->tag_list.put(
+          tx, index, [&](std::uint32_t i) -> auto& { return tags_[i].next; });
       tx.commit();
     }
   }
@@ -71,14 +73,16 @@ TagDelta* Core::delta_of(ThreadCache& cache, std::uint16_t holder) const noexcep
   TagDelta& delta = cache.deltas[holder % kTagDeltas];
   if (delta.record == 0 || delta.holder != holder) return nullptr;
   const std::int64_t bytes = delta.bytes;
-  return bytes > kSpillBytes || bytes < -kSpillBytes ? nullptr : &delta;  // null also when it is time to spill
+  return bytes > kSpillBytes || bytes < -kSpillBytes ? nullptr
+                                                     : &delta;  // null also when it is time to spill
 }
 
 Result<void> Core::make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept {
   HeapCore& h = heaps_[cache.heap];
   const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) {
-    return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it"));
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it"));
   }
   if (cache.used == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed while this call was under way");
   TagRecord* record = make_tag_locked(slot, h, holder);

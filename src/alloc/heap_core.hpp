@@ -24,22 +24,23 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> exact;         // style; constant while the heap lives
   base::Relaxed<std::uint32_t> first_region;  // slot, chained by RegionCore::next; 0: none
   base::Relaxed<std::uint32_t> regions;
-  base::Relaxed<std::uint32_t> first_cache;   // + 1
+  base::Relaxed<std::uint32_t> first_cache;  // + 1
   base::Relaxed<std::uint32_t> caches;
-  base::Relaxed<std::uint32_t> most_caches;   // highest `caches` ever: bounds the error of peaks
+  base::Relaxed<std::uint32_t> most_caches;  // highest `caches` ever: bounds the error of peaks
   base::Relaxed<std::uint32_t> slab_count;
-  base::Relaxed<std::uint64_t> span_count;    // held runs
+  base::Relaxed<std::uint64_t> span_count;  // held runs
   base::Relaxed<std::uint64_t> span_pages_bytes;
-  std::atomic<std::int64_t> out_bytes;        // objects outside slabs, without the caches' out_delta
+  std::atomic<std::int64_t> out_bytes;  // objects outside slabs, without the caches' out_delta
   base::Relaxed<std::int64_t> out_peak;
   base::Relaxed<std::uint32_t> all_slabs[kClasses];  // + 1
   base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
-  base::Relaxed<std::uint32_t> sharing[kClasses];    // how much the class is used across threads (core_small.cpp)
-  base::Relaxed<std::uint32_t> tags[kTagBuckets];    // + 1, TagRecord chains
-  base::Relaxed<std::uint32_t> torn;                 // 1: a holder of the lock died, and nobody has repaired the heap yet
-  base::Relaxed<std::uint32_t> untold;               // 1: a thread died between an object's state and its counters
-  base::Relaxed<std::uint32_t> emptied;              // 1: a region that growth added became empty since the last look
-  base::Relaxed<std::uint32_t> slab_regions;         // those of `regions` that are long enough for slabs
+  base::Relaxed<std::uint32_t>
+      sharing[kClasses];  // how much the class is used across threads (core_small.cpp)
+  base::Relaxed<std::uint32_t> tags[kTagBuckets];  // + 1, TagRecord chains
+  base::Relaxed<std::uint32_t> torn;     // 1: a holder of the lock died, and nobody has repaired the heap yet
+  base::Relaxed<std::uint32_t> untold;   // 1: a thread died between an object's state and its counters
+  base::Relaxed<std::uint32_t> emptied;  // 1: a region that growth added became empty since the last look
+  base::Relaxed<std::uint32_t> slab_regions;  // those of `regions` that are long enough for slabs
 };
 
 struct TagRecord {
@@ -54,12 +55,13 @@ struct TagRecord {
 
 inline constexpr std::uint32_t kRegionUsed = 1;
 inline constexpr std::uint32_t kRegionDraining = 2;
-inline constexpr std::uint32_t kRegionSlabs = 4;      // large enough for slabs
-inline constexpr std::uint32_t kRegionCpu = 8;        // the CPU can reach it
+inline constexpr std::uint32_t kRegionSlabs = 4;  // large enough for slabs
+inline constexpr std::uint32_t kRegionCpu = 8;    // the CPU can reach it
 inline constexpr std::uint32_t kRegionExternal = 16;
 inline constexpr std::uint32_t kRegionGrown = 32;
 inline constexpr std::uint32_t kRegionAttached = 64;  // in its heap's chain
-inline constexpr std::uint32_t kUndrain = 1u << 31;   // in `changing`: draining was begun by the removal itself
+inline constexpr std::uint32_t kUndrain = 1u
+                                          << 31;  // in `changing`: draining was begun by the removal itself
 
 /// A region's page table: its page descriptors, then its slab map, a word per 64 KiB: slab index + 1 where a slab that
 /// begins at such a boundary lies, else 0. The map is what a free looks at first: it is 64 times denser. Regions above
@@ -83,19 +85,21 @@ struct alignas(64) RegionCore {
   base::Relaxed<std::uint32_t> flags;
   base::Relaxed<std::uint32_t> generation;
   base::Relaxed<std::uint32_t> heap;
-  base::Relaxed<std::uint32_t> next;        // slot, in the heap's chain
+  base::Relaxed<std::uint32_t> next;  // slot, in the heap's chain
   base::Relaxed<std::uint32_t> os_page_shift;
   base::Relaxed<std::int32_t> node;
   base::Relaxed<std::uint64_t> length;
-  base::Relaxed<std::uint64_t> phase;       // address of offset 0 (in the adding process)
-  std::atomic<std::uint32_t> drained;       // futex word: changes when memory of a draining region is freed
-  base::Relaxed<std::uint32_t> changing;    // the slot that adds or removes the region now; 0: nobody. For its cleaner
+  base::Relaxed<std::uint64_t> phase;  // address of offset 0 (in the adding process)
+  std::atomic<std::uint32_t> drained;  // futex word: changes when memory of a draining region is freed
+  base::Relaxed<std::uint32_t>
+      changing;  // the slot that adds or removes the region now; 0: nobody. For its cleaner
   std::uint64_t page_table_bytes;
-  std::uint64_t iova_offset;                // what `iova` lies in, from the allocation on; length 0: nothing
+  std::uint64_t iova_offset;  // what `iova` lies in, from the allocation on; length 0: nothing
   std::uint64_t iova_bytes;
-  base::Relaxed<std::uint32_t> served;      // 1: something was placed in it since it was added
-  base::Relaxed<std::uint32_t> asked;       // the participant that wants to remove it: others are to unmap it. It keeps
-                                            // its own mapping, or memory that has no name would be gone for good
+  base::Relaxed<std::uint32_t> served;  // 1: something was placed in it since it was added
+  base::Relaxed<std::uint32_t>
+      asked;  // the participant that wants to remove it: others are to unmap it. It keeps
+              // its own mapping, or memory that has no name would be gone for good
   region::IovaTable iova;
   PageSpace pages;
 };

@@ -26,8 +26,9 @@ struct alignas(64) MetaSpace {
 
 /// The segment offset of `bytes` new bytes (their content is undefined), or 0 when the space is full; the transaction
 /// must then be rolled back. `whole`: space for all of it is taken now; else the caller does so before it stores there.
-inline std::uint64_t allocate_meta(std::byte* segment, MetaSpace& meta, shared::Transaction& tx, std::uint64_t bytes,
-                                   shared::Ground ground = {}, bool whole = true) noexcept {
+inline std::uint64_t allocate_meta(std::byte* segment, MetaSpace& meta, shared::Transaction& tx,
+                                   std::uint64_t bytes, shared::Ground ground = {},
+                                   bool whole = true) noexcept {
   PageAllocator allocator(segment, meta.pages, ground);
   const unsigned shift = meta.pages.page_shift;
   const std::uint64_t pages = (bytes + (std::uint64_t{1} << shift) - 1) >> shift;

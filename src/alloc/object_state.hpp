@@ -27,8 +27,12 @@ constexpr std::uint16_t untagged_holder(std::uint32_t participant) noexcept {
 }
 
 constexpr bool is_held(std::uint16_t state) noexcept { return state >= kHeldBase; }
-constexpr std::uint16_t held_by(std::uint16_t holder) noexcept { return static_cast<std::uint16_t>(kHeldBase + holder); }
-constexpr std::uint16_t holder_of(std::uint16_t state) noexcept { return static_cast<std::uint16_t>(state - kHeldBase); }
+constexpr std::uint16_t held_by(std::uint16_t holder) noexcept {
+  return static_cast<std::uint16_t>(kHeldBase + holder);
+}
+constexpr std::uint16_t holder_of(std::uint16_t state) noexcept {
+  return static_cast<std::uint16_t>(state - kHeldBase);
+}
 constexpr std::uint16_t cached_by(std::uint32_t slot) noexcept { return static_cast<std::uint16_t>(slot); }
 
 }  // namespace extmem::alloc

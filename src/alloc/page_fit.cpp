@@ -32,7 +32,8 @@ std::uint64_t masked_end(const IovaRun& run, std::uint8_t dma_bits) noexcept {
 
 /// Calls fn(stretch) in rising or falling order until it returns true.
 template <typename Fn>
-void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest& request, bool falling, Fn&& fn) noexcept {
+void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest& request, bool falling,
+                      Fn&& fn) noexcept {
   begin = std::max(begin, request.min_offset);
   end = std::min(end, request.max_offset);
   if (begin >= end) return;
@@ -44,7 +45,8 @@ void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest&
   const region::IovaTable& table = *request.iova;
   const std::uint64_t os_page = std::uint64_t{1} << table.os_page_shift;
   std::uint64_t at = falling ? end - 1 : begin;
-  Stretch merged{0, 0, request.nocross, request.nocross_phase};  // for a mask without contiguity: neighbours join
+  Stretch merged{0, 0, request.nocross,
+                 request.nocross_phase};  // for a mask without contiguity: neighbours join
   for (;;) {
     const IovaRun run = region::run_at(table, request.segment, at);
     if (run.length == 0) break;  // the table does not cover the region: nothing is known from here on
@@ -59,12 +61,14 @@ void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest&
       } else if (request.dma_bits == 0) {
         // Inside one OS page memory is contiguous even where its IOVA is not known.
         const std::uint64_t boundary = request.nocross == 0 ? os_page : std::min(os_page, request.nocross);
-        if (request.bytes <= boundary && fn(Stretch{run_begin, run_end, boundary, request.nocross_phase})) return;
+        if (request.bytes <= boundary && fn(Stretch{run_begin, run_end, boundary, request.nocross_phase}))
+          return;
       }
     } else {
       const std::uint64_t good_end = known ? std::min(run_end, masked_end(run, request.dma_bits)) : run_begin;
       const bool touches = merged.begin < merged.end &&
-                           (falling ? good_end == merged.begin : run_begin == merged.end) && good_end > run_begin;
+                           (falling ? good_end == merged.begin : run_begin == merged.end) &&
+                           good_end > run_begin;
       if (touches) {
         (falling ? merged.begin : merged.end) = falling ? run_begin : good_end;
       } else {
@@ -101,7 +105,9 @@ std::uint64_t fit_low(const Stretch& s, std::uint64_t run_end, std::uint64_t spa
     at = align_up(at + request.phase, align) - request.phase;
     if (crosses(at, request, s)) return kNowhere;
   }
-  return at >= s.begin && at < s.end && request.bytes <= s.end - at && at < run_end && span <= run_end - at ? at : kNowhere;
+  return at >= s.begin && at < s.end && request.bytes <= s.end - at && at < run_end && span <= run_end - at
+             ? at
+             : kNowhere;
 }
 
 std::uint64_t fit_high(const Stretch& s, std::uint64_t run_end, std::uint64_t span, std::uint64_t align,
@@ -114,7 +120,8 @@ std::uint64_t fit_high(const Stretch& s, std::uint64_t run_end, std::uint64_t sp
   std::uint64_t at = below(std::min(s.end - request.bytes, run_end - span));
   if (at == kNowhere || at < s.begin) return kNowhere;
   if (crosses(at, request, s)) {
-    const std::uint64_t boundary = align_down(at + s.boundary_phase + request.bytes - 1, s.boundary) - s.boundary_phase;
+    const std::uint64_t boundary =
+        align_down(at + s.boundary_phase + request.bytes - 1, s.boundary) - s.boundary_phase;
     if (boundary < s.begin || boundary - s.begin < request.bytes) return kNowhere;
     at = below(std::min(boundary - request.bytes, run_end - span));
     if (at == kNowhere || at < s.begin || crosses(at, request, s)) return kNowhere;
@@ -124,8 +131,8 @@ std::uint64_t fit_high(const Stretch& s, std::uint64_t run_end, std::uint64_t sp
 
 }  // namespace
 
-std::uint32_t fit_in_run(const PageSpace& space, std::uint32_t run, std::uint32_t length, const SpanRequest& request,
-                         bool high) noexcept {
+std::uint32_t fit_in_run(const PageSpace& space, std::uint32_t run, std::uint32_t length,
+                         const SpanRequest& request, bool high) noexcept {
   const unsigned shift = space.page_shift;
   if (length < request.pages) return kNoPage;
   const std::uint64_t page_size = std::uint64_t{1} << shift;

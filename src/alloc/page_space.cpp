@@ -107,7 +107,9 @@ void PageAllocator::set_held(shared::Transaction& tx, std::uint32_t page, std::u
 
 bool PageAllocator::ensure_run(std::uint32_t page, std::uint32_t length) const noexcept {
   if (!ground_) return true;
-  const auto ensure = [&](std::uint64_t at) { return at >= space_.pages || ground_.ensure_object(descs_[at]); };
+  const auto ensure = [&](std::uint64_t at) {
+    return at >= space_.pages || ground_.ensure_object(descs_[at]);
+  };
   // Its ends, what lies before and behind it (new ends of free runs), and the marks of mark_inside().
   const std::uint64_t end = std::uint64_t{page} + length;
   if (!ensure(page) || !ensure(end - 1) || !ensure(end) || (page > 0 && !ensure(page - 1u))) return false;
@@ -155,9 +157,11 @@ PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const no
     }
   }
   if (start_bin_cut_short) {
-    for (std::uint32_t link = space_.heads[start.row][start.column]; link != 0; link = descs_[link - 1].low()) {
+    for (std::uint32_t link = space_.heads[start.row][start.column]; link != 0;
+         link = descs_[link - 1].low()) {
       const std::uint32_t length = descs_[link - 1].length();
-      if (length >= request.pages) return Choice{link - 1, length, high ? link - 1 + length - request.pages : link - 1};
+      if (length >= request.pages)
+        return Choice{link - 1, length, high ? link - 1 + length - request.pages : link - 1};
     }
   }
   return best;
@@ -168,7 +172,8 @@ void PageAllocator::resize_free(shared::Transaction& tx, std::uint32_t page, std
                                 std::uint32_t new_length) noexcept {
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
   tx.set(descs_[page].word0, PageDesc::pack(PageKind::free_head, new_length));
-  if (new_length > 1) tx.set(descs_[page + new_length - 1].word0, PageDesc::pack(PageKind::free_tail, new_length));
+  if (new_length > 1)
+    tx.set(descs_[page + new_length - 1].word0, PageDesc::pack(PageKind::free_tail, new_length));
   tx.add(space_.free_pages, std::uint64_t{new_length} - length);
 }
 
@@ -234,11 +239,13 @@ std::uint32_t PageAllocator::free_after(std::uint32_t page, std::uint32_t length
   return descs_[end].length();
 }
 
-void PageAllocator::grow(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t more) noexcept {
+void PageAllocator::grow(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+                         std::uint32_t more) noexcept {
   const std::uint16_t holder = descs_[page].holder();
   const std::uint32_t run = descs_[page + length].length();
   remove(tx, page + length, run);
-  tx.set(descs_[page + length].word1, page);  // over the links of the run, where mark_inside() may put the same value
+  tx.set(descs_[page + length].word1,
+         page);  // over the links of the run, where mark_inside() may put the same value
   if (run > more) insert(tx, page + length + more, run - more);
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
   set_held(tx, page, length + more, holder);
@@ -296,7 +303,8 @@ std::size_t PageAllocator::check(
     FunctionRef<std::uint32_t(std::uint32_t, std::uint32_t)> slab_pages,
     FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) const noexcept {
   std::size_t breaches = 0;
-  const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+  const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected,
+                          std::uint64_t found) {
     ++breaches;
     if (report) report(what, where, expected, found);
   };
@@ -340,7 +348,8 @@ std::size_t PageAllocator::check(
     previous_free = is_free;
     page += length;
   }
-  if (free_pages != space_.free_pages) breach("free_pages counts the free pages", 0, free_pages, space_.free_pages);
+  if (free_pages != space_.free_pages)
+    breach("free_pages counts the free pages", 0, free_pages, space_.free_pages);
   if (free_runs != space_.free_runs) breach("free_runs counts the free runs", 0, free_runs, space_.free_runs);
 
   std::uint64_t binned = 0;
@@ -366,7 +375,8 @@ std::size_t PageAllocator::check(
       }
     }
     if ((space_.column_bits[row] != 0) != ((space_.row_bits >> row & 1) != 0)) {
-      breach("a row's bit says whether it is empty", row, space_.column_bits[row] != 0, space_.row_bits >> row & 1);
+      breach("a row's bit says whether it is empty", row, space_.column_bits[row] != 0,
+             space_.row_bits >> row & 1);
     }
   }
   if (binned != free_runs) breach("every free run is in a bin", 0, free_runs, binned);

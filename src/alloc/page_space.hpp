@@ -57,18 +57,23 @@ struct PageDesc {
   [[nodiscard]] PageKind kind() const noexcept { return kind_of(word0.get()); }
   [[nodiscard]] std::uint32_t length() const noexcept { return static_cast<std::uint32_t>(word0.get()); }
   [[nodiscard]] std::uint32_t slab() const noexcept { return static_cast<std::uint32_t>(word0.get()); }
-  [[nodiscard]] std::uint16_t holder() const noexcept { return static_cast<std::uint16_t>(word0.get() >> 48); }
+  [[nodiscard]] std::uint16_t holder() const noexcept {
+    return static_cast<std::uint16_t>(word0.get() >> 48);
+  }
   [[nodiscard]] std::uint32_t low() const noexcept { return static_cast<std::uint32_t>(word1.get()); }
   [[nodiscard]] std::uint32_t high() const noexcept { return static_cast<std::uint32_t>(word1.get() >> 32); }
 
-  static constexpr PageKind kind_of(std::uint64_t word0) noexcept { return static_cast<PageKind>(word0 >> 32 & 0xff); }
-  static constexpr std::uint64_t pack(PageKind kind, std::uint32_t length, std::uint16_t holder = 0) noexcept {
+  static constexpr PageKind kind_of(std::uint64_t word0) noexcept {
+    return static_cast<PageKind>(word0 >> 32 & 0xff);
+  }
+  static constexpr std::uint64_t pack(PageKind kind, std::uint32_t length,
+                                      std::uint16_t holder = 0) noexcept {
     return std::uint64_t{holder} << 48 | static_cast<std::uint64_t>(kind) << 32 | length;
   }
 };
 static_assert(sizeof(PageDesc) == 16);
 
-inline constexpr std::uint32_t kBinRows = 32;  // by the length's highest bit
+inline constexpr std::uint32_t kBinRows = 32;    // by the length's highest bit
 inline constexpr std::uint32_t kBinColumns = 8;  // by its next three bits
 
 /// The part of a region's record that the page layer owns. All zero but geometry = nothing to give.
@@ -86,23 +91,26 @@ struct PageSpace {
 
 /// What a span must fulfil. Offsets are of the region; `phase` turns them into addresses.
 struct SpanRequest {
-  std::uint32_t pages = 0;        // length
-  std::uint64_t bytes = 0;        // of these pages, what must fulfil nocross / contiguity / mask; <= pages' bytes
-  std::uint64_t align = 1;        // power of two, of address = offset + phase
-  std::uint64_t nocross = 0;      // power of two >= bytes, of offset + nocross_phase or, with iova_contiguous, the IOVA
-  std::uint64_t nocross_phase = 0;  // 0: boundaries of region offsets, the same in every process; phase: of addresses
-  std::uint64_t phase = 0;        // address of offset 0
+  std::uint32_t pages = 0;  // length
+  std::uint64_t bytes = 0;  // of these pages, what must fulfil nocross / contiguity / mask; <= pages' bytes
+  std::uint64_t align = 1;  // power of two, of address = offset + phase
+  std::uint64_t nocross =
+      0;  // power of two >= bytes, of offset + nocross_phase or, with iova_contiguous, the IOVA
+  std::uint64_t nocross_phase =
+      0;                    // 0: boundaries of region offsets, the same in every process; phase: of addresses
+  std::uint64_t phase = 0;  // address of offset 0
   std::uint64_t min_offset = 0;
   std::uint64_t max_offset = ~std::uint64_t{0};
   bool iova_contiguous = false;
   std::uint8_t dma_bits = 0;
   Placement placement = Placement::any;
-  bool high_end = false;          // `any`: carve from the high end of the chosen run
+  bool high_end = false;                    // `any`: carve from the high end of the chosen run
   const region::IovaTable* iova = nullptr;  // needed for iova_contiguous and dma_bits
   const std::byte* segment = nullptr;
 
   [[nodiscard]] bool constrained() const noexcept {
-    return align > 1 || nocross != 0 || iova_contiguous || dma_bits != 0 || min_offset != 0 || ~max_offset != 0;
+    return align > 1 || nocross != 0 || iova_contiguous || dma_bits != 0 || min_offset != 0 ||
+           ~max_offset != 0;
   }
 };
 
@@ -122,13 +130,15 @@ class PageAllocator {
   /// Gives [page, page + length) back and merges it with its free neighbours. Requires: it is one held run or slab.
   void free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
   /// Turns a held run into a slab's pages.
-  void make_slab(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t slab) noexcept;
+  void make_slab(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+                 std::uint32_t slab) noexcept;
   /// Pages that directly follow the run and are free.
   [[nodiscard]] std::uint32_t free_after(std::uint32_t page, std::uint32_t length) const noexcept;
   /// Makes a held run longer, into the free run behind it. Requires: free_after >= more.
   void grow(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t more) noexcept;
   /// Makes a held run shorter. Requires: 0 < new_length < length.
-  void shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t new_length) noexcept;
+  void shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+              std::uint32_t new_length) noexcept;
   void set_holder(shared::Transaction& tx, std::uint32_t page, std::uint16_t holder) noexcept;
 
   /// The head of the held run that covers `page`, or kNoPage. Cost: log2(pages) descriptors.
@@ -146,8 +156,9 @@ class PageAllocator {
 
   /// Checks invariants 1 to 4; reports each breach and returns how many. `slab_pages(slab, page)` says how many
   /// pages of this slab begin at this page, 0 if none does.
-  std::size_t check(FunctionRef<std::uint32_t(std::uint32_t, std::uint32_t)> slab_pages,
-                    FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) const noexcept;
+  std::size_t check(
+      FunctionRef<std::uint32_t(std::uint32_t, std::uint32_t)> slab_pages,
+      FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) const noexcept;
 
   [[nodiscard]] PageDesc& desc(std::uint32_t page) const noexcept { return descs_[page]; }
   [[nodiscard]] const PageSpace& space() const noexcept { return space_; }
@@ -155,8 +166,10 @@ class PageAllocator {
  private:
   void insert(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
   void remove(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
-  void resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t new_length) noexcept;
-  void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint16_t holder) noexcept;
+  void resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+                   std::uint32_t new_length) noexcept;
+  void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+                std::uint16_t holder) noexcept;
   void mark_inside(std::uint32_t page, std::uint32_t length) noexcept;
   struct Choice {
     std::uint32_t run = kNoPage;

@@ -14,7 +14,8 @@ namespace extmem::alloc {
 inline constexpr std::uint32_t kClasses = 40;
 inline constexpr std::uint64_t kMaxClassSize = 32768;
 inline constexpr std::uint32_t kMagazineCapacity = 64;
-inline constexpr std::uint64_t kSlabAlign = 4096;  // addresses of slabs: objects have their size's natural alignment
+inline constexpr std::uint64_t kSlabAlign =
+    4096;  // addresses of slabs: objects have their size's natural alignment
 inline constexpr std::uint32_t kMaxSlabPages = 64;
 inline constexpr std::uint32_t kMaxSlabObjects = 4096;
 
@@ -43,7 +44,8 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
     const std::uint64_t size = compute_class_size(c);
     // A magazine pins at most 64 KiB, a slab wastes at most an eighth at its tail.
     classes[c].size = static_cast<std::uint32_t>(size);
-    classes[c].capacity = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(65536 / size, 8, kMagazineCapacity));
+    classes[c].capacity =
+        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(65536 / size, 8, kMagazineCapacity));
     classes[c].slab_bytes = size <= 1024 ? 65536 : size <= 8192 ? 131072 : 262144;
   }
   return classes;
@@ -51,7 +53,8 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
 using ClassTable = std::array<std::uint8_t, 1 + kMaxClassSize / 16>;
 constexpr ClassTable make_class_table() noexcept {
   ClassTable table{};
-  for (std::uint32_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(compute_class_of(i * 16));
+  for (std::uint32_t i = 0; i < table.size(); ++i)
+    table[i] = static_cast<std::uint8_t>(compute_class_of(i * 16));
   return table;
 }
 }  // namespace detail
@@ -61,9 +64,7 @@ inline constexpr detail::ClassTable kClassTable = detail::make_class_table();  /
 static_assert(kSizeClasses[kClasses - 1].size == kMaxClassSize);
 
 /// The class whose objects hold `size` bytes. Requires: size <= kMaxClassSize.
-constexpr std::uint32_t class_of(std::uint64_t size) noexcept {
-  return kClassTable[(size + 15) >> 4];
-}
+constexpr std::uint32_t class_of(std::uint64_t size) noexcept { return kClassTable[(size + 15) >> 4]; }
 
 /// The same, for a caller that has compared the offset of the last byte. Requires: last < kMaxClassSize.
 constexpr std::uint32_t class_of_last(std::uint64_t last) noexcept { return kClassTable[(last >> 4) + 1]; }

@@ -25,28 +25,33 @@ namespace extmem::alloc {
 
 struct alignas(64) Slab {
   // What a free needs.
-  base::Relaxed<std::uint64_t> first;        // RegionPtr bits of object 0; constant
-  base::Relaxed<std::uint64_t> reciprocal;   // constant
-  base::Relaxed<std::uint32_t> home;         // see below; its owner changes under the heap's lock, with the owner paused
+  base::Relaxed<std::uint64_t> first;       // RegionPtr bits of object 0; constant
+  base::Relaxed<std::uint64_t> reciprocal;  // constant
+  base::Relaxed<std::uint32_t>
+      home;  // see below; its owner changes under the heap's lock, with the owner paused
   base::Relaxed<std::uint32_t> objects;      // constant while the slab lives
   base::Relaxed<std::uint32_t> first_state;  // index of object 0's state word; constant
   base::Relaxed<std::uint16_t> magazine;     // ThreadCache::magazine_at(cls()); constant
   base::Relaxed<std::uint16_t> size_class;   // constant
   // The rest.
-  base::Relaxed<std::uint32_t> size;         // of an object; constant
+  base::Relaxed<std::uint32_t> size;  // of an object; constant
   base::Relaxed<std::uint32_t> free;
   base::Relaxed<std::uint32_t> flags;
   base::Relaxed<std::uint32_t> hint;
-  base::Relaxed<std::uint32_t> list_next;    // + 1, in the list of slabs with free objects
+  base::Relaxed<std::uint32_t> list_next;  // + 1, in the list of slabs with free objects
   base::Relaxed<std::uint32_t> list_prev;
-  base::Relaxed<std::uint32_t> all_next;     // + 1, in the heap's list of all slabs of the class (heap's lock)
+  base::Relaxed<std::uint32_t> all_next;  // + 1, in the heap's list of all slabs of the class (heap's lock)
   base::Relaxed<std::uint32_t> all_prev;
 
   // home:  31   16 15     0
   //       | owner | heap   |    owner 0: shared
   // One word, so that a free compares heap and owner at once.
-  static constexpr std::uint32_t pack(std::uint32_t heap, std::uint32_t owner) noexcept { return heap | owner << 16; }
-  [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint32_t>(first.get() >> 48); }
+  static constexpr std::uint32_t pack(std::uint32_t heap, std::uint32_t owner) noexcept {
+    return heap | owner << 16;
+  }
+  [[nodiscard]] std::uint32_t region() const noexcept {
+    return static_cast<std::uint32_t>(first.get() >> 48);
+  }
   [[nodiscard]] std::uint64_t offset() const noexcept { return first.get() & ((std::uint64_t{1} << 48) - 1); }
   [[nodiscard]] std::uint32_t heap() const noexcept { return static_cast<std::uint16_t>(home.get()); }
   [[nodiscard]] std::uint32_t owner() const noexcept { return home.get() >> 16; }

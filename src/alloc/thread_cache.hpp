@@ -48,17 +48,17 @@ inline constexpr std::int64_t kSpillBytes = 65536;
 struct alignas(64) ThreadCache {
   // What the fast paths need, next to the gate.
   shared::Handshake gate;
-  base::Relaxed<std::uint32_t> home;   // Slab::pack(heap, slot): what a slab that is biased to the owner says
-  base::Relaxed<std::uint16_t> held;   // state of an object that the owner allocates without a tag
-  base::Relaxed<std::uint16_t> cached; // cached_by(slot)
-  base::Relaxed<std::uint32_t> slot;   // the owner's
+  base::Relaxed<std::uint32_t> home;  // Slab::pack(heap, slot): what a slab that is biased to the owner says
+  base::Relaxed<std::uint16_t> held;  // state of an object that the owner allocates without a tag
+  base::Relaxed<std::uint16_t> cached;  // cached_by(slot)
+  base::Relaxed<std::uint32_t> slot;    // the owner's
   base::Relaxed<std::uint32_t> heap;
-  base::Relaxed<std::uint32_t> next;   // + 1, in the heap's list (heap's lock)
-  base::Relaxed<std::uint32_t> used;   // 1: in some heap's list
+  base::Relaxed<std::uint32_t> next;      // + 1, in the heap's list (heap's lock)
+  base::Relaxed<std::uint32_t> used;      // 1: in some heap's list
   base::Relaxed<std::int64_t> out_delta;  // bytes taken from slabs minus returned, not yet told the heap
   Magazine magazines[kClasses];
-  base::Relaxed<std::uint32_t> own[kClasses];     // + 1
-  base::Relaxed<std::uint32_t> empty[kClasses];   // wholly free slabs in own[c]
+  base::Relaxed<std::uint32_t> own[kClasses];    // + 1
+  base::Relaxed<std::uint32_t> empty[kClasses];  // wholly free slabs in own[c]
   TagDelta deltas[kTagDeltas];
   CachedObject stacks[kClasses][1 + kMagazineCapacity];  // [c][0]: the null entry
 

@@ -12,7 +12,8 @@ using CrashPointHook = void (*)(const char* name);
 inline std::atomic<CrashPointHook> crash_point_hook{nullptr};
 
 inline void crash_point(const char* name) noexcept {
-  if (CrashPointHook hook = crash_point_hook.load(std::memory_order_relaxed); hook != nullptr) [[unlikely]] hook(name);
+  if (CrashPointHook hook = crash_point_hook.load(std::memory_order_relaxed); hook != nullptr) [[unlikely]]
+    hook(name);
 }
 
 }  // namespace extmem::base

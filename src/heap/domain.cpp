@@ -29,8 +29,9 @@ SharedGrowth share(const GrowthPolicy& policy) noexcept {
   g.kind = static_cast<std::uint8_t>(b.kind);
   g.iova_source = static_cast<std::uint8_t>(b.iova_source);
   g.fallback = static_cast<std::uint8_t>(b.fallback);
-  g.flags = static_cast<std::uint8_t>((b.thp ? kGrowthThp : 0) | (b.prefault ? kGrowthPrefault : 0) | (b.lock ? kGrowthLock : 0) |
-                                      (b.allow_unstable_iova ? kGrowthUnstable : 0) | (policy.give_back ? kGrowthGiveBack : 0));
+  g.flags = static_cast<std::uint8_t>(
+      (b.thp ? kGrowthThp : 0) | (b.prefault ? kGrowthPrefault : 0) | (b.lock ? kGrowthLock : 0) |
+      (b.allow_unstable_iova ? kGrowthUnstable : 0) | (policy.give_back ? kGrowthGiveBack : 0));
   return g;
 }
 
@@ -105,7 +106,8 @@ shared::Geometry DomainState::geometry_of(const DomainOptions& o) noexcept {
   g.max_memzones = o.max_memzones;
   g.max_tags = std::max(1u, o.max_tags);
   g.max_threads = o.max_threads;
-  g.max_caches = static_cast<std::uint32_t>(std::min<std::uint64_t>(65536, std::uint64_t{o.max_threads} * o.max_heaps));
+  g.max_caches =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(65536, std::uint64_t{o.max_threads} * o.max_heaps));
   g.small_bytes = base::align_up(o.small_metadata, 65536);
   g.large_bytes = base::align_up(o.large_metadata, 65536);
   g.max_slabs = static_cast<std::uint32_t>(std::min<std::uint64_t>(g.small_bytes / 64, 1u << 26));
@@ -124,26 +126,30 @@ DomainState::Tables DomainState::place_tables(const shared::Geometry& g) noexcep
   t.tags_hash = layout.place(4, t.tag_heads);
   t.zones_hash = layout.place(4, t.zone_heads);
   t.zones_by_ptr = layout.place(4, t.zone_heads);
-  t.always = layout.total_bytes();  // read before anything is stored there: so there is space for it from the start
+  t.always =
+      layout.total_bytes();  // read before anything is stored there: so there is space for it from the start
   t.heaps = layout.place(sizeof(HeapRecord), g.max_heaps);
   t.tags = layout.place(sizeof(TagName), g.max_tags);
-  t.holder_count = static_cast<std::uint32_t>(std::min<std::uint64_t>(alloc::kMaxHolders, std::uint64_t{g.max_tags} * 4 + alloc::kFirstTagHolder));
+  t.holder_count = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(alloc::kMaxHolders, std::uint64_t{g.max_tags} * 4 + alloc::kFirstTagHolder));
   t.holders = layout.place(sizeof(HolderRecord), t.holder_count);
   t.zones = layout.place(sizeof(MemzoneRecord), std::max(1u, g.max_memzones));
   t.shares = layout.place(sizeof(RegionShare), std::uint64_t{g.max_regions} + 1);
-  t.mapped = layout.place(sizeof(std::uint32_t), std::uint64_t{shared::kMaxParticipants + 1} * (std::uint64_t{g.max_regions} + 1), 4096);
+  t.mapped =
+      layout.place(sizeof(std::uint32_t),
+                   std::uint64_t{shared::kMaxParticipants + 1} * (std::uint64_t{g.max_regions} + 1), 4096);
   t.core = alloc::CoreTables::place(layout, g);
   return t;
 }
 
 void DomainState::bind_tables(const Tables& t, const shared::Geometry& g) noexcept {
   directory_ = segment_.at<Directory>(t.directory);
-  heaps_.bind(segment_.at<HeapRecord>(t.heaps), segment_.at<base::Relaxed<std::uint32_t>>(t.heaps_hash), t.heap_heads,
-              &directory_->heaps);
-  tags_.bind(segment_.at<TagName>(t.tags), segment_.at<base::Relaxed<std::uint32_t>>(t.tags_hash), t.tag_heads,
-             &directory_->tags);
-  memzones_.bind(segment_.at<MemzoneRecord>(t.zones), segment_.at<base::Relaxed<std::uint32_t>>(t.zones_hash), t.zone_heads,
-                 &directory_->memzones);
+  heaps_.bind(segment_.at<HeapRecord>(t.heaps), segment_.at<base::Relaxed<std::uint32_t>>(t.heaps_hash),
+              t.heap_heads, &directory_->heaps);
+  tags_.bind(segment_.at<TagName>(t.tags), segment_.at<base::Relaxed<std::uint32_t>>(t.tags_hash),
+             t.tag_heads, &directory_->tags);
+  memzones_.bind(segment_.at<MemzoneRecord>(t.zones), segment_.at<base::Relaxed<std::uint32_t>>(t.zones_hash),
+                 t.zone_heads, &directory_->memzones);
   memzones_by_ptr_ = segment_.at<base::Relaxed<std::uint32_t>>(t.zones_by_ptr);
   memzone_mask_ = t.zone_heads - 1;
   holders_ = segment_.at<HolderRecord>(t.holders);
@@ -196,7 +202,8 @@ Result<void> DomainState::make_node_heaps() noexcept {
     for (int rest = node; n == 0 || rest != 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
     for (int d = 0; d < n; ++d) name[4 + d] = digits[n - 1 - d];
     // Another process may be at it too, or have died over it: all make the same heaps, in this order, before any other.
-    if (auto made = create_heap(name, HeapOptions{}, node); !made && made.error().code() != EEXIST) return made.error();
+    if (auto made = create_heap(name, HeapOptions{}, node); !made && made.error().code() != EEXIST)
+      return made.error();
     base::crash_point("heap.of_node");
   }
   // Once, at the end: who finds it set finds them all.
@@ -225,7 +232,8 @@ void DomainState::close() noexcept {
 // ---- heaps -------------------------------------------------------------------------------------------------
 
 Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
-  if (heap.local_ == nullptr) return EXTMEM_ERROR(EINVAL, "the heap handle is empty: get one from create_heap or find_heap");
+  if (heap.local_ == nullptr)
+    return EXTMEM_ERROR(EINVAL, "the heap handle is empty: get one from create_heap or find_heap");
   if (heap.local_->state != this) return EXTMEM_ERROR(EINVAL, "the heap belongs to another domain");
   if (heap.local_->key.load(std::memory_order_relaxed) != heap.key_) {
     return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
@@ -236,18 +244,21 @@ Result<HeapLocal*> DomainState::checked(const Heap& heap) noexcept {
 Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& options, int node) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY_VOID(check_growth(options.growth));
-  if (options.on_death > OnDeath::keep) return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
+  if (options.on_death > OnDeath::keep)
+    return EXTMEM_ERROR(EINVAL, "unknown policy for a death: use reclaim or keep");
   if (options.style != Style::binned && options.style != Style::exact) {
     return EXTMEM_ERROR(EINVAL, "unknown heap style: use binned or exact");
   }
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be created inside a walk over the directory"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be created inside a walk over the directory"));
   if (heaps_.find(name) != heaps_.kNone) return EXTMEM_ERROR(EEXIST, "a heap of this name exists");
   auto tx = transaction(slot);
   const std::uint32_t id = heaps_.insert(tx, name, ground_);
   if (id == heaps_.kNone || !ground_.ensure_object(core_.heap(id))) {
-    return EXTMEM_ERROR(ENOSPC, "no room for another heap: raise DomainOptions::max_heaps (or its tmpfs is full)");
+    return EXTMEM_ERROR(ENOSPC,
+                        "no room for another heap: raise DomainOptions::max_heaps (or its tmpfs is full)");
   }
   HeapRecord& record = heaps_[id];
   tx.add(record.generation, 1);
@@ -303,7 +314,9 @@ Result<Heap> DomainState::find_heap(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be looked up by name inside a walk over the directory"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "heaps cannot be looked up by name inside a walk over the directory"));
   const std::uint32_t id = heaps_.find(name);
   if (id == heaps_.kNone) return EXTMEM_ERROR(ENOENT, "no heap has this name");
   refresh_heap(id);
@@ -319,7 +332,8 @@ Result<Heap> DomainState::heap_of_node(int node) noexcept {
 
 Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcept {
   EXTMEM_TRY(heap, checked(handle));
-  if (heap->id < directory_->node_heaps) return EXTMEM_ERROR(EPERM, "a NUMA node's own heap cannot be destroyed");
+  if (heap->id < directory_->node_heaps)
+    return EXTMEM_ERROR(EPERM, "a NUMA node's own heap cannot be destroyed");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
   const OrderedGuard regions(core_, slot, directory_->region_lock, Rank::regions);
@@ -331,7 +345,8 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   {
     // Grown regions that nothing uses go with their heap; any other region is in the way, and then nothing goes.
     const alloc::HeapGuard guard(core_, slot, heap->id);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
     EXTMEM_TRY_VOID(core_.flush_all_locked(slot, heap->id, true));
     bool busy = false;
     for (std::uint32_t region = core.first_region; region != 0; region = core_.region(region).next) {
@@ -352,7 +367,8 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   }
   while (core.first_region != 0) EXTMEM_TRY_VOID(remove_locked(core.first_region, users));
   const alloc::HeapGuard guard(core_, slot, heap->id);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "the heap cannot be destroyed inside a walk over it"));
   EXTMEM_TRY_VOID(core_.pause_all(slot, core));
   heap->key.store(0, std::memory_order_release);
   index_.touch();
@@ -380,7 +396,8 @@ Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) n
     {
       // One heap at a time: the visitor may use the directory.
       const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-      if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener"));
+      if (!guard.held())
+        return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener"));
       if (record.used == 0) continue;
       std::memcpy(info.name, record.name.text, sizeof info.name);
       info.id = id;

@@ -29,12 +29,12 @@ namespace extmem::heap {
 
 /// This process' side of a heap. Its address is stable while the domain is open.
 struct HeapLocal {
-  DomainState* state;              // written once, as id: stale handles read them while a new heap is made here
+  DomainState* state;  // written once, as id: stale handles read them while a new heap is made here
   std::atomic<std::uint64_t> key;  // of the living heap; 0: none. Relaxed: a handle is passed on by its user
   std::uint32_t id;
-  base::Relaxed<bool> exact;       // may be read through a stale handle, to no effect
+  base::Relaxed<bool> exact;  // may be read through a stale handle, to no effect
   base::Relaxed<bool> grows;
-  GrowthPolicy growth;             // guarded by the region lock
+  GrowthPolicy growth;  // guarded by the region lock
   char label[kMaxNameLength + 1];
 };
 
@@ -87,8 +87,9 @@ class DomainState {
   /// Does what has come up since this process last looked: regions and heaps of others, deaths. One load where there
   /// is nothing. Requires: the caller holds no lock (else it does nothing).
   void tend() noexcept {
-    if (shared_ && (synced_.load(std::memory_order_acquire) != directory_->epoch.load(std::memory_order_acquire) ||
-                    participants_.noticed())) [[unlikely]] {
+    if (shared_ &&
+        (synced_.load(std::memory_order_acquire) != directory_->epoch.load(std::memory_order_acquire) ||
+         participants_.noticed())) [[unlikely]] {
       tend_slowly();
     }
   }
@@ -133,10 +134,12 @@ class DomainState {
   Result<HeapLocal*> checked(const Heap& heap) noexcept;
 
   // objects.cpp
-  Result<CheckedRequest> check_request(const HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept;
+  Result<CheckedRequest> check_request(const HeapLocal& heap, std::size_t size,
+                                       const AllocOptions& options) noexcept;
   Result<RegionPtr> allocate(HeapLocal& heap, const CheckedRequest& request) noexcept;
   Result<void*> allocate_pointer(HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept;
-  Result<void*> reallocate(HeapLocal& heap, void* p, std::size_t new_size, const AllocOptions& options) noexcept;
+  Result<void*> reallocate(HeapLocal& heap, void* p, std::size_t new_size,
+                           const AllocOptions& options) noexcept;
   Result<void> deallocate(HeapLocal* heap, void* p) noexcept;
   /// The same for memory that need not be mapped here.
   Result<void> deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept;
@@ -163,7 +166,8 @@ class DomainState {
   RegionLocal* region_at(const void* p) noexcept;
   Result<Iova> iova_of(const void* p) noexcept;
   Result<void*> address_of(Iova iova) noexcept;
-  Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs, bool* contiguous) noexcept;
+  Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs,
+                                bool* contiguous) noexcept;
   Result<void> walk_iova_runs(RegionId id, FunctionRef<bool(const IovaRun&)> visit) noexcept;
   Result<RegionPtr> to_region_ptr(const void* p) noexcept;
   Result<void*> from_region_ptr(RegionPtr ptr) noexcept;
@@ -186,7 +190,8 @@ class DomainState {
   static std::uint64_t growth_page(const BackingSpec& backing) noexcept;
   /// Adds memory by the heap's policy. True: trying again makes sense; `added` is then the new region, or none where
   /// somebody else has added one since growths_seen. False: `why` says what is in the way, where that is known.
-  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added, Error& why) noexcept;
+  bool grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added,
+            Error& why) noexcept;
   /// Removes a region that was grown in vain. False: others use it now, or gave it back.
   bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
@@ -197,7 +202,8 @@ class DomainState {
   Result<std::size_t> tag_stats(HeapLocal& heap, std::span<TagStats> out) noexcept;
   Result<std::size_t> verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept;
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report) noexcept;
-  Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept;
+  Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit,
+                    const WalkOptions& options) noexcept;
   Result<void> flush(HeapLocal& heap) noexcept;
   Result<void> holders(HeapLocal& heap, HolderReport& report) noexcept;
   /// Adds who holds memory of a region to a report. Requires: the heap's lock.
@@ -232,11 +238,13 @@ class DomainState {
   void bind_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   void format_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
-  Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown) noexcept;
+  Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
+                              bool grown) noexcept;
   Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
   Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
-  Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping, bool grown) noexcept;
+  Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
+                              bool grown) noexcept;
   [[nodiscard]] bool backs_a_region(const os::Mapping& mapping) noexcept;
   /// Undoes map_backing: a file that it made goes, one that was there stays.
   static void drop_mapping(os::Mapping& mapping) noexcept;
@@ -248,7 +256,8 @@ class DomainState {
   void tend_slowly() noexcept;
   void sync_locked() noexcept;
   Result<void> map_foreign(std::uint32_t region) noexcept;
-  void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept;
+  void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping,
+                     BackingKind kind) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
   /// Tells every participant that regions or heaps have come or gone.
   void announce() noexcept;
@@ -256,7 +265,8 @@ class DomainState {
   Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
   Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
   Result<void> clean_heaps(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
-  Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
+                             RecoveryReport& report) noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;
   Result<void> join() noexcept;
   Result<void> intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept;
@@ -272,13 +282,17 @@ class DomainState {
   Result<void> bury_caches(std::uint32_t slot) noexcept;
   Result<void> retire_shared_regions(std::uint32_t slot) noexcept;
   void remove_leftovers(std::uint32_t dead) noexcept;
-  [[nodiscard]] base::Relaxed<std::uint32_t>& mapped(std::uint32_t participant, std::uint32_t region) const noexcept {
+  [[nodiscard]] base::Relaxed<std::uint32_t>& mapped(std::uint32_t participant,
+                                                     std::uint32_t region) const noexcept {
     return mapped_[std::uint64_t{participant} * (core_.geometry().max_regions + 1) + region];
   }
 
   MemzoneInfo make_memzone_info(const MemzoneRecord& record) noexcept;
-  Result<RegionPtr> allocate_biggest(HeapLocal& heap, const AllocOptions& options, std::uint64_t& length) noexcept;
-  [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) noexcept { return core_.transaction(slot); }
+  Result<RegionPtr> allocate_biggest(HeapLocal& heap, const AllocOptions& options,
+                                     std::uint64_t& length) noexcept;
+  [[nodiscard]] shared::Transaction transaction(std::uint32_t slot) noexcept {
+    return core_.transaction(slot);
+  }
 
   struct Listener {
     RegionListener fn;
@@ -293,30 +307,31 @@ class DomainState {
   base::Relaxed<std::uint32_t>* memzones_by_ptr_ = nullptr;
   std::uint32_t memzone_mask_ = 0;
   HolderRecord* holders_ = nullptr;
-  RegionShare* shares_ = nullptr;                     // by region slot
-  base::Relaxed<std::uint32_t>* mapped_ = nullptr;    // by participant and region: 0 no, 1 yes, 2 + fd
+  RegionShare* shares_ = nullptr;                        // by region slot
+  base::Relaxed<std::uint32_t>* mapped_ = nullptr;       // by participant and region: 0 no, 1 yes, 2 + fd
   base::Relaxed<std::uint16_t>* tag_holders_ = nullptr;  // by tag: this process' holder of it
   HeapLocal* heap_locals_ = nullptr;
   DomainOptions options_{};
-  std::uint64_t mapping_bytes_ = 0;  // of the mapping that this object lives in
+  std::uint64_t mapping_bytes_ = 0;      // of the mapping that this object lives in
   Listener listeners_[kMaxListeners]{};  // guarded by the region lock
   std::uint32_t listener_count_ = 0;
 
   // Between processes.
   bool shared_ = false;
   bool remove_when_last_ = false;
-  std::uint32_t users_ = 1;               // Domain handles of this process (threads.cpp's lock)
+  std::uint32_t users_ = 1;  // Domain handles of this process (threads.cpp's lock)
   // fork.cpp: this process is a fork's child and has not used the domain yet. Release/acquire: with what the use needs.
   std::atomic<bool> forked_{false};
-  bool severed_ = false;                  // forked inside a callback: its locks are the parent's
-  std::uint32_t forked_slot_ = 0;         // of the thread that forked
+  bool severed_ = false;           // forked inside a callback: its locks are the parent's
+  std::uint32_t forked_slot_ = 0;  // of the thread that forked
   shared::Lock fork_lock_{};
-  shared::Lock refresh_lock_{};           // guards the writing of HeapLocals
+  shared::Lock refresh_lock_{};  // guards the writing of HeapLocals
   shared::Participants participants_;
   shared::Ground ground_;
   os::DomainFolder folder_;
   int token_fd_ = -1;
-  std::atomic<std::uint64_t> synced_{0};  // the directory's epoch that this process has seen. Release/acquire: with what it saw
+  std::atomic<std::uint64_t> synced_{
+      0};  // the directory's epoch that this process has seen. Release/acquire: with what it saw
   std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
   char name_[kMaxNameLength + 1] = {};
 };
@@ -338,7 +353,7 @@ struct alignas(64) ThreadMemory {
   std::uint64_t seen = 0;
   alloc::ThreadCache* cache = nullptr;
   alloc::Core::FastTables tables;
-  std::uint64_t region_bits = 0;    // slot << 48: the region's part of a RegionPtr
+  std::uint64_t region_bits = 0;  // slot << 48: the region's part of a RegionPtr
   std::uintptr_t region_base = 0;
   std::uint64_t region_length = 0;
   std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
@@ -365,7 +380,8 @@ struct alignas(64) ThreadMemory {
 // Initial-exec (set for the whole library): one add, no call; no malloc at a thread's first touch.
 extern thread_local constinit ThreadMemory thread_memory;
 
-constexpr std::uint64_t make_heap_key(std::uint32_t serial, std::uint32_t generation, std::uint32_t id) noexcept {
+constexpr std::uint64_t make_heap_key(std::uint32_t serial, std::uint32_t generation,
+                                      std::uint32_t id) noexcept {
   return std::uint64_t{serial} << 40 | std::uint64_t{generation & 0xffffff} << 16 | id;
 }
 

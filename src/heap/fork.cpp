@@ -30,7 +30,8 @@ void DomainState::forked(std::uint32_t slot) noexcept {
   new (&fork_lock_) shared::Lock{};
   forked_slot_ = slot;
   listener_count_ = 0;  // what they map for devices is the parent's
-  for (std::uint32_t region = 1; region <= core_.geometry().max_regions && region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= core_.geometry().max_regions && region <= directory_->regions.high;
+       ++region) {
     if (bases_[region] != 0) os::keep_name(locals_[region].mapping);
   }
   const bool torn = index_.torn();
@@ -47,7 +48,8 @@ void DomainState::forked(std::uint32_t slot) noexcept {
   index_.rebind(own_sequence_);  // even again, and nobody else's
   if (torn) {
     index_.clear();
-    for (std::uint32_t region = 1; region <= core_.geometry().max_regions && region <= directory_->regions.high; ++region) {
+    for (std::uint32_t region = 1;
+         region <= core_.geometry().max_regions && region <= directory_->regions.high; ++region) {
       if (bases_[region] != 0) index_.insert(bases_[region], locals_[region].length, region);
     }
   }
@@ -57,7 +59,9 @@ void DomainState::forked(std::uint32_t slot) noexcept {
 Result<void> DomainState::after_fork() noexcept {
   const shared::LockGuard guard(fork_lock_, os::thread_id(), false);
   if (!forked_.load(std::memory_order_acquire)) return {};  // another thread was first
-  if (severed_) return EXTMEM_ERROR(ESTALE, "this process was forked inside a callback of the domain: it can only exec or exit");
+  if (severed_)
+    return EXTMEM_ERROR(ESTALE,
+                        "this process was forked inside a callback of the domain: it can only exec or exit");
   if (shared_) {
     EXTMEM_TRY_VOID(join_anew());
   } else {
@@ -72,22 +76,26 @@ Result<void> DomainState::after_fork() noexcept {
 Result<void> DomainState::join_anew() noexcept {
   if (participants_.self() == 0) {
     EXTMEM_TRY_VOID(folder_.lock());
-    Result<void> joined = EXTMEM_ERROR(ESTALE, "the domain was removed before this fork's child used it: open it anew");
+    Result<void> joined =
+        EXTMEM_ERROR(ESTALE, "the domain was removed before this fork's child used it: open it anew");
     if (folder_.has_name()) joined = join();
     folder_.unlock();
     EXTMEM_TRY_VOID(joined);
-    own_sequence_.fetch_add(2, std::memory_order_release);  // who has looked something up here looks again, at the new word
+    own_sequence_.fetch_add(
+        2, std::memory_order_release);  // who has looked something up here looks again, at the new word
     for (std::uint32_t tag = 0; tag <= options_.max_tags; ++tag) tag_holders_[tag] = 0;
   }
   EXTMEM_TRY(slot, claim_slot(os::thread_id()));
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot join inside a callback"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot join inside a callback"));
   for (std::uint32_t region = 1; region <= core_.geometry().max_regions; ++region) {
     if (bases_[region] == 0) continue;
     const alloc::RegionCore& core = core_.region(region);
     const RegionLocal& local = locals_[region];
     if ((core.flags & alloc::kRegionAttached) != 0 && core.generation == local.generation) {
-      mapped(participants_.self(), region) = local.mapping.fd >= 0 ? static_cast<std::uint32_t>(local.mapping.fd) + 2 : 1;
+      mapped(participants_.self(), region) =
+          local.mapping.fd >= 0 ? static_cast<std::uint32_t>(local.mapping.fd) + 2 : 1;
     } else {
       forget_region(region);  // removed meanwhile: nobody knew that we have it
     }
@@ -102,7 +110,8 @@ Result<void> DomainState::bury_other_threads() noexcept {
   const std::uint32_t own = forked_slot_;
   const std::uint32_t slots = directory_->slots_high;
   if (own != 0 && core_.slot(own).ranks != 0) {
-    return EXTMEM_ERROR(EDEADLK, "this process was forked inside a callback: the domain can be used when that has returned");
+    return EXTMEM_ERROR(
+        EDEADLK, "this process was forked inside a callback: the domain can be used when that has returned");
   }
   (void)os::membarrier_register(false);
   // Who does it: the forking thread's slot, or a dead one's, which is given back at the end.
@@ -115,9 +124,11 @@ Result<void> DomainState::bury_other_threads() noexcept {
     if (slot == 0) slot = s;
   }
   if (slot == 0) return {};  // no thread had used it
-  if (own != 0) core_.slot(own).owner.store(os::process_id(), std::memory_order_relaxed);  // the child's first thread
+  if (own != 0)
+    core_.slot(own).owner.store(os::process_id(), std::memory_order_relaxed);  // the child's first thread
   alloc::CoreRoots& roots = core_.roots();
-  for (shared::Lock* lock : {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
+  for (shared::Lock* lock :
+       {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
     if (const std::uint32_t holder = lock->holder(); holder != 0) lock->break_dead(holder, core_.peers());
   }
   EXTMEM_TRY_VOID(bury_caches(slot));
@@ -149,7 +160,8 @@ Result<void> DomainState::bury_caches(std::uint32_t slot) noexcept {
       core_.resume(cache);
     }
     const alloc::HeapGuard guard(core_, slot, id);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot begin inside a walk over a heap"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot begin inside a walk over a heap"));
     for (std::uint32_t s = 1; s <= slots; ++s) {
       if (s == forked_slot_ || core_.slot(s).owner.load(std::memory_order_relaxed) == 0) continue;
       if (alloc::ThreadCache* cache = core_.cache_of(s, id); cache != nullptr) {
@@ -167,12 +179,14 @@ Result<void> DomainState::retire_shared_regions(std::uint32_t slot) noexcept {
     const alloc::RegionCore& core = core_.region(region);
     if ((core.flags & alloc::kRegionAttached) == 0 || bases_[region] == 0) continue;
     const RegionLocal& local = locals_[region];
-    const bool copied = local.kind == BackingKind::anonymous || local.kind == BackingKind::hugetlb ||
-                        (local.kind == BackingKind::external &&
-                         !os::is_shared_with_children(reinterpret_cast<const void*>(bases_[region].get()), core.length));
+    const bool copied =
+        local.kind == BackingKind::anonymous || local.kind == BackingKind::hugetlb ||
+        (local.kind == BackingKind::external &&
+         !os::is_shared_with_children(reinterpret_cast<const void*>(bases_[region].get()), core.length));
     if (copied) continue;
     const alloc::HeapGuard guard(core_, slot, core.heap);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot begin inside a walk over a heap"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "a fork's child cannot begin inside a walk over a heap"));
     EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, true));
   }
   return {};

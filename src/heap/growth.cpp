@@ -11,27 +11,36 @@ namespace extmem::heap {
 Result<void> DomainState::check_growth(const GrowthPolicy& growth) noexcept {
   if (growth.step == 0) return {};
   if (growth.limit == 0) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy with limit 0 could never grow: give the most bytes that it may add");
+    return EXTMEM_ERROR(EINVAL,
+                        "a growth policy with limit 0 could never grow: give the most bytes that it may add");
   }
   const BackingSpec& backing = growth.backing;
-  if (backing.fallback > Fallback::anonymous || backing.iova_source > IovaSource::physical || backing.kind > BackingKind::dax) {
+  if (backing.fallback > Fallback::anonymous || backing.iova_source > IovaSource::physical ||
+      backing.kind > BackingKind::dax) {
     return EXTMEM_ERROR(EINVAL, "unknown kind, IOVA source or fallback in the growth policy's backing");
   }
-  if (backing.kind == BackingKind::external || backing.kind == BackingKind::file || backing.kind == BackingKind::dax ||
-      backing.kind == BackingKind::shm) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
+  if (backing.kind == BackingKind::external || backing.kind == BackingKind::file ||
+      backing.kind == BackingKind::dax || backing.kind == BackingKind::shm) {
+    return EXTMEM_ERROR(EINVAL,
+                        "a growth policy needs a backing without a path: anonymous, hugetlb or memfd");
   }
   if (backing.path != nullptr || backing.progress) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy's backing has a path or a progress callback: a heap that grows by itself uses neither");
+    return EXTMEM_ERROR(EINVAL,
+                        "a growth policy's backing has a path or a progress callback: a heap that grows by "
+                        "itself uses neither");
   }
   if (backing.os_page_size != 0 && !base::is_power_of_two(backing.os_page_size)) {
-    return EXTMEM_ERROR(EINVAL, "the OS page size in the growth policy's backing must be a power of two (or 0: the kind's own)");
+    return EXTMEM_ERROR(
+        EINVAL,
+        "the OS page size in the growth policy's backing must be a power of two (or 0: the kind's own)");
   }
   if (backing.numa_node < kAnyNode) {
-    return EXTMEM_ERROR(EINVAL, "the NUMA node in the growth policy's backing must be a node's number, or -1 for any");
+    return EXTMEM_ERROR(
+        EINVAL, "the NUMA node in the growth policy's backing must be a node's number, or -1 for any");
   }
   if (growth.limit < growth_page(backing)) {
-    return EXTMEM_ERROR(EINVAL, "a growth policy whose limit is below one OS page could never grow: raise the limit");
+    return EXTMEM_ERROR(EINVAL,
+                        "a growth policy whose limit is below one OS page could never grow: raise the limit");
   }
   return {};
 }
@@ -43,22 +52,27 @@ std::uint64_t DomainState::growth_page(const BackingSpec& backing) noexcept {
   return huge != 0 ? huge : os::page_size();
 }
 
-bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added, Error& why) noexcept {
+bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growths_seen, RegionId& added,
+                       Error& why) noexcept {
   added = RegionId{};
   auto slot = thread_slot();
   if (!slot) return false;
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return false;  // inside a listener: the allocation fails instead of hanging
   HeapRecord& record = heaps_[heap.id];
-  if (record.growths.load(std::memory_order_relaxed) != growths_seen) return true;  // somebody else was faster
+  if (record.growths.load(std::memory_order_relaxed) != growths_seen)
+    return true;  // somebody else was faster
   const GrowthPolicy& policy = heap.growth;
   // In whole OS pages, as the backing maps them: else rounding up would go beyond the limit.
   const std::uint64_t page = growth_page(policy.backing);
-  const std::uint64_t room = base::align_down(policy.limit > record.grown_bytes ? policy.limit - record.grown_bytes : 0, page);
+  const std::uint64_t room =
+      base::align_down(policy.limit > record.grown_bytes ? policy.limit - record.grown_bytes : 0, page);
   const std::uint64_t wanted = std::max(policy.step, bytes);
   const std::uint64_t length = wanted >= room ? room : base::align_up(wanted, page);
   if (length < bytes || length == 0) {
-    why = EXTMEM_ERROR(ENOMEM, "no free memory of the heap fits, and the limit of its growth policy does not allow as much more");
+    why = EXTMEM_ERROR(
+        ENOMEM,
+        "no free memory of the heap fits, and the limit of its growth policy does not allow as much more");
     return false;
   }
   BackingSpec spec = policy.backing;
@@ -67,7 +81,8 @@ bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growt
   auto region = add_backing_locked(heap, spec, true);
   if (!region) {
     why = EXTMEM_ERROR(ENOMEM,
-                       "no free memory of the heap fits, and it could not grow: the backing of its policy cannot be mapped or a "
+                       "no free memory of the heap fits, and it could not grow: the backing of its policy "
+                       "cannot be mapped or a "
                        "listener refused it; add_backing with the same backing tells why");
     return false;
   }

@@ -15,7 +15,8 @@ using heap::ThreadMemory;
 namespace {
 
 Error stale(const HeapLocal* local) noexcept {
-  if (local == nullptr) return EXTMEM_ERROR(EINVAL, "the heap handle is empty: get one from create_heap or find_heap");
+  if (local == nullptr)
+    return EXTMEM_ERROR(EINVAL, "the heap handle is empty: get one from create_heap or find_heap");
   return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
 }
 
@@ -32,7 +33,9 @@ EXTMEM_ALWAYS_INLINE bool current(const ThreadMemory& memory) noexcept {
   return memory.sequence->load(std::memory_order_acquire) == memory.seen;
 }
 /// Whether it is of this living heap.
-bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept { return memory.heap_key == key && current(memory); }
+bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept {
+  return memory.heap_key == key && current(memory);
+}
 
 /// Whether the CPU can write to an object that the caller holds (so that its region stays).
 bool cpu_reaches(DomainState& state, const void* p) noexcept {
@@ -41,29 +44,34 @@ bool cpu_reaches(DomainState& state, const void* p) noexcept {
 }
 
 /// The start of every plain allocation: an object from the magazine, or 0.
-EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key, std::size_t size) noexcept {
+EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key,
+                                        std::size_t size) noexcept {
   const std::size_t last = size - 1;
   // One test after the other: each falls through, and nothing needs to be kept for a way back.
-  if (last >= alloc::kMaxClassSize) [[unlikely]] return 0;
+  if (last >= alloc::kMaxClassSize) [[unlikely]]
+    return 0;
   // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
-  if (memory.heap_key != key) [[unlikely]] return 0;
+  if (memory.heap_key != key) [[unlikely]]
+    return 0;
   return alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
 }
 
 /// Whether nothing but a tag is asked for.
 bool plain(const AllocOptions& o) noexcept {
-  return o.align <= 16 && (o.align & (o.align - 1)) == 0 && o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 &&
-         o.placement == Placement::any && !o.zero && o.numa_node == kAnyNode && o.os_page_size == 0 && !o.region &&
-         o.min_offset == 0 && o.max_offset == 0;
+  return o.align <= 16 && (o.align & (o.align - 1)) == 0 && o.nocross == 0 && !o.iova_contiguous &&
+         o.dma_bits == 0 && o.placement == Placement::any && !o.zero && o.numa_node == kAnyNode &&
+         o.os_page_size == 0 && !o.region && o.min_offset == 0 && o.max_offset == 0;
 }
 
 /// Every way of allocating. A heap may be destroyed between the look at its handle and the allocation, and its record
 /// may then be another heap's: what was taken from that one goes back. (Once an object of the heap is held, it cannot
 /// be destroyed: so one look afterwards is enough.)
-Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t size, const AllocOptions& options) noexcept {
+Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t size,
+                              const AllocOptions& options) noexcept {
   if (!living(local, key)) return stale(local);
   auto p = local->state->allocate_pointer(*local, size, options);
-  if (living(local, key)) [[likely]] return p;
+  if (living(local, key)) [[likely]]
+    return p;
   if (p) (void)local->state->deallocate(local, *p);
   return stale(local);
 }
@@ -72,7 +80,9 @@ DomainState* tended(DomainState* state) noexcept {
   state->tend();
   return state;
 }
-Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create"); }
+Error closed() noexcept {
+  return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create");
+}
 
 }  // namespace
 
@@ -82,7 +92,8 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
   if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_)) {
     // The usual reason: an empty magazine.
     DomainState& state = *local_->state;
-    auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size), state.core_.untagged());
+    auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
+                                        state.core_.untagged());
     if (p) return reinterpret_cast<void*>(*p);
   }
   return allocate_living(local_, key_, size, AllocOptions{});
@@ -100,10 +111,12 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
   if (offset < memory.region_mapped && remembered(memory, key_) && !local_->grows &&
-      memory.region->heap == local_->id &&  // the region may be another heap's: then that is a foreign pointer
+      memory.region->heap ==
+          local_->id &&  // the region may be another heap's: then that is a foreign pointer
       memory.region_slab_map[offset >> alloc::kSlabMapShift] != 0) {
     // The usual reasons: a full magazine, a tagged object, a slab that threads share.
-    auto freed = local_->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
+    auto freed =
+        local_->state->core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
     if (freed || freed.error().code() != ENOTBLK) return freed;
   }
   if (!living(local_, key_)) return stale(local_);
@@ -115,16 +128,20 @@ Error closed() noexcept { return EXTMEM_ERROR(EINVAL, "the domain is not open: g
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uintptr_t p = pop(memory, key_, size);
-  if (p == 0) [[unlikely]] return allocate_slowly(size);
+  if (p == 0) [[unlikely]]
+    return allocate_slowly(size);
   return reinterpret_cast<void*>(p);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset >= memory.region_mapped) [[unlikely]] return deallocate_slowly(p);
-  if (memory.heap_key != key_) [[unlikely]] return deallocate_slowly(p);
-  if (!current(memory)) [[unlikely]] return deallocate_slowly(p);
+  if (offset >= memory.region_mapped) [[unlikely]]
+    return deallocate_slowly(p);
+  if (memory.heap_key != key_) [[unlikely]]
+    return deallocate_slowly(p);
+  if (!current(memory)) [[unlikely]]
+    return deallocate_slowly(p);
   const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
   if (!alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits,
                               reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
@@ -171,7 +188,8 @@ Result<void*> Heap::zalloc(std::size_t size, const AllocOptions& options) noexce
     if (options.tag.index == 0) return zalloc(size);
     auto p = allocate(size, options);
     if (!p) return p;
-    if (cpu_reaches(*local_->state, *p)) [[likely]] return std::memset(*p, 0, size);
+    if (cpu_reaches(*local_->state, *p)) [[likely]]
+      return std::memset(*p, 0, size);
     (void)deallocate(*p);
   }
   AllocOptions zeroed = options;
@@ -184,11 +202,13 @@ Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptio
   return zalloc(bytes, options);
 }
 Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
-  if (p == nullptr) return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
+  if (p == nullptr)
+    return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
   if (!living(local_, key_)) return stale(local_);
   return local_->state->reallocate(*local_, p, new_size, options);
 }
-Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out, const AllocOptions& options) noexcept {
+Result<void> Heap::allocate_batch(std::size_t size, std::span<void*> out,
+                                  const AllocOptions& options) noexcept {
   if (!living(local_, key_)) return stale(local_);
   const bool simple = options.tag.index == 0 && plain(options);
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -241,7 +261,8 @@ Result<void> Heap::holders(HolderReport& report) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->holders(*local_, report);
 }
-Result<void> Heap::walk(FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) const noexcept {
+Result<void> Heap::walk(FunctionRef<bool(const WalkEntry&)> visit,
+                        const WalkOptions& options) const noexcept {
   if (!living(local_, key_)) return stale(local_);
   return local_->state->walk(*local_, visit, options);
 }
@@ -320,7 +341,8 @@ Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexc
   if (state_ == nullptr) return closed();
   return tended(state_)->remove_region(region, holders);
 }
-Result<void> Domain::drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept {
+Result<void> Domain::drain_region(RegionId region, std::chrono::nanoseconds timeout,
+                                  HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
   return tended(state_)->drain_region(region, timeout, holders);
 }

@@ -127,7 +127,8 @@ Result<void> write_heap_map(const Domain& domain, FunctionRef<bool(std::string_v
   }
   if (options.heap) {
     EXTMEM_TRY(living, domain.heap_by_id(options.heap.id()));
-    if (living != options.heap) return EXTMEM_ERROR(ESTALE, "the heap to draw was destroyed, or belongs to another domain");
+    if (living != options.heap)
+      return EXTMEM_ERROR(ESTALE, "the heap to draw was destroyed, or belongs to another domain");
   }
   EXTMEM_TRY(mapping, ScratchMapping::create());
   Scratch& scratch = *mapping;

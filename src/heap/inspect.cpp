@@ -6,8 +6,8 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/paused_heap.hpp"
-#include "shared/participants.hpp"
 #include "region/iova_table.hpp"
+#include "shared/participants.hpp"
 
 namespace extmem::heap {
 
@@ -47,8 +47,10 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
       out_count += out;
       out_of_slabs += out * slab.size;
       s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size;
-      s.metadata_bytes += sizeof(alloc::Slab) + base::align_up(std::uint64_t{slab.objects} * 2, std::uint64_t{1} << alloc::kSmallPageShift) +
-                          pages * sizeof(alloc::PageDesc);
+      s.metadata_bytes +=
+          sizeof(alloc::Slab) +
+          base::align_up(std::uint64_t{slab.objects} * 2, std::uint64_t{1} << alloc::kSmallPageShift) +
+          pages * sizeof(alloc::PageDesc);
       ++s.slabs;
     }
   }
@@ -66,8 +68,10 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   s.used_count = h.span_count + out_count - s.cached_count;
   s.metadata_bytes += h.span_count * 2 * sizeof(alloc::PageDesc);
   s.memzones = heaps_[heap.id].memzones;
-  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) + static_cast<std::int64_t>(h.span_pages_bytes.get()) + not_told;
-  const std::uint64_t unseen = std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
+  const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) +
+                           static_cast<std::int64_t>(h.span_pages_bytes.get()) + not_told;
+  const std::uint64_t unseen =
+      std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
   s.peak_bytes = static_cast<std::uint64_t>(std::max({h.out_peak.get(), now, std::int64_t{0}})) + unseen;
   s.peak_error = 2 * unseen + h.most_caches * magazine_bytes();
   if (s.free_bytes != 0) {
@@ -122,7 +126,8 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
           if (out[i].tag != tag_now) continue;
           out[i].live_bytes += static_cast<std::uint64_t>(std::max(bytes, std::int64_t{0}));
           out[i].live_count += static_cast<std::uint64_t>(std::max(count, std::int64_t{0}));
-          out[i].peak_bytes += static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}}));
+          out[i].peak_bytes +=
+              static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}}));
           summed = true;
         }
         if (summed) continue;
@@ -134,8 +139,11 @@ Result<std::size_t> DomainState::tag_stats(HeapLocal& heap, std::span<TagStats> 
       stats.live_bytes = static_cast<std::uint64_t>(std::max(bytes, std::int64_t{0}));
       stats.live_count = static_cast<std::uint64_t>(std::max(count, std::int64_t{0}));
       // Each other thread may have had up to kSpillBytes untold when one told its own.
-      const std::uint64_t others = h.most_caches > 1 ? (h.most_caches - 1) * static_cast<std::uint64_t>(2 * alloc::kSpillBytes) : 0;
-      stats.peak_bytes = static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}})) + others;
+      const std::uint64_t others =
+          h.most_caches > 1 ? (h.most_caches - 1) * static_cast<std::uint64_t>(2 * alloc::kSpillBytes) : 0;
+      stats.peak_bytes =
+          static_cast<std::uint64_t>(std::max({record.peak.get(), record.bytes + most, std::int64_t{0}})) +
+          others;
       stats.peak_error = others;
       put(stats);
     }
@@ -149,23 +157,28 @@ Result<void> DomainState::holders(HeapLocal& heap, HolderReport& report) noexcep
   if (!paused.held()) return paused.refused();
   report = HolderReport{};
   LeftOut left_out;
-  for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0; region = core_.region(region).next) {
+  for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0;
+       region = core_.region(region).next) {
     report_holders_locked(region, report, left_out);
   }
   return {};
 }
 
-void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report, LeftOut& left_out) noexcept {
+void DomainState::report_holders_locked(std::uint32_t region, HolderReport& report,
+                                        LeftOut& left_out) noexcept {
   alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
     report.total_bytes += bytes;
     report.total_count += count;
     const bool memzone = holder == alloc::kHolderMemzone;
     const char* name = holder_name(holder);
     const std::uint32_t owner = holder_participant(holder);
-    const std::uint32_t pid = shared_ && owner != 0 && owner <= shared::kMaxParticipants ? participants_.record(owner).pid.get() : 0;
+    const std::uint32_t pid = shared_ && owner != 0 && owner <= shared::kMaxParticipants
+                                  ? participants_.record(owner).pid.get()
+                                  : 0;
     for (std::size_t i = 0; i < report.count; ++i) {
       Holder& known = report.holders[i];
-      if (known.memzone != memzone || known.mapping || known.pid != pid || std::strcmp(known.tag, name) != 0) continue;
+      if (known.memzone != memzone || known.mapping || known.pid != pid || std::strcmp(known.tag, name) != 0)
+        continue;
       known.bytes += bytes;
       known.count += count;
       return;
@@ -184,7 +197,8 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
   });
 }
 
-Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept {
+Result<std::size_t> DomainState::verify_heap(HeapLocal& heap,
+                                             FunctionRef<void(const Breach&)> report) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   alloc::HeapCore& h = core_.heap(heap.id);
   const PausedHeap paused(core_, slot, heap.id);
@@ -208,7 +222,8 @@ Result<std::size_t> DomainState::verify_heap(HeapLocal& heap, FunctionRef<void(c
   for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
     region_now = region;
     const alloc::RegionCore& r = core_.region(region);
-    if (const char* broken = region::check(r.iova, core_.segment(), segment_.bytes(), r.length); broken != nullptr) {
+    if (const char* broken = region::check(r.iova, core_.segment(), segment_.bytes(), r.length);
+        broken != nullptr) {
       ++breaches;
       tell(broken, region, 0, 0);
     }
@@ -273,36 +288,44 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   };
   {
     const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a walk over the directory"));
     for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
-      if (heaps_[id].used != 0 && heaps_.find(heaps_[id].name.text) != id) tell("a heap is found by its name", id, id, heaps_.find(heaps_[id].name.text));
+      if (heaps_[id].used != 0 && heaps_.find(heaps_[id].name.text) != id)
+        tell("a heap is found by its name", id, id, heaps_.find(heaps_[id].name.text));
     }
     for (std::uint32_t i = 0; i < tags_.high(); ++i) {
-      if (tags_[i].used != 0 && tags_.find(tags_[i].name.text) != i) tell("a tag is found by its name", i, i, tags_.find(tags_[i].name.text));
+      if (tags_[i].used != 0 && tags_.find(tags_[i].name.text) != i)
+        tell("a tag is found by its name", i, i, tags_.find(tags_[i].name.text));
     }
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < memzones_.high(); ++i) {
       if (memzones_[i].used == 0) continue;
       ++used;
-      if (memzones_.find(memzones_[i].name.text) != i) tell("a memzone is found by its name", i, i, memzones_.find(memzones_[i].name.text));
+      if (memzones_.find(memzones_[i].name.text) != i)
+        tell("a memzone is found by its name", i, i, memzones_.find(memzones_[i].name.text));
       std::uint16_t holder = 0;
       auto object = object_at(address(RegionPtr{memzones_[i].ptr}), &holder);
       if (!object || !object->held || holder != alloc::kHolderMemzone || object->size < memzones_[i].length) {
         tell("a memzone's memory is held by it", i, alloc::kHolderMemzone, holder);
       }
     }
-    if (used != directory_->memzone_count) tell("memzone_count counts the memzones", 0, used, directory_->memzone_count);
+    if (used != directory_->memzone_count)
+      tell("memzone_count counts the memzones", 0, used, directory_->memzone_count);
   }
   {
     const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a listener or a walk over regions"));
+    if (!guard.held())
+      return guard.refused(
+          EXTMEM_ERROR(EDEADLK, "verify cannot run inside a listener or a walk over regions"));
     std::uint64_t attached = 0;
     std::uint64_t chained = 0;
     for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
       const std::uint32_t flags = core_.region(region).flags;
       if ((flags & alloc::kRegionAttached) == 0) continue;
       ++attached;
-      if ((flags & alloc::kRegionUsed) == 0) tell("a region of a heap is in use", region, alloc::kRegionUsed, flags);
+      if ((flags & alloc::kRegionUsed) == 0)
+        tell("a region of a heap is in use", region, alloc::kRegionUsed, flags);
       if (bases_[region] == 0) continue;  // not mapped in this process
       if (index_.overlapping(bases_[region], 1) != region) {
         tell("a region is found by its address", region, region, index_.overlapping(bases_[region], 1));
@@ -315,7 +338,8 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
   }
   alloc::CoreRoots& roots = core_.roots();
   const auto no_slabs = [](std::uint32_t, std::uint32_t) { return 0u; };
-  const auto ignore = [&](const char* what, std::uint64_t where, std::uint64_t expected, std::uint64_t found) {
+  const auto ignore = [&](const char* what, std::uint64_t where, std::uint64_t expected,
+                          std::uint64_t found) {
     if (report) report(Breach{what, 0, 0, where, expected, found});
   };
   for (alloc::MetaSpace* meta : {&roots.small, &roots.large}) {

@@ -9,7 +9,8 @@ namespace extmem::heap {
 RegionLocal* DomainState::region_at(const void* p) noexcept {
   const auto at = reinterpret_cast<std::uintptr_t>(p);
   ThreadMemory& memory = thread_memory;
-  if (memory.seen == index_.sequence() && at - memory.region_base < memory.region_length) return memory.region;
+  if (memory.seen == index_.sequence() && at - memory.region_base < memory.region_length)
+    return memory.region;
   for (;;) {
     std::uint64_t sequence = 0;
     const std::uint32_t slot = index_.find(at, sequence);
@@ -21,7 +22,8 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     memory.region_bits = alloc::make_ptr(slot, 0);
     const alloc::RegionCore& core = core_.region(slot);
     memory.region_slab_map = core_.slab_map(core);
-    memory.region_mapped = alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;
+    memory.region_mapped =
+        alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;
     memory.region_cpu = (core.flags & alloc::kRegionCpu) != 0 ? region->length.get() : 0;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.
@@ -39,15 +41,18 @@ Error foreign() noexcept {
 Result<Iova> DomainState::iova_of(const void* p) noexcept {
   const RegionLocal* region = region_at(p);
   if (region == nullptr) return foreign();
-  return region::lookup(core_.region(region->slot).iova, core_.segment(), reinterpret_cast<std::uintptr_t>(p) - region->base);
+  return region::lookup(core_.region(region->slot).iova, core_.segment(),
+                        reinterpret_cast<std::uintptr_t>(p) - region->base);
 }
 
-Result<std::size_t> DomainState::iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs, bool* contiguous) noexcept {
+Result<std::size_t> DomainState::iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs,
+                                           bool* contiguous) noexcept {
   if (n == 0) return EXTMEM_ERROR(EINVAL, "the range is empty: give at least one byte");
   const RegionLocal* region = region_at(p);
   if (region == nullptr) return foreign();
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
-  if (n > region->length - offset) return EXTMEM_ERROR(EFAULT, "the range reaches beyond the end of its region");
+  if (n > region->length - offset)
+    return EXTMEM_ERROR(EFAULT, "the range reaches beyond the end of its region");
   const region::IovaTable& table = core_.region(region->slot).iova;
   if (contiguous != nullptr) {
     *contiguous = region::contiguous(table, core_.segment(), offset, n);
@@ -71,12 +76,15 @@ Result<void*> DomainState::address_of(Iova iova) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   // Under the region lock: a region that is being removed takes its tables and its index with it.
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk"));
   for (std::uint32_t i = 1; i <= directory_->regions.high; ++i) {
     const alloc::RegionCore& core = core_.region(i);
     if ((core.flags & alloc::kRegionUsed) == 0) continue;
     const region::IovaTable& table = core.iova;
-    if (region::max_run_length(table) == 0 || iova < region::lowest_iova(table) || iova > region::highest_iova(table)) {
+    if (region::max_run_length(table) == 0 || iova < region::lowest_iova(table) ||
+        iova > region::highest_iova(table)) {
       // Not "highest of the region's end": lowest and highest are of known bytes, whatever their order.
       if (region::reverse_words(table) == 0) continue;
     }

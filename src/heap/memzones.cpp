@@ -12,7 +12,8 @@ namespace extmem::heap {
 namespace {
 
 Error locked() noexcept {
-  return EXTMEM_ERROR(EDEADLK, "memzones cannot be used by name inside a walk over the directory or a listener");
+  return EXTMEM_ERROR(EDEADLK,
+                      "memzones cannot be used by name inside a walk over the directory or a listener");
 }
 
 std::uint64_t hash_ptr(std::uint64_t ptr) noexcept {
@@ -36,7 +37,8 @@ MemzoneInfo DomainState::make_memzone_info(const MemzoneRecord& record) noexcept
   return info;
 }
 
-Result<RegionPtr> DomainState::allocate_biggest(HeapLocal& heap, const AllocOptions& o, std::uint64_t& length) noexcept {
+Result<RegionPtr> DomainState::allocate_biggest(HeapLocal& heap, const AllocOptions& o,
+                                                std::uint64_t& length) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   AllocOptions one = o;
   one.max_offset = 0;  // the window is tested against the piece, not against one byte
@@ -69,9 +71,12 @@ Result<RegionPtr> DomainState::allocate_biggest(HeapLocal& heap, const AllocOpti
 
 Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view name, std::size_t length,
                                                  const AllocOptions& o) noexcept {
-  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the memzone's name is empty: give 1 to 63 bytes");
-  if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENAMETOOLONG, "the memzone's name is longer than 63 bytes");
-  if (name.find('\0') != std::string_view::npos) return EXTMEM_ERROR(EINVAL, "the memzone's name contains a zero byte");
+  if (name.data() == nullptr || name.empty())
+    return EXTMEM_ERROR(EINVAL, "the memzone's name is empty: give 1 to 63 bytes");
+  if (name.size() > kMaxNameLength)
+    return EXTMEM_ERROR(ENAMETOOLONG, "the memzone's name is longer than 63 bytes");
+  if (name.find('\0') != std::string_view::npos)
+    return EXTMEM_ERROR(EINVAL, "the memzone's name contains a zero byte");
   if (o.tag.index != 0) return EXTMEM_ERROR(EINVAL, "a memzone has its name, not a tag");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
@@ -87,7 +92,8 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   if (length != 0) {
     EXTMEM_TRY(checked, check_request(heap, length, o));
     request = checked;
-    request.holder = core_.untagged();  // ours until the record is there: should we die before, it is a dead one's
+    request.holder =
+        core_.untagged();  // ours until the record is there: should we die before, it is a dead one's
   }
   auto ptr = length == 0 ? allocate_biggest(heap, o, got) : allocate(heap, request);
   if (!ptr) return ptr.error();
@@ -121,7 +127,8 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   }
   if (index == memzones_.kNone) {
     (void)deallocate_at(heap, *ptr);
-    return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones (or its tmpfs is full)");
+    return EXTMEM_ERROR(
+        ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones (or its tmpfs is full)");
   }
   return make_memzone_info(memzones_[index]);
 }
@@ -140,7 +147,8 @@ Result<MemzoneInfo> DomainState::find_memzone(std::string_view name) noexcept {
 
 Result<void> DomainState::free_memzone(std::string_view name) noexcept {
   if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the memzone's name is empty");
-  if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
+  if (name.size() > kMaxNameLength)
+    return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return guard.refused(locked());

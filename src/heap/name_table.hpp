@@ -16,7 +16,8 @@ namespace extmem::heap {
 
 /// That a heap, a tag or a memzone may be called so.
 inline Result<void> check_name(std::string_view name) noexcept {
-  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the name is empty: give 1 to 63 bytes");
+  if (name.data() == nullptr || name.empty())
+    return EXTMEM_ERROR(EINVAL, "the name is empty: give 1 to 63 bytes");
   if (name.size() > kMaxNameLength) return EXTMEM_ERROR(ENAMETOOLONG, "the name is longer than 63 bytes");
   if (name.find('\0') != std::string_view::npos) return EXTMEM_ERROR(EINVAL, "the name contains a zero byte");
   return {};
@@ -42,9 +43,11 @@ class NameTable {
     list_ = list;
   }
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0; link = records_[link - 1].hash_next) {
+    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0;
+         link = records_[link - 1].hash_next) {
       const Record& record = records_[link - 1];
-      if (record.name.text[name.size()] == '\0' && std::memcmp(record.name.text, name.data(), name.size()) == 0) {
+      if (record.name.text[name.size()] == '\0' &&
+          std::memcmp(record.name.text, name.data(), name.size()) == 0) {
         return link - 1;
       }
     }
@@ -52,7 +55,8 @@ class NameTable {
   }
   /// A record with this name, linked; kNone when the table (or the segment's tmpfs) is full: then roll back. Requires: the name is new and short enough.
   std::uint32_t insert(shared::Transaction& tx, std::string_view name, shared::Ground ground) noexcept {
-    const std::uint32_t index = list_->take(tx, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
+    const std::uint32_t index = list_->take(
+        tx, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
     if (index == kNone || !ground.ensure_object(records_[index])) return kNone;
     Record& record = records_[index];
     std::memset(record.name.text, 0, sizeof record.name.text);
@@ -69,7 +73,8 @@ class NameTable {
     while (*link != index + 1) link = &records_[*link - 1].hash_next;
     tx.set(*link, record.hash_next);
     tx.set(record.used, 0);
-    list_->put(tx, index, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
+    list_->put(
+        tx, index, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
   }
   [[nodiscard]] Record& operator[](std::uint32_t index) const noexcept { return records_[index]; }
   /// Records that were ever used: [0, high()).

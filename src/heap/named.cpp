@@ -19,7 +19,8 @@ namespace extmem::heap {
 
 namespace {
 
-os::FolderRequest folder_request(std::string_view name, const char* directory, bool create, bool group) noexcept {
+os::FolderRequest folder_request(std::string_view name, const char* directory, bool create,
+                                 bool group) noexcept {
   os::FolderRequest request;
   request.directory = directory;
   request.name = name;
@@ -76,14 +77,16 @@ Result<void> look_at(int control, int token, std::uint64_t participants_at, Doma
 }  // namespace
 
 Result<void> DomainState::check_options(const DomainOptions& o) noexcept {
-  if (o.max_regions == 0 || o.max_regions > 65535) return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
+  if (o.max_regions == 0 || o.max_regions > 65535)
+    return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
   if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
   if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
   if (o.max_tags > 48000) {
     return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
   }
   if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
-    return EXTMEM_ERROR(EINVAL, "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
+    return EXTMEM_ERROR(EINVAL,
+                        "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
   }
   if (o.small_metadata < 65536 || o.small_metadata > std::uint64_t{8} << 30) {
     return EXTMEM_ERROR(EINVAL, "small_metadata must be 64 KiB to 8 GiB");
@@ -99,7 +102,8 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
   if (!existing && existing.error().code() != ENOENT) return existing.error();
   if (existing) {
     Fd fd(*existing);
-    if (o.mode == OpenMode::create_only) return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
+    if (o.mode == OpenMode::create_only)
+      return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
     EXTMEM_TRY(header, shared::ControlSegment::read_header(fd.get()));
     const Tables tables = place_tables(header.geometry);
     EXTMEM_TRY_VOID(segment_.open_shared(fd.get(), header, tables.layout));
@@ -116,7 +120,8 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
   (void)fd.release();
   bind_tables(tables, g);
   if (!core_.ensure_format(shared::Ground(segment_))) {
-    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+    return EXTMEM_ERROR(ENOSPC,
+                        "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   format_tables(tables, g);
   return folder_.publish_control();
@@ -125,8 +130,10 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
 Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOptions& o) noexcept {
   EXTMEM_TRY_VOID(os::DomainFolder::check_name(name));
   EXTMEM_TRY_VOID(check_options(o.sizes));  // before anything is made
-  if (o.mode > OpenMode::create_only) return EXTMEM_ERROR(EINVAL, "unknown mode: use create_or_open, open_only or create_only");
-  EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, o.directory, o.mode != OpenMode::open_only, o.group)));
+  if (o.mode > OpenMode::create_only)
+    return EXTMEM_ERROR(EINVAL, "unknown mode: use create_or_open, open_only or create_only");
+  EXTMEM_TRY(folder, os::DomainFolder::open_locked(
+                         folder_request(name, o.directory, o.mode != OpenMode::open_only, o.group)));
   // One view per process: a second one would open the token file a second time, and closing that drops the token.
   if (DomainState* open = find_live(folder.fd()); open != nullptr) {
     folder.unlock();
@@ -190,10 +197,12 @@ Result<void> DomainState::join() noexcept {
   participants_.bind(segment_.base(), segment_.at<shared::Participant>(tables.participants), &core_.slot(0),
                      core_.geometry().max_threads, token_fd_, segment_.fd());
   EXTMEM_TRY(self, participants_.join());
-  if (!ground_.ensure(&mapped(self, 0), sizeof(std::uint32_t) * (std::uint64_t{core_.geometry().max_regions} + 1))) {
+  if (!ground_.ensure(&mapped(self, 0),
+                      sizeof(std::uint32_t) * (std::uint64_t{core_.geometry().max_regions} + 1))) {
     participants_.bury(self);
     participants_.release_token(self);
-    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+    return EXTMEM_ERROR(ENOSPC,
+                        "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
   core_.share(ground_, self);
@@ -214,7 +223,9 @@ void DomainState::finish_leaving() noexcept {
   if (locked && remove_when_last_) {
     bool last = true;
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants && last; ++i) {
-      last = i == self || shared::Participant::life_of(participants_.record(i).state.load(std::memory_order_acquire)) == shared::Life::free ||
+      last = i == self ||
+             shared::Participant::life_of(participants_.record(i).state.load(std::memory_order_acquire)) ==
+                 shared::Life::free ||
              !os::byte_is_locked(token_fd_, i);
     }
     if (last) (void)folder_.remove_all();
@@ -237,14 +248,16 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
   if (token) {
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
       if (os::byte_is_locked(token_fd.get(), i)) {
-        return EXTMEM_ERROR(EBUSY, "living processes use the domain (`extmem ls` names them): end them first");
+        return EXTMEM_ERROR(EBUSY,
+                            "living processes use the domain (`extmem ls` names them): end them first");
       }
     }
   }
   return folder.remove_all();
 }
 
-Result<void> DomainState::list_named(const char* directory, FunctionRef<bool(const DomainInfo&)> visit) noexcept {
+Result<void> DomainState::list_named(const char* directory,
+                                     FunctionRef<bool(const DomainInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   return os::DomainFolder::list(directory, [&](std::string_view name) {
     auto folder = os::DomainFolder::open_locked(folder_request(name, directory, false, false));
@@ -255,7 +268,8 @@ Result<void> DomainState::list_named(const char* directory, FunctionRef<bool(con
     if (!control) return true;
     const Fd control_fd(*control);
     struct stat status {};
-    if (::fstat(control_fd.get(), &status) == 0) info.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (::fstat(control_fd.get(), &status) == 0)
+      info.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
     if (DomainState* open = find_live(folder->fd()); open != nullptr) {
       (void)open->walk_participants([&](const ParticipantInfo& one) {
         ++(one.dead ? info.dead : info.participants);
@@ -268,7 +282,8 @@ Result<void> DomainState::list_named(const char* directory, FunctionRef<bool(con
     auto token = folder->open_file(os::kTokenFile, false);
     const Fd token_fd(token ? *token : -1);
     auto header = shared::ControlSegment::read_header(control_fd.get());
-    if (token && header) (void)look_at(control_fd.get(), token_fd.get(), place_tables(header->geometry).participants, info);
+    if (token && header)
+      (void)look_at(control_fd.get(), token_fd.get(), place_tables(header->geometry).participants, info);
     return visit(info);
   });
 }

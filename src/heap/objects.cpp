@@ -16,8 +16,10 @@ constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 47;
 Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::size_t size,
                                                   const AllocOptions& o) noexcept {
   if (size == 0) return EXTMEM_ERROR(EINVAL, "cannot allocate zero bytes: ask for at least one");
-  if (size > kMaxSize) return EXTMEM_ERROR(EOVERFLOW, "the size is larger than any region can be (2^47 bytes)");
-  if (o.align != 0 && !base::is_power_of_two(o.align)) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
+  if (size > kMaxSize)
+    return EXTMEM_ERROR(EOVERFLOW, "the size is larger than any region can be (2^47 bytes)");
+  if (o.align != 0 && !base::is_power_of_two(o.align))
+    return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
   if (o.align > kMaxAlign) return EXTMEM_ERROR(EINVAL, "the alignment must be at most 1 GiB");
   if (o.nocross != 0 && (!base::is_power_of_two(o.nocross) || o.nocross < size)) {
     return EXTMEM_ERROR(EINVAL, "nocross must be a power of two that is not smaller than the size");
@@ -26,7 +28,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   if (o.os_page_size != 0 && !base::is_power_of_two(o.os_page_size)) {
     return EXTMEM_ERROR(EINVAL, "the OS page size must be a power of two");
   }
-  if (o.numa_node < kAnyNode) return EXTMEM_ERROR(EINVAL, "no such NUMA node: give a node's number, or -1 for any");
+  if (o.numa_node < kAnyNode)
+    return EXTMEM_ERROR(EINVAL, "no such NUMA node: give a node's number, or -1 for any");
   if (o.max_offset != 0 && (o.min_offset >= o.max_offset || o.max_offset - o.min_offset < size)) {
     return EXTMEM_ERROR(EINVAL, "the window [min_offset, max_offset) is smaller than the size");
   }
@@ -38,7 +41,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   request.holder = holder;
   if (o.region) {
     EXTMEM_TRY(region, checked_region(o.region));
-    if (core_.region(region).heap != heap.id) return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
+    if (core_.region(region).heap != heap.id)
+      return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
     request.filter.region = region;
   }
   request.filter.node = o.numa_node;
@@ -59,8 +63,9 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
     }
     return request;
   }
-  const bool anywhere = o.dma_bits == 0 && o.placement == Placement::any && !o.region && o.numa_node == kAnyNode &&
-                        o.os_page_size == 0 && o.min_offset == 0 && o.max_offset == 0;
+  const bool anywhere = o.dma_bits == 0 && o.placement == Placement::any && !o.region &&
+                        o.numa_node == kAnyNode && o.os_page_size == 0 && o.min_offset == 0 &&
+                        o.max_offset == 0;
   if (anywhere) {
     std::uint64_t bytes = size;
     std::uint64_t align = std::max<std::uint64_t>(16, o.align);
@@ -71,7 +76,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
     request.cls = alloc::class_of_aligned(bytes, align);
   }
   request.span.align = std::max<std::uint64_t>(16, request.span.align);
-  request.span.high_end = true;  // away from the slabs, which grow from the low end; and cheaper (PageAllocator::allocate)
+  request.span.high_end =
+      true;  // away from the slabs, which grow from the low end; and cheaper (PageAllocator::allocate)
   return request;
 }
 
@@ -80,11 +86,13 @@ namespace {
 /// Whether a region that the policy adds could serve the request at all.
 bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noexcept {
   const BackingSpec& backing = policy.backing;
-  if (request.filter.region != 0 || request.span.min_offset != 0 || ~request.span.max_offset != 0) return false;
+  if (request.filter.region != 0 || request.span.min_offset != 0 || ~request.span.max_offset != 0)
+    return false;
   if (request.filter.node != kAnyNode && request.filter.node != backing.numa_node) return false;
   const std::uint64_t os_page = backing.os_page_size;
   const bool hugetlb = backing.kind == BackingKind::hugetlb || backing.kind == BackingKind::memfd_hugetlb;
-  const std::uint64_t wanted = request.filter.os_page_shift == 0 ? 0 : std::uint64_t{1} << request.filter.os_page_shift;
+  const std::uint64_t wanted =
+      request.filter.os_page_shift == 0 ? 0 : std::uint64_t{1} << request.filter.os_page_shift;
   if (wanted != 0 && wanted != os_page && (os_page != 0 || (!hugetlb && wanted != 4096))) return false;
   if (backing.iova_source != IovaSource::table) return true;
   // Without IOVAs only what lies inside one OS page is contiguous.
@@ -106,13 +114,17 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
     if (slabs) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
       auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
-      if (ptr) return to_region_ptr(reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
+      if (ptr)
+        return to_region_ptr(
+            reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
     if (!slabs || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
-      auto span = core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
+      auto span =
+          core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
       if (span) {
-        return RegionPtr{alloc::make_ptr(span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
+        return RegionPtr{alloc::make_ptr(
+            span->region, std::uint64_t{span->page} << core_.region(span->region).pages.page_shift)};
       }
       failed = span.error();
     }
@@ -128,7 +140,8 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
   }
 }
 
-Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size, const AllocOptions& options) noexcept {
+Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size,
+                                            const AllocOptions& options) noexcept {
   EXTMEM_TRY(request, check_request(heap, size, options));
   EXTMEM_TRY(ptr, allocate(heap, request));
   void* p = address(ptr);
@@ -144,7 +157,8 @@ Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size, c
 
 Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) noexcept {
   RegionLocal* region = region_at(p);
-  if (region == nullptr) return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
+  if (region == nullptr)
+    return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
   const alloc::RegionCore& core = core_.region(region->slot);
   const unsigned shift = region->page_shift;
@@ -180,13 +194,15 @@ Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) 
   return info;
 }
 
-Result<ObjectInfo> DomainState::held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept {
+Result<ObjectInfo> DomainState::held_object(const HeapLocal* heap, const void* p,
+                                            std::uint16_t* holder) noexcept {
   if (p == nullptr) return EXTMEM_ERROR(EINVAL, "the pointer is null");
   EXTMEM_TRY(info, object_at(p, holder));
   if (heap != nullptr && info.heap_id != heap->id) {
     return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
   }
-  if (!info.held) return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed, or never was");
+  if (!info.held)
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed, or never was");
   if (info.base != p) return EXTMEM_ERROR(EINVAL, "interior pointer: use the address that allocate returned");
   return info;
 }
@@ -194,13 +210,15 @@ Result<ObjectInfo> DomainState::held_object(const HeapLocal* heap, const void* p
 Result<void> DomainState::deallocate(HeapLocal* heap, void* p) noexcept {
   if (p == nullptr) return {};
   RegionLocal* region = region_at(p);
-  if (region == nullptr) return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
+  if (region == nullptr)
+    return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
   if (heap == nullptr) {
     heap = &heap_locals_[region->heap];
   } else if (region->heap != heap->id) {
     return EXTMEM_ERROR(EFAULT, "foreign pointer: the address belongs to another heap of this domain");
   }
-  return deallocate_at(*heap, RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)});
+  return deallocate_at(
+      *heap, RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)});
 }
 
 Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept {
@@ -223,14 +241,16 @@ Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept
     }
   }
   if (!freed && freed.error().code() == ENOTBLK) {
-    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
+    return EXTMEM_ERROR(
+        EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
   // A hint without a lock; give_back looks for itself. It is of slabs too, which empty when a magazine is flushed.
   if (freed && heap.grows && core_.heap(heap.id).emptied != 0) give_back(heap);
   return freed;
 }
 
-Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_size, const AllocOptions& o) noexcept {
+Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_size,
+                                      const AllocOptions& o) noexcept {
   if (p == nullptr) return allocate_pointer(heap, new_size, o);
   std::uint16_t holder = alloc::kHolderUntagged;
   EXTMEM_TRY(object, held_object(&heap, p, &holder));
@@ -244,7 +264,8 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   }
   EXTMEM_TRY(slot, thread_slot());
   const auto zero_beyond = [&](void* now) {  // what the old object did not have
-    if (o.zero && new_size > object.size) std::memset(static_cast<char*>(now) + object.size, 0, new_size - object.size);
+    if (o.zero && new_size > object.size)
+      std::memset(static_cast<char*>(now) + object.size, 0, new_size - object.size);
     return now;
   };
   const auto address_now = reinterpret_cast<std::uintptr_t>(p);
@@ -254,9 +275,10 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   }
   const std::uint64_t offset = address_now - bases_[object.region.slot];
   // In place: when the object stays where it is, its constraints must hold for the new size there.
-  const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 && o.placement == Placement::any &&
-                     !o.region && o.numa_node == kAnyNode && o.os_page_size == 0 && o.min_offset == 0 &&
-                     o.max_offset == 0 && request.holder == holder;
+  const bool plain = o.nocross == 0 && !o.iova_contiguous && o.dma_bits == 0 &&
+                     o.placement == Placement::any && !o.region && o.numa_node == kAnyNode &&
+                     o.os_page_size == 0 && o.min_offset == 0 && o.max_offset == 0 &&
+                     request.holder == holder;
   const bool aligned = o.align == 0 || base::is_aligned(address_now, o.align);
   if (plain && aligned) {
     const alloc::PageDesc& desc =
@@ -284,10 +306,12 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   if (!place) return may_stay && place.error().code() != EDEADLK ? stay() : Result<void*>(place.error());
   const RegionPtr moved = *place;
   void* to = address(moved);
-  if ((region.flags & alloc::kRegionCpu) == 0 || (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
+  if ((region.flags & alloc::kRegionCpu) == 0 ||
+      (core_.region(moved.slot()).flags & alloc::kRegionCpu) == 0) {
     (void)deallocate(&heap, to);
     if (may_stay) return stay();
-    return EXTMEM_ERROR(ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
+    return EXTMEM_ERROR(
+        ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
   }
   std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));
   if (auto freed = deallocate(&heap, p); !freed) {  // somebody else freed it meanwhile: a bug of the caller's

@@ -21,7 +21,8 @@ using shared::Participant;
 
 namespace {
 Error private_domain() noexcept {
-  return EXTMEM_ERROR(ENOTSUP, "the domain is private to this process: participants are of domains that were opened by name");
+  return EXTMEM_ERROR(
+      ENOTSUP, "the domain is private to this process: participants are of domains that were opened by name");
 }
 }  // namespace
 
@@ -48,7 +49,8 @@ Result<RecoveryReport> DomainState::recover() noexcept {
   RecoveryReport report;
   const std::uint64_t start = os::monotonic_ns();
   EXTMEM_TRY(slot, thread_slot());
-  if (core_.slot(slot).ranks != 0) return EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a listener or a walk");
+  if (core_.slot(slot).ranks != 0)
+    return EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a listener or a walk");
   participants_.forget();
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (!participants_.elect(i)) continue;
@@ -71,26 +73,31 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
     if (participants_.of_slot(s) != dead) continue;
     ++report.threads;
     if (core_.slot(s).journal.count.load(std::memory_order_relaxed) != 0) ++report.unfinished;
-    if (!participants_.heal(s, slot)) return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
+    if (!participants_.heal(s, slot))
+      return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
     base::crash_point("clean.healed");
     // All that these four guard is journaled, or is finished below.
-    for (shared::Lock* lock : {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
+    for (shared::Lock* lock :
+         {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
       lock->break_dead(s, core_.peers());
       base::crash_point("clean.unlocked");
     }
   }
   EXTMEM_TRY_VOID(clean_heaps(dead, slot, report));
   base::crash_point("clean.heaps");
-  EXTMEM_TRY_VOID(clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
+  EXTMEM_TRY_VOID(
+      clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
   remove_leftovers(dead);
   base::crash_point("clean.regions");
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(dead, region) = 0;
   for (std::uint32_t s = 1; s <= slots; ++s) {
     if (participants_.of_slot(s) != dead) continue;
-    if (!core_.drop_spare_caches(slot, s)) return EXTMEM_ERROR(ETIMEDOUT, "a stopped process keeps the metadata's lock: try again");
+    if (!core_.drop_spare_caches(slot, s))
+      return EXTMEM_ERROR(ETIMEDOUT, "a stopped process keeps the metadata's lock: try again");
     core_.slot(s).ranks = 0;
     base::crash_point("clean.slot");
-    if (!participants_.free_slot(s, slot)) return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
+    if (!participants_.free_slot(s, slot))
+      return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
   }
   base::crash_point("clean.slots");
   // It may have died between a change and its announcement.
@@ -99,14 +106,17 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
   return {};
 }
 
-Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot, RecoveryReport& report) noexcept {
+Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot,
+                                      RecoveryReport& report) noexcept {
   const std::uint32_t slots = directory_->slots_high;
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
-    if (heaps_[id].used == 0 && core_.heap(id).lock.holder() == 0 && core_.heap(id).first_cache == 0) continue;
+    if (heaps_[id].used == 0 && core_.heap(id).lock.holder() == 0 && core_.heap(id).first_cache == 0)
+      continue;
     const bool keep = heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
     if (keep) EXTMEM_TRY_VOID(intern_orphans(dead, slot));
     const alloc::HeapGuard guard(core_, slot, id);  // repairs it, where a dead thread held it
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over a heap"));
+    if (!guard.held())
+      return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over a heap"));
     for (std::uint32_t s = 1; s <= slots; ++s) {
       if (participants_.of_slot(s) != dead) continue;
       if (alloc::ThreadCache* cache = core_.cache_of(s, id); cache != nullptr) {
@@ -129,10 +139,12 @@ Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot, Re
 /// Makes a holder without an owner for each tag that the dead one has a holder for.
 Result<void> DomainState::intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept {
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over the directory"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over the directory"));
   for (std::uint32_t h = alloc::kFirstTagHolder; h < directory_->holders.high; ++h) {
     if (holders_[h].participant != dead || holders_[h].tag == 0) continue;
-    EXTMEM_TRY_VOID(intern_holder_locked(slot, kOrphanOwner, Tag{static_cast<std::uint16_t>(holders_[h].tag.get())}));
+    EXTMEM_TRY_VOID(
+        intern_holder_locked(slot, kOrphanOwner, Tag{static_cast<std::uint16_t>(holders_[h].tag.get())}));
   }
   return {};
 }
@@ -149,7 +161,8 @@ std::uint16_t DomainState::orphan_of(std::uint16_t holder) const noexcept {
 Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
                                         RecoveryReport& report) noexcept {
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over regions"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over regions"));
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     alloc::RegionCore& core = core_.region(region);
     const std::uint32_t changing = core.changing;
@@ -158,7 +171,8 @@ Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_di
     if ((core.flags & alloc::kRegionAttached) != 0) {
       // A removal that had not got far, or an add that had just succeeded: the region stays.
       const alloc::HeapGuard heap(core_, slot, core.heap);
-      if (!heap.held()) return heap.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over a heap"));
+      if (!heap.held())
+        return heap.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over a heap"));
       if ((changing & alloc::kUndrain) != 0) EXTMEM_TRY_VOID(core_.set_draining_locked(slot, region, false));
       core.changing = 0;
     } else {
@@ -177,7 +191,9 @@ void DomainState::remove_leftovers(std::uint32_t dead) noexcept {
   folder_.remove_files(prefix.c_str(), [&](const char* name) {
     for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
       if ((core_.region(region).flags & alloc::kRegionUsed) == 0 || shares_[region].unlink == 0) continue;
-      if (const char* path = std::strrchr(shares_[region].path, '/'); path != nullptr && std::strcmp(path + 1, name) == 0) return true;
+      if (const char* path = std::strrchr(shares_[region].path, '/');
+          path != nullptr && std::strcmp(path + 1, name) == 0)
+        return true;
     }
     return false;
   });
@@ -193,24 +209,31 @@ Result<void> DomainState::poll() noexcept {
 Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
   if (!shared_) return private_domain();
   if (to == 0 || to > shared::kMaxParticipants ||
-      Participant::life_of(participants_.record(to).state.load(std::memory_order_acquire)) != Life::alive || participants_.dead(to)) {
+      Participant::life_of(participants_.record(to).state.load(std::memory_order_acquire)) != Life::alive ||
+      participants_.dead(to)) {
     return EXTMEM_ERROR(ESRCH, "no living participant has this number: walk_participants lists them");
   }
   EXTMEM_TRY(slot, thread_slot());
   std::uint16_t holder = 0;
   EXTMEM_TRY(object, held_object(nullptr, p, &holder));
-  if (holder == alloc::kHolderMemzone) return EXTMEM_ERROR(EPERM, "a memzone is nobody's: there is nothing to hand over");
+  if (holder == alloc::kHolderMemzone)
+    return EXTMEM_ERROR(EPERM, "a memzone is nobody's: there is nothing to hand over");
   std::uint16_t heir = alloc::untagged_holder(to);
   if (const Tag tag = holder_tag(holder); tag.index != 0) {
     const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-    if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over the directory"));
+    if (!guard.held())
+      return guard.refused(
+          EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over the directory"));
     EXTMEM_TRY(interned, intern_holder_locked(slot, to, tag));
     heir = interned;
   }
   const auto offset = reinterpret_cast<std::uintptr_t>(object.base) - bases_[object.region.slot];
   const alloc::HeapGuard guard(core_, slot, object.heap_id);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over their heap"));
-  if (!core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(object.region.slot, offset), holder, heir)) {
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over their heap"));
+  if (!core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(object.region.slot, offset), holder,
+                                  heir)) {
     return EXTMEM_ERROR(EALREADY, "the object was freed, or handed over, at the same time");
   }
   return {};
@@ -227,7 +250,8 @@ void DomainState::leave() noexcept {
   for (std::uint32_t s = 1; s <= directory_->slots_high; ++s) {
     if (participants_.of_slot(s) != self) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
-      if (alloc::ThreadCache* cache = core_.cache_of(s, heap); cache != nullptr) (void)core_.drop_cache(slot, *cache);
+      if (alloc::ThreadCache* cache = core_.cache_of(s, heap); cache != nullptr)
+        (void)core_.drop_cache(slot, *cache);
     }
   }
   RecoveryReport report;

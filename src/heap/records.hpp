@@ -30,7 +30,8 @@ struct SharedGrowth {
   base::Relaxed<std::uint8_t> fallback;
   base::Relaxed<std::uint8_t> flags;  // kGrowth...
 };
-inline constexpr std::uint8_t kGrowthThp = 1, kGrowthPrefault = 2, kGrowthLock = 4, kGrowthUnstable = 8, kGrowthGiveBack = 16;
+inline constexpr std::uint8_t kGrowthThp = 1, kGrowthPrefault = 2, kGrowthLock = 4, kGrowthUnstable = 8,
+                              kGrowthGiveBack = 16;
 
 struct alignas(64) HeapRecord {
   Name name;
@@ -39,10 +40,10 @@ struct alignas(64) HeapRecord {
   base::Relaxed<std::uint32_t> generation;  // changes with each use of the record
   base::Relaxed<std::int32_t> node;         // the NUMA node that the heap stands for, or kAnyNode
   base::Relaxed<std::uint32_t> memzones;
-  base::Relaxed<std::uint32_t> on_death;    // OnDeath
+  base::Relaxed<std::uint32_t> on_death;     // OnDeath
   base::Relaxed<std::uint64_t> grown_bytes;  // of regions that growth added (region lock)
-  std::atomic<std::uint64_t> growths;       // how often it grew: tells a loser of the race that it may try again
-  SharedGrowth growth;                      // region lock
+  std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again
+  SharedGrowth growth;                 // region lock
 };
 
 struct TagName {
@@ -70,13 +71,14 @@ enum class Reach : std::uint32_t {
 };
 struct alignas(64) RegionShare {
   base::Relaxed<std::uint32_t> reach;
-  base::Relaxed<std::uint32_t> kind;          // BackingKind
-  base::Relaxed<std::uint64_t> device;        // of the file, checked by whoever opens it again
+  base::Relaxed<std::uint32_t> kind;    // BackingKind
+  base::Relaxed<std::uint64_t> device;  // of the file, checked by whoever opens it again
   base::Relaxed<std::uint64_t> inode;
   base::Relaxed<std::uint64_t> os_page_size;
   base::Relaxed<std::uint64_t> largest_align;  // mappings elsewhere are congruent modulo this
-  base::Relaxed<std::uint32_t> unlink;        // 1: the file, in the domain's folder, goes with the region; 2: the path does
-  base::Relaxed<std::uint32_t> adder;         // the participant that added it
+  base::Relaxed<std::uint32_t>
+      unlink;  // 1: the file, in the domain's folder, goes with the region; 2: the path does
+  base::Relaxed<std::uint32_t> adder;  // the participant that added it
   char path[192];
 };
 
@@ -86,7 +88,7 @@ struct alignas(64) MemzoneRecord {
   base::Relaxed<std::uint32_t> used;
   base::Relaxed<std::uint32_t> ptr_next;  // + 1, chain of the table by pointer
   base::Relaxed<std::uint32_t> heap;
-  base::Relaxed<std::uint64_t> ptr;       // RegionPtr bits
+  base::Relaxed<std::uint64_t> ptr;  // RegionPtr bits
   base::Relaxed<std::uint64_t> length;
 };
 

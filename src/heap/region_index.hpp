@@ -23,13 +23,13 @@ struct RegionLocal {
   base::Relaxed<std::uint32_t> page_shift;
   base::Relaxed<std::uint32_t> slot;
   base::Relaxed<std::uint32_t> heap;
-  std::uint32_t reverse_words;        // of the index from IOVA to offset
+  std::uint32_t reverse_words;          // of the index from IOVA to offset
   std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words
   std::uint64_t reverse_bytes;
-  os::Mapping mapping;                // of an own backing
+  os::Mapping mapping;  // of an own backing
   BackingKind kind;
-  std::uint32_t generation;           // of the region that this is about
-  bool refused;                       // it could not be mapped here: not tried again by itself
+  std::uint32_t generation;  // of the region that this is about
+  bool refused;              // it could not be mapped here: not tried again by itself
 };
 
 class RegionIndex {
@@ -47,7 +47,9 @@ class RegionIndex {
   }
   /// Another word from now on, whose value no thread has seen yet. The old one stays as it is: where threads may have
   /// seen it, it must change after this.
-  void rebind(std::atomic<std::uint64_t>& sequence) noexcept { bind(entries_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1); }
+  void rebind(std::atomic<std::uint64_t>& sequence) noexcept {
+    bind(entries_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
+  }
   /// In a fork's child: whether its parent was writing.
   [[nodiscard]] bool torn() const noexcept { return (sequence_->load(std::memory_order_relaxed) & 1) != 0; }
   void clear() noexcept { count_ = 0; }
@@ -113,7 +115,8 @@ class RegionIndex {
   }
   void begin_write() noexcept {
     sequence_->fetch_add(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_release);  // readers that see a changed entry see the odd sequence
+    std::atomic_thread_fence(
+        std::memory_order_release);  // readers that see a changed entry see the odd sequence
   }
   void end_write() noexcept { sequence_->fetch_add(1, std::memory_order_release); }
 

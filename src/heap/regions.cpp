@@ -7,8 +7,8 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
-#include "os/mapping.hpp"
 #include "os/kernel_text.hpp"
+#include "os/mapping.hpp"
 #include "os/pagemap.hpp"
 #include "os/process.hpp"
 #include "os/shared_mapping.hpp"
@@ -20,7 +20,7 @@ namespace extmem::heap {
 namespace {
 
 constexpr std::uint64_t kMinOsPage = 64;
-constexpr int kMaxNode = 1023;  // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
+constexpr int kMaxNode = 1023;                   // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
 constexpr std::uint64_t kSlabRegion = 1u << 20;  // smaller regions have small pages instead of slabs
 
 Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
@@ -30,16 +30,20 @@ Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
   if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the region's length is zero");
   if (!base::is_power_of_two(os_page)) return EXTMEM_ERROR(EINVAL, "the OS page size must be a power of two");
   if (os_page < kMinOsPage) return EXTMEM_ERROR(EINVAL, "the OS page size must be at least 64 bytes");
-  if (!base::is_aligned(base, os_page)) return EXTMEM_ERROR(EINVAL, "the region's base must be a multiple of the OS page size");
+  if (!base::is_aligned(base, os_page))
+    return EXTMEM_ERROR(EINVAL, "the region's base must be a multiple of the OS page size");
   if (!base::is_aligned(spec.length, os_page)) {
     return EXTMEM_ERROR(EINVAL, "the region's length must be a multiple of the OS page size");
   }
   std::uint64_t end;
   if (!base::checked_add(base, spec.length, end)) {
-    return EXTMEM_ERROR(EOVERFLOW, "the region reaches beyond the end of the address space: base + length overflows");
+    return EXTMEM_ERROR(EOVERFLOW,
+                        "the region reaches beyond the end of the address space: base + length overflows");
   }
-  if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
-  if (spec.iova_source > IovaSource::physical) return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
+  if (spec.length > std::uint64_t{1} << 47)
+    return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
+  if (spec.iova_source > IovaSource::physical)
+    return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
   if (spec.numa_node < kAnyNode || spec.numa_node > kMaxNode) {
     return EXTMEM_ERROR(EINVAL, "no such NUMA node: give 0 to 1023, or -1 where it is not known");
   }
@@ -47,7 +51,8 @@ Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
     return EXTMEM_ERROR(EINVAL, "an IOVA table goes with IovaSource::table only");
   }
   if (!spec.iovas.empty() && (spec.iovas.data() == nullptr || spec.iovas.size() != spec.length / os_page)) {
-    return EXTMEM_ERROR(EINVAL, "the IOVA table must have exactly one entry per OS page: length / os_page_size");
+    return EXTMEM_ERROR(EINVAL,
+                        "the IOVA table must have exactly one entry per OS page: length / os_page_size");
   }
   return os_page;
 }
@@ -79,14 +84,16 @@ class Scratch {
   std::uint64_t bytes_ = 0;
 };
 
-Result<std::span<const Iova>> physical_iovas(const RegionSpec& spec, std::uint64_t os_page, Scratch& scratch) noexcept {
+Result<std::span<const Iova>> physical_iovas(const RegionSpec& spec, std::uint64_t os_page,
+                                             Scratch& scratch) noexcept {
   if (!spec.allow_unstable_iova) {
     auto stable = os::is_hugetlb(spec.base, spec.length);
     if (!stable) return stable.error();
     if (!*stable) {
-      return EXTMEM_ERROR(EINVAL,
-                          "the kernel may move these pages, so their physical addresses are not stable: use hugetlb memory "
-                          "or pinned pages with a table of your own, or set allow_unstable_iova");
+      return EXTMEM_ERROR(
+          EINVAL,
+          "the kernel may move these pages, so their physical addresses are not stable: use hugetlb memory "
+          "or pinned pages with a table of your own, or set allow_unstable_iova");
     }
   }
   const std::uint64_t pages = spec.length / os_page;
@@ -99,7 +106,8 @@ Result<std::span<const Iova>> physical_iovas(const RegionSpec& spec, std::uint64
 
 Result<std::uint32_t> DomainState::checked_region(RegionId id) noexcept {
   if (id.slot == 0 || id.slot > core_.geometry().max_regions || id.generation == 0 ||
-      (core_.region(id.slot).flags & alloc::kRegionUsed) == 0 || core_.region(id.slot).generation != id.generation) {
+      (core_.region(id.slot).flags & alloc::kRegionUsed) == 0 ||
+      core_.region(id.slot).generation != id.generation) {
     return EXTMEM_ERROR(ENOENT, "no such region: it was removed, or the id is of another domain");
   }
   return id.slot;
@@ -107,7 +115,8 @@ Result<std::uint32_t> DomainState::checked_region(RegionId id) noexcept {
 
 int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
   if (listener_count_ == 0) return 0;
-  const RegionEventKind opposite = kind == RegionEventKind::added ? RegionEventKind::removing : RegionEventKind::added;
+  const RegionEventKind opposite =
+      kind == RegionEventKind::added ? RegionEventKind::removing : RegionEventKind::added;
   const RegionInfo info = make_region_info(region, true);
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     const int refused = listeners_[i].fn(RegionEvent{kind, info}, listeners_[i].arg);
@@ -121,7 +130,9 @@ int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
 Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions"));
   EXTMEM_TRY(heap, checked(handle));
   return add_locked(*heap, spec, nullptr, false);
 }
@@ -129,7 +140,8 @@ Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) no
 Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
                                          bool grown) noexcept {
   // Under the region lock, which destroy_heap holds too: the heap cannot go from here on.
-  if (heap.key.load(std::memory_order_relaxed) == 0) return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
+  if (heap.key.load(std::memory_order_relaxed) == 0)
+    return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
   EXTMEM_TRY(os_page, check_spec(spec));
   const auto base = reinterpret_cast<std::uintptr_t>(spec.base);
   if (index_.overlapping(base, spec.length) != 0) {
@@ -154,7 +166,9 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   }
   const unsigned shift = choose_page_shift(spec.length, base, heap.exact);
   if (spec.length >> shift > alloc::kMaxPages) {
-    return EXTMEM_ERROR(EINVAL, "so long a region needs large pages, and its base is not aligned to them: align it to 64 KiB");
+    return EXTMEM_ERROR(
+        EINVAL,
+        "so long a region needs large pages, and its base is not aligned to them: align it to 64 KiB");
   }
   const auto pages = static_cast<std::uint32_t>(spec.length >> shift);
   EXTMEM_TRY(slot, thread_slot());
@@ -166,17 +180,22 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
     if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
     auto tx = transaction(slot);
-    region = directory_->regions.take(tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
-    if (region == shared::IndexList::kNone) return EXTMEM_ERROR(ENOSPC, "no room for another region: raise DomainOptions::max_regions");
+    region = directory_->regions.take(
+        tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+    if (region == shared::IndexList::kNone)
+      return EXTMEM_ERROR(ENOSPC, "no room for another region: raise DomainOptions::max_regions");
     ++region;  // slot 0 is "no region"
     alloc::RegionCore& fresh = core_.region(region);
     const bool stands = ground_.ensure_object(fresh) && (!shared_ || ground_.ensure_object(shares_[region]));
-    page_table = !stands ? 0 : alloc::allocate_meta(core_.segment(), roots.large, tx, alloc::page_table_bytes(pages, shift), ground_, false);
+    page_table = !stands ? 0
+                         : alloc::allocate_meta(core_.segment(), roots.large, tx,
+                                                alloc::page_table_bytes(pages, shift), ground_, false);
     if (page_table != 0 && plan.data_bytes != 0) {
       iova_data = alloc::allocate_meta(core_.segment(), roots.large, tx, plan.data_bytes, ground_);
     }
     if (page_table == 0 || (iova_data == 0 && plan.data_bytes != 0)) {
-      return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::large_metadata (or its tmpfs is full)");
+      return EXTMEM_ERROR(
+          ENOSPC, "the control segment is full: raise DomainOptions::large_metadata (or its tmpfs is full)");
     }
     // All that release_region needs, before anybody (a cleaner) may have to call it.
     tx.set(fresh.changing, slot);
@@ -192,7 +211,8 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     base::crash_point("add.allocated");
   }
   alloc::RegionCore& core = core_.region(region);
-  if (auto built = region::build_iova_table(core.iova, plan, iovas, core_.segment() + iova_data, iova_data); !built) {
+  if (auto built = region::build_iova_table(core.iova, plan, iovas, core_.segment() + iova_data, iova_data);
+      !built) {
     release_region(slot, region);
     return built.error();
   }
@@ -206,7 +226,8 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   base::crash_point("add.described");
   const bool slabs = !heap.exact && spec.length >= kSlabRegion && os_page >= alloc::kSlabAlign;
   core.asked = 0;
-  core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) | (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
+  core.flags = alloc::kRegionUsed | (slabs ? alloc::kRegionSlabs : 0) |
+               (spec.cpu_accessible ? alloc::kRegionCpu : 0) |
                (mapping == nullptr ? alloc::kRegionExternal : 0) | (grown ? alloc::kRegionGrown : 0);
   if (shared_) describe_share(region, mapping);
   publish_local(region, base, mapping, mapping != nullptr ? mapping->kind : BackingKind::external);
@@ -219,7 +240,8 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   };
   if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
     withdraw();
-    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the region; nothing has changed");
+    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
+                            "a listener refused the region; nothing has changed");
   }
   if (auto attached = core_.attach_region(slot, region); !attached) {
     (void)notify(RegionEventKind::removing, region);
@@ -252,12 +274,14 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
     if (!meta.held()) continue;  // a stopped process has it: there is no way around
     // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
     segment_.discard(core.pages.descs_offset, core.page_table_bytes);
-    if (core.iova_bytes != 0) segment_.discard(core.iova_offset, core.iova_bytes);  // the next page table may lie there
+    if (core.iova_bytes != 0)
+      segment_.discard(core.iova_offset, core.iova_bytes);  // the next page table may lie there
     base::crash_point("release.zeroed");
     auto tx = transaction(slot);
     alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
     if (core.iova_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova_offset);
-    directory_->regions.put(tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+    directory_->regions.put(
+        tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
     tx.set(core.changing, 0);
     tx.commit();
     return;
@@ -267,7 +291,8 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
 Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) noexcept {
   EXTMEM_TRY_VOID(checked(handle));
   if (spec.length == 0) return EXTMEM_ERROR(EINVAL, "the backing's length is zero");
-  if (spec.length > std::uint64_t{1} << 47) return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
+  if (spec.length > std::uint64_t{1} << 47)
+    return EXTMEM_ERROR(EOVERFLOW, "a region can be at most 2^47 bytes long");
   EXTMEM_TRY(slot, thread_slot());
   // Mapped before the lock is taken for good: pre-faulting may take minutes, and `progress` is the caller's.
   if (const OrderedGuard allowed(core_, slot, directory_->region_lock, Rank::regions); !allowed.held()) {
@@ -284,7 +309,8 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
   return add_mapped(**heap, spec, mapping, false);
 }
 
-Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept {
+Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec,
+                                                 bool grown) noexcept {
   EXTMEM_TRY(mapping, map_backing(spec));
   return add_mapped(heap, spec, mapping, grown);
 }
@@ -310,8 +336,10 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
-  if (spec.iova_source > IovaSource::physical) return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
-  if (spec.fallback > Fallback::anonymous) return EXTMEM_ERROR(EINVAL, "unknown fallback: use none, thp or anonymous");
+  if (spec.iova_source > IovaSource::physical)
+    return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
+  if (spec.fallback > Fallback::anonymous)
+    return EXTMEM_ERROR(EINVAL, "unknown fallback: use none, thp or anonymous");
   os::BackingRequest request;
   request.kind = spec.kind;
   request.length = spec.length;
@@ -329,8 +357,12 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
-    own.add("/proc/self/fd/").add(static_cast<std::uint64_t>(folder_.fd())).add("/region-").add(std::uint64_t{participants_.self()}).add("-").add(
-        directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
+    own.add("/proc/self/fd/")
+        .add(static_cast<std::uint64_t>(folder_.fd()))
+        .add("/region-")
+        .add(std::uint64_t{participants_.self()})
+        .add("-")
+        .add(directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));
     request.path_or_name = own.c_str();
   } else if (shared_ && spec.kind == BackingKind::hugetlb) {
     request.kind = BackingKind::memfd_hugetlb;
@@ -359,9 +391,11 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
 Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
                                          bool grown) noexcept {
   if (backs_a_region(mapping)) {
-    mapping.created = mapping.lengthened = false;  // nothing to undo: the other region needs the file as it is
+    mapping.created = mapping.lengthened =
+        false;  // nothing to undo: the other region needs the file as it is
     drop_mapping(mapping);
-    return EXTMEM_ERROR(EEXIST, "the file backs a region of this domain already: its bytes would be handed out twice");
+    return EXTMEM_ERROR(
+        EEXIST, "the file backs a region of this domain already: its bytes would be handed out twice");
   }
   RegionSpec region;
   region.base = mapping.addr;
@@ -388,7 +422,8 @@ void DomainState::drop_mapping(os::Mapping& mapping) noexcept { (void)os::discar
 
 /// Whether a region maps the file already: two regions over the same bytes would hand them out twice.
 bool DomainState::backs_a_region(const os::Mapping& mapping) noexcept {
-  const bool has_name = mapping.kind == BackingKind::file || mapping.kind == BackingKind::shm || mapping.kind == BackingKind::dax;
+  const bool has_name = mapping.kind == BackingKind::file || mapping.kind == BackingKind::shm ||
+                        mapping.kind == BackingKind::dax;
   if (!has_name) return false;
   const auto file = os::identify(mapping.fd);
   if (!file) return false;
@@ -409,7 +444,8 @@ Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexc
   if (listener == nullptr) return EXTMEM_ERROR(EINVAL, "the listener is null");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be added inside a listener"));
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn == listener && listeners_[i].arg == arg) {
       return EXTMEM_ERROR(EEXIST, "this listener is registered with this argument");
@@ -423,7 +459,8 @@ Result<void> DomainState::add_listener(RegionListener listener, void* arg) noexc
 Result<void> DomainState::remove_listener(RegionListener listener, void* arg) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "listeners cannot be removed inside a listener"));
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
     if (listeners_[i].fn != listener || listeners_[i].arg != arg) continue;
     for (; i + 1 < listener_count_; ++i) listeners_[i] = listeners_[i + 1];

@@ -24,7 +24,8 @@ void DomainState::announce() noexcept {
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (i == participants_.self()) continue;
     shared::Participant& other = participants_.record(i);
-    if (shared::Participant::life_of(other.state.load(std::memory_order_acquire)) != shared::Life::alive) continue;
+    if (shared::Participant::life_of(other.state.load(std::memory_order_acquire)) != shared::Life::alive)
+      continue;
     other.sequence.fetch_add(2, std::memory_order_release);  // pairs with the acquire of its fast paths
   }
 }
@@ -54,8 +55,8 @@ void DomainState::sync_locked() noexcept {
       if ((core.flags & alloc::kRegionDraining) != 0) continue;
       local.generation = core.generation;
       local.refused = !map_foreign(region).ok();
-    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 && core.asked != participants_.self() &&
-               core_.region_empty_locked(region) &&
+    } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 &&
+               core.asked != participants_.self() && core_.region_empty_locked(region) &&
                local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       forget_region(region);
@@ -65,7 +66,8 @@ void DomainState::sync_locked() noexcept {
   synced_.store(epoch, std::memory_order_release);
 }
 
-void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping, BackingKind kind) noexcept {
+void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping,
+                                BackingKind kind) noexcept {
   const alloc::RegionCore& core = core_.region(region);
   RegionLocal& local = locals_[region];
   if (shared_) refresh_heap(core.heap);
@@ -80,7 +82,9 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   local.reverse.store(nullptr, std::memory_order_relaxed);
   local.kind = kind;
   local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
-  if (shared_) mapped(participants_.self(), region) = local.mapping.fd >= 0 ? static_cast<std::uint32_t>(local.mapping.fd) + 2 : 1;
+  if (shared_)
+    mapped(participants_.self(), region) =
+        local.mapping.fd >= 0 ? static_cast<std::uint32_t>(local.mapping.fd) + 2 : 1;
   bases_[region] = base;
   index_.insert(base, core.length, region);
 }
@@ -119,11 +123,17 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants && fd < 0; ++i) {
       const std::uint32_t has = mapped(i, region);
       if (i == participants_.self() || has < 2) continue;
-      if (auto opened = os::open_shared_holder(participants_.record(i).pid, static_cast<int>(has - 2), file); opened) fd = *opened;
+      if (auto opened = os::open_shared_holder(participants_.record(i).pid, static_cast<int>(has - 2), file);
+          opened)
+        fd = *opened;
     }
-    if (fd < 0) return EXTMEM_ERROR(ENXIO, "the region is lost: no living process that holds its memory can be reached");
+    if (fd < 0)
+      return EXTMEM_ERROR(ENXIO,
+                          "the region is lost: no living process that holds its memory can be reached");
   } else {
-    return EXTMEM_ERROR(ENXIO, "the region is memory of another process that cannot be mapped here by itself: attach_region gives it a mapping of yours");
+    return EXTMEM_ERROR(ENXIO,
+                        "the region is memory of another process that cannot be mapped here by itself: "
+                        "attach_region gives it a mapping of yours");
   }
   os::SharedMappingRequest request;
   request.fd = fd;
@@ -146,7 +156,8 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
   if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
     index_.erase(reinterpret_cast<std::uintptr_t>(*base));
     unmap_region(region);
-    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener of this process refused the region: it is not mapped here");
+    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
+                            "a listener of this process refused the region: it is not mapped here");
   }
   return {};
 }
@@ -154,21 +165,27 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
 Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "regions cannot be attached inside a listener or a walk over regions"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "regions cannot be attached inside a listener or a walk over regions"));
   EXTMEM_TRY(region, checked_region(id));
   const auto at = reinterpret_cast<std::uintptr_t>(base);
   const alloc::RegionCore& core = core_.region(region);
   if (base == nullptr) return EXTMEM_ERROR(EINVAL, "the mapping's address is null");
   if (bases_[region] != 0) return EXTMEM_ERROR(EEXIST, "the region is mapped in this process already");
   if (((at ^ core.phase) & (os::kCongruence - 1)) != 0) {
-    return EXTMEM_ERROR(EINVAL, "the mapping must be congruent to the adder's address modulo 1 GiB, or alignments would not hold here");
+    return EXTMEM_ERROR(EINVAL,
+                        "the mapping must be congruent to the adder's address modulo 1 GiB, or alignments "
+                        "would not hold here");
   }
-  if (index_.overlapping(at, core.length) != 0) return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already mapped here");
+  if (index_.overlapping(at, core.length) != 0)
+    return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already mapped here");
   publish_local(region, at, nullptr, BackingKind::external);
   if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
     index_.erase(at);
     unmap_region(region);
-    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused, "a listener refused the region; nothing has changed");
+    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
+                            "a listener refused the region; nothing has changed");
   }
   return {};
 }
@@ -190,7 +207,9 @@ Result<void> DomainState::check_unmapped_elsewhere(std::uint32_t region, HolderR
     mapper.mapping = true;
   }
   if (!elsewhere) return {};
-  return EXTMEM_ERROR(EBUSY, "other processes map the region: drain_region asks them to unmap it, at their next call or poll()");
+  return EXTMEM_ERROR(
+      EBUSY,
+      "other processes map the region: drain_region asks them to unmap it, at their next call or poll()");
 }
 
 }  // namespace extmem::heap

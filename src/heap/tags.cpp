@@ -8,12 +8,15 @@ Result<Tag> DomainState::intern_tag(std::string_view name) noexcept {
   EXTMEM_TRY_VOID(check_name(name));
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory"));
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "tags cannot be made inside a walk over the directory"));
   std::uint32_t index = tags_.find(name);
   if (index == tags_.kNone) {
     auto tx = transaction(slot);
     index = tags_.insert(tx, name, ground_);
-    if (index == tags_.kNone) return EXTMEM_ERROR(ENOSPC, "no room for another tag: raise DomainOptions::max_tags (or its tmpfs is full)");
+    if (index == tags_.kNone)
+      return EXTMEM_ERROR(ENOSPC,
+                          "no room for another tag: raise DomainOptions::max_tags (or its tmpfs is full)");
     tx.set(tags_[index].holders, 0);
     tx.commit();
   }
@@ -23,14 +26,17 @@ Result<Tag> DomainState::intern_tag(std::string_view name) noexcept {
   return tag;
 }
 
-Result<std::uint16_t> DomainState::intern_holder_locked(std::uint32_t slot, std::uint32_t participant, Tag tag) noexcept {
-  if (tag.index == 0) return participant == kOrphanOwner ? alloc::kHolderOrphan : alloc::untagged_holder(participant);
+Result<std::uint16_t> DomainState::intern_holder_locked(std::uint32_t slot, std::uint32_t participant,
+                                                        Tag tag) noexcept {
+  if (tag.index == 0)
+    return participant == kOrphanOwner ? alloc::kHolderOrphan : alloc::untagged_holder(participant);
   TagName& name = tags_[tag.index - 1u];
   for (std::uint32_t link = name.holders; link != 0; link = holders_[link - 1].next) {
     if (holders_[link - 1].participant == participant) return static_cast<std::uint16_t>(link - 1);
   }
   auto tx = transaction(slot);
-  const std::uint32_t index = directory_->holders.take(tx, [&](std::uint32_t i) -> auto& { return holders_[i].next; });
+  const std::uint32_t index = directory_->holders.take(
+      tx, [&](std::uint32_t i) -> auto& { return holders_[i].next; });
   if (index == shared::IndexList::kNone || !ground_.ensure_object(holders_[index])) {
     return EXTMEM_ERROR(ENOSPC, "no room for another (process, tag) pair: raise DomainOptions::max_tags");
   }
@@ -49,7 +55,9 @@ Result<std::uint16_t> DomainState::intern_holder(Tag tag) noexcept {
   }
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "a tag cannot be used for the first time inside a walk over the directory"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "a tag cannot be used for the first time inside a walk over the directory"));
   EXTMEM_TRY(holder, intern_holder_locked(slot, participants_.self(), tag));
   tag_holders_[tag.index] = holder;
   return holder;
@@ -62,7 +70,8 @@ Result<const char*> DomainState::tag_name(Tag tag) noexcept {
 }
 
 Tag DomainState::holder_tag(std::uint16_t holder) const noexcept {
-  return holder < alloc::kFirstTagHolder ? Tag{} : Tag{static_cast<std::uint16_t>(holders_[holder].tag.get())};
+  return holder < alloc::kFirstTagHolder ? Tag{}
+                                         : Tag{static_cast<std::uint16_t>(holders_[holder].tag.get())};
 }
 
 std::uint32_t DomainState::holder_participant(std::uint16_t holder) const noexcept {

@@ -40,7 +40,8 @@ class LiveGuard {
 void leave_all(void*) noexcept {
   const LiveGuard guard;
   const std::uint32_t thread = os::thread_id();
-  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) state->leave_thread(thread);
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_)
+    state->leave_thread(thread);
   thread_memory = ThreadMemory{};
 }
 
@@ -117,7 +118,8 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
   for (const ThreadMemory::Seat& seat : memory.seats) {
     if (seat.serial == serial_) return seat.slot;
   }
-  if (forked_.load(std::memory_order_acquire)) [[unlikely]] EXTMEM_TRY_VOID(after_fork());
+  if (forked_.load(std::memory_order_acquire)) [[unlikely]]
+    EXTMEM_TRY_VOID(after_fork());
   EXTMEM_TRY(slot, claim_slot(os::thread_id()));
   // A domain that is pushed out of the seats is found again by its slot's owner word.
   memory.seats[memory.next_seat++ % ThreadMemory::kSeats] = ThreadMemory::Seat{serial_, slot};
@@ -134,12 +136,14 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
   for (std::uint32_t slot = 1; slot <= core_.geometry().max_threads; ++slot) {
     std::uint64_t nobody = 0;
     if (!ground_.ensure_object(core_.slot(slot)) || !core_.ensure_cache_row(slot)) {
-      return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+      return EXTMEM_ERROR(ENOSPC,
+                          "the tmpfs of the runtime directory is full: remove files, or mount it larger");
     }
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
     // Before the slot is ours: a cleaner looks no further than this.
     std::uint32_t seen = directory_->slots_high.get();
-    while (seen < slot && !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
+    while (seen < slot &&
+           !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
     }
     base::crash_point("slot.counted");
     if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
@@ -155,7 +159,8 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
   for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != me) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
-      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr) (void)core_.drop_cache(slot, *cache);
+      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr)
+        (void)core_.drop_cache(slot, *cache);
     }
     (void)core_.drop_spare_caches(slot, slot);
     if (shared_) {

@@ -47,7 +47,9 @@ Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visi
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
-  if (!guard.held()) return guard.refused(EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions"));
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions"));
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
     if (!visit(make_region_info(region, true))) break;
@@ -55,11 +57,14 @@ Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visi
   return {};
 }
 
-Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit, const WalkOptions& options) noexcept {
+Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit,
+                               const WalkOptions& options) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard directory(core_, slot, directory_->lock, Rank::directory);
-  if (!directory.held()) return directory.refused(EXTMEM_ERROR(EDEADLK, "a heap cannot be walked inside a walk over the directory"));
+  if (!directory.held())
+    return directory.refused(
+        EXTMEM_ERROR(EDEADLK, "a heap cannot be walked inside a walk over the directory"));
   alloc::HeapCore& h = core_.heap(heap.id);
   const PausedHeap paused(core_, slot, heap.id);
   if (!paused.held()) return paused.refused();

@@ -28,7 +28,7 @@ namespace extmem::os {
 namespace {
 
 constexpr std::size_t kChunk = std::size_t{64} << 20;  // between two calls of the progress callback
-constexpr int kHints = 4;  // addresses that are asked for before one is taken
+constexpr int kHints = 4;                              // addresses that are asked for before one is taken
 
 bool is_hugetlb_kind(BackingKind kind) noexcept {
   return kind == BackingKind::hugetlb || kind == BackingKind::memfd_hugetlb;
@@ -224,9 +224,10 @@ Error map_error(int failed, const Plan& plan) noexcept {
 }
 
 Error no_room() noexcept {
-  return EXTMEM_ERROR(ENOMEM,
-                      "cannot map the backing: no addresses of that length and alignment are left (RLIMIT_AS, "
-                      "ulimit -v); ask for less, or for a smaller alignment");
+  return EXTMEM_ERROR(
+      ENOMEM,
+      "cannot map the backing: no addresses of that length and alignment are left (RLIMIT_AS, "
+      "ulimit -v); ask for less, or for a smaller alignment");
 }
 
 Result<Addresses> map(const Plan& plan) noexcept {
@@ -268,7 +269,8 @@ Result<Addresses> map(const Plan& plan) noexcept {
   if (!room) return no_room();
   void* const moved = ::mremap(p, plan.length, plan.length, MREMAP_MAYMOVE | MREMAP_FIXED, *room);
   // Where this fails nobody knows whether the reservation is still ours: so it stays.
-  if (moved == MAP_FAILED) return EXTMEM_SYS_ERROR(errno, "cannot move the backing to an aligned address: mremap failed");
+  if (moved == MAP_FAILED)
+    return EXTMEM_SYS_ERROR(errno, "cannot move the backing to an aligned address: mremap failed");
   anywhere.release();
   return Addresses(static_cast<std::byte*>(moved), plan.length);
 }

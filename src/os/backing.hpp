@@ -60,11 +60,11 @@ struct Mapping {
   std::size_t os_page_size =
       0;  ///< bytes, really got; transparent hugepages do not show: nothing promises them
   BackingKind kind = BackingKind::external;
-  int node = kAnyNode;   ///< where its pages are, when bound or when there is one node only
-  int fd = -1;           ///< what it maps; -1 for anonymous and hugetlb
-  bool created = false;  ///< the name is of our making
-  bool lengthened = false;        ///< the file was there before, and shorter:
-  std::uint64_t old_length = 0;   ///< so long; of use to discard_backing only
+  int node = kAnyNode;           ///< where its pages are, when bound or when there is one node only
+  int fd = -1;                   ///< what it maps; -1 for anonymous and hugetlb
+  bool created = false;          ///< the name is of our making
+  bool lengthened = false;       ///< the file was there before, and shorter:
+  std::uint64_t old_length = 0;  ///< so long; of use to discard_backing only
   // Of use to close_backing only: the name to remove, in an open folder (-1: none), whatever happens to its
   // path.
   int folder = -1;

@@ -30,11 +30,15 @@ Error folder_error(int failed, const char*) noexcept {
       return EXTMEM_ERROR(ENOENT, "no such domain, or its runtime directory does not exist");
     case ELOOP:
     case ENOTDIR:
-      return EXTMEM_ERROR(ELOOP, "the runtime directory or the domain's folder is a symbolic link or no folder: remove it");
+      return EXTMEM_ERROR(
+          ELOOP, "the runtime directory or the domain's folder is a symbolic link or no folder: remove it");
     case EACCES:
-      return EXTMEM_ERROR(EACCES, "no permission for the runtime directory: set EXTMEM_RUNTIME_DIR to a tmpfs folder of yours");
+      return EXTMEM_ERROR(
+          EACCES,
+          "no permission for the runtime directory: set EXTMEM_RUNTIME_DIR to a tmpfs folder of yours");
     case ENOSPC:
-      return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+      return EXTMEM_ERROR(ENOSPC,
+                          "the tmpfs of the runtime directory is full: remove files, or mount it larger");
     default:
       return EXTMEM_SYS_ERROR(failed, "cannot open or make the folder of the domain");
   }
@@ -45,19 +49,26 @@ Result<void> check_folder(int fd, bool group) noexcept {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot look at the folder of the domain");
   const bool ours = status.st_uid == ::geteuid() || (group && status.st_gid == ::getegid());
-  if (!ours) return EXTMEM_ERROR(EPERM, "the folder of the domain belongs to another user: choose another runtime directory");
+  if (!ours)
+    return EXTMEM_ERROR(EPERM,
+                        "the folder of the domain belongs to another user: choose another runtime directory");
   const mode_t others = group ? S_IWOTH : S_IWOTH | S_IWGRP;
   if ((status.st_mode & others) != 0) {
-    return EXTMEM_ERROR(EPERM, "others may write to the folder of the domain: chmod it to 0700 (0770 to share it with a group)");
+    return EXTMEM_ERROR(
+        EPERM,
+        "others may write to the folder of the domain: chmod it to 0700 (0770 to share it with a group)");
   }
   return {};
 }
 
 Result<void> check_tmpfs(int fd) noexcept {
   struct statfs status {};
-  if (::fstatfs(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot tell which file system the runtime directory is on");
+  if (::fstatfs(fd, &status) != 0)
+    return EXTMEM_SYS_ERROR(errno, "cannot tell which file system the runtime directory is on");
   if (status.f_type != TMPFS_MAGIC && status.f_type != RAMFS_MAGIC) {
-    return EXTMEM_ERROR(ENOTSUP, "the runtime directory is not on a tmpfs: set EXTMEM_RUNTIME_DIR to a folder that is, /dev/shm/NAME for example");
+    return EXTMEM_ERROR(ENOTSUP,
+                        "the runtime directory is not on a tmpfs: set EXTMEM_RUNTIME_DIR to a folder that "
+                        "is, /dev/shm/NAME for example");
   }
   return {};
 }
@@ -91,7 +102,8 @@ Result<int> open_runtime_directory(const char* directory, bool create, bool grou
   } else {
     path.add("/dev/shm/extmem-").add(std::uint64_t{::geteuid()});
   }
-  if (!path.ok()) return EXTMEM_ERROR(ENAMETOOLONG, "the path of the runtime directory is longer than 255 bytes");
+  if (!path.ok())
+    return EXTMEM_ERROR(ENAMETOOLONG, "the path of the runtime directory is longer than 255 bytes");
   EXTMEM_TRY(fd, open_folder(AT_FDCWD, path.c_str(), create, group));
   if (auto checked = check_tmpfs(fd); !checked) {
     ::close(fd);
@@ -103,10 +115,14 @@ Result<int> open_runtime_directory(const char* directory, bool create, bool grou
 }  // namespace
 
 Result<void> DomainFolder::check_name(std::string_view name) noexcept {
-  if (name.data() == nullptr || name.empty()) return EXTMEM_ERROR(EINVAL, "the domain's name is empty: give 1 to 63 bytes");
+  if (name.data() == nullptr || name.empty())
+    return EXTMEM_ERROR(EINVAL, "the domain's name is empty: give 1 to 63 bytes");
   if (name.size() > 63) return EXTMEM_ERROR(ENAMETOOLONG, "the domain's name is longer than 63 bytes");
-  if (name.front() == '.' || name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) {
-    return EXTMEM_ERROR(EINVAL, "a domain's name is a file's name: it has no '/' and no zero byte and does not begin with '.'");
+  if (name.front() == '.' || name.find('/') != std::string_view::npos ||
+      name.find('\0') != std::string_view::npos) {
+    return EXTMEM_ERROR(
+        EINVAL,
+        "a domain's name is a file's name: it has no '/' and no zero byte and does not begin with '.'");
   }
   return {};
 }
@@ -165,9 +181,12 @@ void DomainFolder::reopen() noexcept {
 Result<void> DomainFolder::lock() noexcept {
   const std::uint64_t start = monotonic_ns();
   while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return EXTMEM_SYS_ERROR(errno, "cannot lock the folder of the domain");
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return EXTMEM_SYS_ERROR(errno, "cannot lock the folder of the domain");
     if (monotonic_ns() - start > kLockPatienceNs) {
-      return EXTMEM_ERROR(ETIMEDOUT, "another process has kept the folder of the domain locked for five seconds (a stopped one, perhaps)");
+      return EXTMEM_ERROR(ETIMEDOUT,
+                          "another process has kept the folder of the domain locked for five seconds (a "
+                          "stopped one, perhaps)");
     }
     sleep_ns(kLockPauseNs);
   }
@@ -178,17 +197,20 @@ void DomainFolder::unlock() noexcept { (void)::flock(fd_, LOCK_UN); }
 
 Result<int> DomainFolder::open_file(const char* name, bool create) noexcept {
   const mode_t mode = group_ ? 0660 : 0600;
-  const int fd = ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode);
+  const int fd =
+      ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode);
   if (fd < 0) {
     if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists: create it first");
     return EXTMEM_SYS_ERROR(errno, "cannot open a file of the domain");
   }
   struct stat status {};
   const bool readable = ::fstat(fd, &status) == 0;
-  const bool ours = readable && S_ISREG(status.st_mode) && (status.st_uid == ::geteuid() || (group_ && status.st_gid == ::getegid()));
+  const bool ours = readable && S_ISREG(status.st_mode) &&
+                    (status.st_uid == ::geteuid() || (group_ && status.st_gid == ::getegid()));
   if (!ours) {
     ::close(fd);
-    return EXTMEM_ERROR(EPERM, "a file of the domain is no regular file of this user (or group): remove the domain's folder");
+    return EXTMEM_ERROR(
+        EPERM, "a file of the domain is no regular file of this user (or group): remove the domain's folder");
   }
   if (create) share_file(fd);
   return fd;
@@ -213,8 +235,8 @@ Result<void> DomainFolder::publish_control() noexcept {
 bool DomainFolder::has(const char* name, int fd) const noexcept {
   struct stat named {};
   struct stat opened {};
-  return ::fstatat(fd_, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino &&
-         named.st_dev == opened.st_dev;
+  return ::fstatat(fd_, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 &&
+         named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 void DomainFolder::remove_file(const char* name) noexcept {
@@ -236,7 +258,8 @@ void DomainFolder::remove_files(std::string_view prefix, FunctionRef<bool(const 
 Result<void> DomainFolder::remove_all() noexcept {
   (void)::unlinkat(fd_, kControlFile, 0);  // first: from now on nobody can join
   remove_files("", [](const char*) { return false; });
-  if (::unlinkat(parent_, name_, AT_REMOVEDIR) != 0) return EXTMEM_SYS_ERROR(errno, "cannot remove the folder of the domain");
+  if (::unlinkat(parent_, name_, AT_REMOVEDIR) != 0)
+    return EXTMEM_SYS_ERROR(errno, "cannot remove the folder of the domain");
   return {};
 }
 

@@ -90,7 +90,8 @@ Result<void> map_shared(void* p, std::size_t bytes, int fd) noexcept {
 
 Result<void> map_copy(void* p, std::size_t bytes, int fd) noexcept {
   const ErrnoKeeper keeper;
-  if (::mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+  if (::mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+      MAP_FAILED) {
     return EXTMEM_SYS_ERROR(errno, "cannot copy the control segment: mmap of its file failed");
   }
   return {};

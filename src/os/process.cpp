@@ -121,7 +121,8 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
   if (::fstat(fd, &status) != 0) return true;
-  const Descriptor maps = Descriptor::open_to_read(Path("/proc/").add(std::uint64_t{pid}).add("/maps").c_str());
+  const Descriptor maps =
+      Descriptor::open_to_read(Path("/proc/").add(std::uint64_t{pid}).add("/maps").c_str());
   if (!maps.is_open()) return errno != ENOENT && errno != ESRCH;
   // "address perms offset dev inode path": the fourth and fifth field of each line.
   std::array<char, 4096> buffer;
@@ -137,7 +138,9 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
     empty = false;
     for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
       if (c == '\n') {
-        if (inode == status.st_ino && device_major == major(status.st_dev) && device_minor == minor(status.st_dev)) return true;
+        if (inode == status.st_ino && device_major == major(status.st_dev) &&
+            device_minor == minor(status.st_dev))
+          return true;
         field = 0;
         device_major = device_minor = inode = 0;
         second_half = false;

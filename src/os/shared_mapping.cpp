@@ -20,9 +20,11 @@ constexpr int kTries = 16;  // other threads may take an address between our loo
 
 Result<int> check(int fd, const SharedFile& file) noexcept {
   const auto found = identify(fd);
-  if (found && found->device == file.device && found->inode == file.inode && found->bytes >= file.bytes) return fd;
+  if (found && found->device == file.device && found->inode == file.inode && found->bytes >= file.bytes)
+    return fd;
   ::close(fd);
-  return EXTMEM_ERROR(ESTALE, "the memory of the region is another file now, or was cut short: it cannot be mapped");
+  return EXTMEM_ERROR(ESTALE,
+                      "the memory of the region is another file now, or was cut short: it cannot be mapped");
 }
 
 }  // namespace
@@ -36,13 +38,17 @@ Result<SharedFile> identify(int fd) noexcept {
 
 Result<void> path_of(int fd, char* path, std::size_t size) noexcept {
   const ErrnoKeeper keeper;
-  const ssize_t got = ::readlink(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(fd)).c_str(), path, size);
+  const ssize_t got =
+      ::readlink(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(fd)).c_str(), path, size);
   if (got < 0) return EXTMEM_SYS_ERROR(errno, "cannot read the path of the region's file from /proc/self/fd");
-  if (static_cast<std::size_t>(got) >= size) return EXTMEM_ERROR(ENAMETOOLONG, "the path of the region's file is too long to be shared: use one below 192 bytes");
+  if (static_cast<std::size_t>(got) >= size)
+    return EXTMEM_ERROR(ENAMETOOLONG,
+                        "the path of the region's file is too long to be shared: use one below 192 bytes");
   path[got] = '\0';
   struct stat named {};
   struct stat open {};
-  if (::stat(path, &named) != 0 || ::fstat(fd, &open) != 0 || named.st_ino != open.st_ino || named.st_dev != open.st_dev) {
+  if (::stat(path, &named) != 0 || ::fstat(fd, &open) != 0 || named.st_ino != open.st_ino ||
+      named.st_dev != open.st_dev) {
     return EXTMEM_ERROR(ENOENT, "the region's file has no name");
   }
   return {};
@@ -59,20 +65,23 @@ Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file
   const ErrnoKeeper keeper;
   const Path path = Path("/proc/").add(std::uint64_t{pid}).add("/fd/").add(static_cast<std::uint64_t>(fd));
   const int opened = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  if (opened < 0) return EXTMEM_SYS_ERROR(errno, "cannot open the memory of the region through the process that holds it");
+  if (opened < 0)
+    return EXTMEM_SYS_ERROR(errno, "cannot open the memory of the region through the process that holds it");
   return check(opened, file);
 }
 
 void unlink_shared_path(const char* path, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
-  if (::lstat(path, &status) == 0 && status.st_dev == file.device && status.st_ino == file.inode) (void)::unlink(path);
+  if (::lstat(path, &status) == 0 && status.st_dev == file.device && status.st_ino == file.inode)
+    (void)::unlink(path);
 }
 
 Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {
   const ErrnoKeeper keeper;
   const auto map = [&](std::uint64_t address) {
-    return ::mmap(reinterpret_cast<void*>(address), request.length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request.fd, 0);
+    return ::mmap(reinterpret_cast<void*>(address), request.length, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED_NOREPLACE, request.fd, 0);
   };
   if (void* p = map(request.wanted); p != MAP_FAILED) {
     if (reinterpret_cast<std::uint64_t>(p) == request.wanted) return static_cast<std::byte*>(p);
@@ -87,9 +96,11 @@ Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {
     void* const p = map(at);
     if (p != MAP_FAILED && reinterpret_cast<std::uint64_t>(p) == at) return static_cast<std::byte*>(p);
     if (p != MAP_FAILED) ::munmap(p, request.length);
-    if (p == MAP_FAILED && errno != EEXIST) return EXTMEM_SYS_ERROR(errno, "cannot map the memory of the region in this process");
+    if (p == MAP_FAILED && errno != EEXIST)
+      return EXTMEM_SYS_ERROR(errno, "cannot map the memory of the region in this process");
   }
-  return EXTMEM_ERROR(EAGAIN, "cannot map the memory of the region: other threads keep taking the addresses; try again");
+  return EXTMEM_ERROR(
+      EAGAIN, "cannot map the memory of the region: other threads keep taking the addresses; try again");
 }
 
 }  // namespace extmem::os

@@ -36,7 +36,7 @@ void unlink_shared_path(const char* path, const SharedFile& file) noexcept;
 struct SharedMappingRequest {
   int fd = -1;
   std::uint64_t length = 0;
-  std::uint64_t wanted = 0;       ///< the address to have, if it is free; else another one congruent to it
+  std::uint64_t wanted = 0;  ///< the address to have, if it is free; else another one congruent to it
   std::uint64_t os_page_size = 0;
 };
 /// Maps the file's start, shared, readable and writable. Errors: those of mmap; ENOMEM no such address is free.

@@ -47,18 +47,20 @@ std::uint64_t boot_number() noexcept {
 
 Error space_error(int failed) noexcept {
   if (failed == ENOSPC || failed == EDQUOT) {
-    return EXTMEM_ERROR(ENOSPC, "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+    return EXTMEM_ERROR(ENOSPC,
+                        "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   return EXTMEM_SYS_ERROR(failed, "cannot take space for the control segment (fallocate)");
 }
 
 /// Header, geometry and all: sums and products stay far below 2^64.
 bool sane(const Geometry& g) noexcept {
-  return g.max_regions != 0 && g.max_regions <= 65535 && g.max_heaps != 0 && g.max_heaps <= 65536 && g.max_memzones <= 1u << 24 &&
-         g.max_tags != 0 && g.max_tags <= 48000 && g.max_threads != 0 && g.max_threads < 1u << 14 && g.max_caches != 0 &&
-         g.max_caches <= 65536 && g.max_slabs != 0 && g.max_slabs <= 1u << 26 && g.small_bytes >= 65536 &&
-         g.small_bytes <= std::uint64_t{8} << 30 && g.small_bytes % 65536 == 0 && g.large_bytes >= 1u << 20 &&
-         g.large_bytes <= std::uint64_t{1} << 45 && g.large_bytes % 65536 == 0;
+  return g.max_regions != 0 && g.max_regions <= 65535 && g.max_heaps != 0 && g.max_heaps <= 65536 &&
+         g.max_memzones <= 1u << 24 && g.max_tags != 0 && g.max_tags <= 48000 && g.max_threads != 0 &&
+         g.max_threads < 1u << 14 && g.max_caches != 0 && g.max_caches <= 65536 && g.max_slabs != 0 &&
+         g.max_slabs <= 1u << 26 && g.small_bytes >= 65536 && g.small_bytes <= std::uint64_t{8} << 30 &&
+         g.small_bytes % 65536 == 0 && g.large_bytes >= 1u << 20 && g.large_bytes <= std::uint64_t{1} << 45 &&
+         g.large_bytes % 65536 == 0;
 }
 
 }  // namespace
@@ -68,21 +70,26 @@ Result<SegmentHeader> ControlSegment::read_header(int fd) noexcept {
   const ssize_t got = ::pread(fd, &header, sizeof header, 0);
   if (got < 0) return EXTMEM_SYS_ERROR(errno, "cannot read the control segment");
   if (static_cast<std::size_t>(got) < sizeof header) {
-    return EXTMEM_ERROR(EUCLEAN, "the control segment is cut short: remove the domain (extmem domain rm, or its folder)");
+    return EXTMEM_ERROR(
+        EUCLEAN, "the control segment is cut short: remove the domain (extmem domain rm, or its folder)");
   }
   if (header.magic != kSegmentMagic) {
     return EXTMEM_ERROR(EUCLEAN, "the file is no control segment of extmem: remove the domain's folder");
   }
   if (header.abi != kSegmentAbi) {
-    return EXTMEM_ERROR(EPROTO, "the domain was made by another version of extmem, with another layout: use that version, or remove the domain");
+    return EXTMEM_ERROR(EPROTO,
+                        "the domain was made by another version of extmem, with another layout: use that "
+                        "version, or remove the domain");
   }
   if (header.boot_id != boot_number()) {
-    return EXTMEM_ERROR(ESTALE, "the domain is from before a reboot, its processes and memory are gone: remove it");
+    return EXTMEM_ERROR(ESTALE,
+                        "the domain is from before a reboot, its processes and memory are gone: remove it");
   }
   struct stat status {};
   if (::fstat(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot look at the control segment");
   if (!sane(header.geometry) || static_cast<std::uint64_t>(status.st_size) != header.total_bytes) {
-    return EXTMEM_ERROR(EUCLEAN, "the control segment's header is damaged, or the file was cut short: remove the domain");
+    return EXTMEM_ERROR(
+        EUCLEAN, "the control segment's header is damaged, or the file was cut short: remove the domain");
   }
   return header;
 }
@@ -131,11 +138,14 @@ Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, 
   return {};
 }
 
-Result<void> ControlSegment::open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept {
+Result<void> ControlSegment::open_shared(int fd, const SegmentHeader& header,
+                                         const SegmentLayout& layout) noexcept {
   std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
   total += held_bytes(total + held_bytes(total));
   if (header.layout_hash != layout.hash() || header.total_bytes != total) {
-    return EXTMEM_ERROR(EPROTO, "the domain was made by a build of extmem with another layout: use that build, or remove the domain");
+    return EXTMEM_ERROR(
+        EPROTO,
+        "the domain was made by a build of extmem with another layout: use that build, or remove the domain");
   }
   EXTMEM_TRY_VOID(map_file(fd, total));
   fd_ = fd;
@@ -150,7 +160,9 @@ bool ControlSegment::ensure(std::uint64_t offset, std::uint64_t length) noexcept
     // Relaxed: the bit says only that the file has the space, which the kernel knows at once for everybody.
     if ((bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0) continue;
     int failed = 0;
-    do failed = ::fallocate(fd_, 0, static_cast<off_t>(unit * kUnit), static_cast<off_t>(kUnit)) == 0 ? 0 : errno;
+    do
+      failed =
+          ::fallocate(fd_, 0, static_cast<off_t>(unit * kUnit), static_cast<off_t>(kUnit)) == 0 ? 0 : errno;
     while (failed == EINTR);
     if (failed != 0) return false;
     bits[unit / 64].fetch_or(bit, std::memory_order_relaxed);
@@ -181,7 +193,9 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
       const bool held = (bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0;
       if (to - from == kUnit) {
         bits[unit / 64].fetch_and(~bit, std::memory_order_relaxed);
-        if (held) (void)::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from), static_cast<off_t>(kUnit));
+        if (held)
+          (void)::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
+                            static_cast<off_t>(kUnit));
       } else if (held) {
         std::memset(base_ + from, 0, to - from);
       }

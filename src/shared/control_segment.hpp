@@ -83,7 +83,8 @@ class ControlSegment {
   static Result<SegmentHeader> read_header(int fd) noexcept;
   /// Makes a segment in an empty file and maps it. Space is taken for its first `always` bytes, and for the rest as
   /// ensure() is called. The descriptor is the segment's from then on. Errors: ENOSPC; those of mapping.
-  Result<void> create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry, std::uint64_t always) noexcept;
+  Result<void> create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry,
+                             std::uint64_t always) noexcept;
   /// Maps a segment that another process made. Requires: `header` is what read_header gave, `layout` computed from it.
   Result<void> open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept;
   void close() noexcept;
@@ -116,7 +117,9 @@ class ControlSegment {
   }
   static constexpr std::uint64_t kUnit = 65536;
   /// Of a segment of `total` bytes, these included.
-  static constexpr std::uint64_t held_bytes(std::uint64_t total) noexcept { return base::align_up(total / kUnit / 8 + 8, 65536); }
+  static constexpr std::uint64_t held_bytes(std::uint64_t total) noexcept {
+    return base::align_up(total / kUnit / 8 + 8, 65536);
+  }
 
   std::byte* base_ = nullptr;
   std::uint64_t bytes_ = 0;
@@ -132,7 +135,9 @@ class Ground {
   [[nodiscard]] explicit operator bool() const noexcept { return segment_ != nullptr; }
   /// Makes sure that `bytes` bytes from `where` on can be stored to. False: the tmpfs is full.
   [[nodiscard]] bool ensure(const void* where, std::uint64_t bytes) const noexcept {
-    return segment_ == nullptr || segment_->ensure(static_cast<std::uint64_t>(static_cast<const std::byte*>(where) - segment_->base()), bytes);
+    return segment_ == nullptr ||
+           segment_->ensure(
+               static_cast<std::uint64_t>(static_cast<const std::byte*>(where) - segment_->base()), bytes);
   }
   template <typename T>
   [[nodiscard]] bool ensure_object(const T& object) const noexcept {

@@ -14,7 +14,8 @@ constexpr std::int64_t kPausedForLongNs = 10'000'000;
 constexpr int kSpins = 200;
 constexpr int kYields = 200;
 constexpr std::uint64_t kNapNs = 50'000;
-constexpr int kRoundsPerQuestion = 16;  // whether the owner lives: a system call, while a yield may take milliseconds
+constexpr int kRoundsPerQuestion =
+    16;  // whether the owner lives: a system call, while a yield may take milliseconds
 }  // namespace
 
 bool Handshake::enter_slow(bool process_shared) noexcept {
@@ -27,8 +28,8 @@ bool Handshake::enter_slow(bool process_shared) noexcept {
         os::cpu_relax();
         request = request_.load(std::memory_order_acquire);
       }
-      if ((request & kPause) != 0 &&
-          os::futex_wait(request_, request, process_shared ? kPausedForLongNs : -1, process_shared) == ETIMEDOUT) {
+      if ((request & kPause) != 0 && os::futex_wait(request_, request, process_shared ? kPausedForLongNs : -1,
+                                                    process_shared) == ETIMEDOUT) {
         return false;
       }
       continue;

@@ -30,9 +30,11 @@ class Handshake {
   /// A fast path that gets false leaves its work to a slow one, which calls enter().
   bool try_enter() noexcept {
     busy_.store(1, std::memory_order_relaxed);
-    std::atomic_signal_fence(std::memory_order_seq_cst);  // the pauser's membarrier makes a real fence of this
+    std::atomic_signal_fence(
+        std::memory_order_seq_cst);  // the pauser's membarrier makes a real fence of this
     // Acquire: pairs with the release in resume().
-    if (request_.load(std::memory_order_acquire) == 0) [[likely]] return true;
+    if (request_.load(std::memory_order_acquire) == 0) [[likely]]
+      return true;
     leave();
     return false;
   }

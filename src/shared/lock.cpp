@@ -21,7 +21,8 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
   for (int spin = 0;; ++spin) {
     std::uint32_t seen = word_.load(std::memory_order_relaxed);
     if (seen == 0) {
-      if (word_.compare_exchange_weak(seen, slot, std::memory_order_acquire, std::memory_order_relaxed)) return Locked::yes;
+      if (word_.compare_exchange_weak(seen, slot, std::memory_order_acquire, std::memory_order_relaxed))
+        return Locked::yes;
       continue;
     }
     if ((seen & ~kSleepers) == slot) return Locked::mine;
@@ -37,7 +38,8 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
   for (;;) {
     std::uint32_t seen = word_.load(std::memory_order_relaxed);
     if (seen == 0) {
-      if (word_.compare_exchange_weak(seen, slot | kSleepers, std::memory_order_acquire, std::memory_order_relaxed)) {
+      if (word_.compare_exchange_weak(seen, slot | kSleepers, std::memory_order_acquire,
+                                      std::memory_order_relaxed)) {
         return Locked::yes;
       }
       continue;
@@ -48,13 +50,15 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
       continue;
     }
     if ((seen & kSleepers) == 0 &&
-        !word_.compare_exchange_weak(seen, seen | kSleepers, std::memory_order_relaxed, std::memory_order_relaxed)) {
+        !word_.compare_exchange_weak(seen, seen | kSleepers, std::memory_order_relaxed,
+                                     std::memory_order_relaxed)) {
       continue;
     }
     const bool timed = peers.all != nullptr;
     (void)os::futex_wait(word_, seen | kSleepers, timed ? nap : -1, peers.shared);
     nap = std::min(nap * 2, kLongestNapNs);
-    if (timed && os::monotonic_ns() - start > patience_ns.load(std::memory_order_relaxed)) return Locked::stuck;
+    if (timed && os::monotonic_ns() - start > patience_ns.load(std::memory_order_relaxed))
+      return Locked::stuck;
   }
 }
 

@@ -34,10 +34,12 @@ class EXTMEM_CAPABILITY("lock") Lock {
   /// What this process uses: kPatienceNs, less in tests. Relaxed: orders nothing.
   static inline std::atomic<std::uint64_t> patience_ns{kPatienceNs};
 
-  [[nodiscard]] Locked lock(std::uint32_t slot, const Peers& peers) noexcept EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
+  [[nodiscard]] Locked lock(std::uint32_t slot,
+                            const Peers& peers) noexcept EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
     std::uint32_t free = 0;
     // Acquire: pairs with the release in unlock(), so that the holder sees what the last one wrote.
-    if (word_.compare_exchange_strong(free, slot, std::memory_order_acquire, std::memory_order_relaxed)) return Locked::yes;
+    if (word_.compare_exchange_strong(free, slot, std::memory_order_acquire, std::memory_order_relaxed))
+      return Locked::yes;
     return lock_slow(slot, peers);
   }
   void unlock(const Peers& peers) noexcept EXTMEM_RELEASE() {
@@ -45,7 +47,9 @@ class EXTMEM_CAPABILITY("lock") Lock {
     if ((word_.exchange(0, std::memory_order_release) & kSleepers) != 0) wake(peers);
   }
   /// The holder's slot, or 0.
-  [[nodiscard]] std::uint32_t holder() const noexcept { return word_.load(std::memory_order_relaxed) & ~kSleepers; }
+  [[nodiscard]] std::uint32_t holder() const noexcept {
+    return word_.load(std::memory_order_relaxed) & ~kSleepers;
+  }
   /// Opens a lock that a dead slot holds and whose guarded words are all journaled. Requires: its journal is undone,
   /// this process cleans its participant.
   void break_dead(std::uint32_t dead_slot, const Peers& peers) noexcept;
@@ -64,7 +68,10 @@ Error stuck_error(const Peers& peers, std::uint32_t slot) noexcept;
 class EXTMEM_SCOPED_CAPABILITY LockGuard {
  public:
   LockGuard(Lock& lock, std::uint32_t slot, const Peers& peers) noexcept EXTMEM_ACQUIRE(lock)
-      : lock_(lock), peers_(peers), locked_(lock.lock(slot, peers)), holder_(locked_ == Locked::stuck ? lock.holder() : 0) {}
+      : lock_(lock),
+        peers_(peers),
+        locked_(lock.lock(slot, peers)),
+        holder_(locked_ == Locked::stuck ? lock.holder() : 0) {}
   LockGuard(const LockGuard&) = delete;
   ~LockGuard() EXTMEM_RELEASE() {
     if (held()) lock_.unlock(peers_);

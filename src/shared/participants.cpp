@@ -18,8 +18,8 @@ constexpr std::uint32_t kHealer = kMaxThreadSlots;
 static_assert((kHealer & (kHealer + 1)) == 0);
 }  // namespace
 
-void Participants::bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count, int token_fd,
-                        int control_fd) noexcept {
+void Participants::bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count,
+                        int token_fd, int control_fd) noexcept {
   segment_ = segment;
   records_ = records;
   slots_ = slots;
@@ -51,20 +51,26 @@ Result<std::uint32_t> Participants::join() noexcept {
     os::process_name(record.name);
     record.sequence.fetch_add(2, std::memory_order_relaxed);
     base::crash_point("join.filled");
-    record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::alive), std::memory_order_release);
+    record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::alive),
+                       std::memory_order_release);
     base::crash_point("join.alive");
     self_ = i;
     return i;
   }
-  return EXTMEM_ERROR(ENOSPC, "256 processes use the domain already: detach some, or recover what dead ones left");
+  return EXTMEM_ERROR(ENOSPC,
+                      "256 processes use the domain already: detach some, or recover what dead ones left");
 }
 
-void Participants::release_token(std::uint32_t participant) noexcept { os::unlock_byte(token_fd_, participant); }
+void Participants::release_token(std::uint32_t participant) noexcept {
+  os::unlock_byte(token_fd_, participant);
+}
 
 bool Participants::process_lives(const Participant& record) const noexcept {
-  if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here: the token alone decides
+  if (record.pid_namespace != pid_namespace_)
+    return false;  // cannot be seen from here: the token alone decides
   const auto start = os::process_start_time(record.pid);
-  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid)) return false;
+  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid))
+    return false;
   // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
   // it is a zombie. Or it has called exec: then it maps other things.
   return os::process_maps_file(record.pid, control_fd_);
@@ -109,20 +115,23 @@ bool Participants::elect(std::uint32_t participant) noexcept {
       if (now != 0 && !dead(now)) return false;
       break;
   }
-  return record.state.compare_exchange_strong(state, Participant::pack(Participant::generation_of(state) + 1, self_, Life::dying),
-                                              std::memory_order_acq_rel);
+  return record.state.compare_exchange_strong(
+      state, Participant::pack(Participant::generation_of(state) + 1, self_, Life::dying),
+      std::memory_order_acq_rel);
 }
 
 void Participants::resign(std::uint32_t participant) noexcept {
   Participant& record = records_[participant];
   const std::uint64_t state = record.state.load(std::memory_order_relaxed);
-  record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying), std::memory_order_release);
+  record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying),
+                     std::memory_order_release);
 }
 
 void Participants::bury(std::uint32_t participant) noexcept {
   Participant& record = records_[participant];
   const std::uint64_t state = record.state.load(std::memory_order_relaxed);
-  record.state.store(Participant::pack(Participant::generation_of(state), 0, Life::free), std::memory_order_release);
+  record.state.store(Participant::pack(Participant::generation_of(state), 0, Life::free),
+                     std::memory_order_release);
 }
 
 void Participants::release_cleanings_of(std::uint32_t cleaner, std::uint32_t slots_high) noexcept {
@@ -130,7 +139,8 @@ void Participants::release_cleanings_of(std::uint32_t cleaner, std::uint32_t slo
     std::uint64_t state = records_[i].state.load(std::memory_order_acquire);
     if (Participant::life_of(state) != Life::dying || Participant::cleaner_of(state) != cleaner) continue;
     (void)records_[i].state.compare_exchange_strong(
-        state, Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying), std::memory_order_acq_rel);
+        state, Participant::pack(Participant::generation_of(state) + 1, 0, Life::dying),
+        std::memory_order_acq_rel);
   }
   for (std::uint32_t slot = 1; slot <= slots_high; ++slot) {
     std::uint32_t healer = slots_[slot].healer.load(std::memory_order_acquire);
@@ -174,7 +184,8 @@ bool Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
   return true;
 }
 
-bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept {
+bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot,
+                           std::uint32_t by) noexcept {
   constexpr std::uint32_t kSleepers = 1u << 31;
   const std::uint32_t claimed = claim(dead_slot, by);
   if (claimed == 0) return false;

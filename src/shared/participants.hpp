@@ -21,7 +21,8 @@
 
 namespace extmem::shared {
 
-inline constexpr std::uint32_t kMaxParticipants = 256;  // 1 .. kMaxParticipants; 0: nobody, or the one of a private domain
+inline constexpr std::uint32_t kMaxParticipants =
+    256;  // 1 .. kMaxParticipants; 0: nobody, or the one of a private domain
 
 /// state:  63               32 31        16 15      8 7      0
 ///         |   generation     |  cleaner   |   0     | life   |
@@ -29,21 +30,24 @@ inline constexpr std::uint32_t kMaxParticipants = 256;  // 1 .. kMaxParticipants
 enum class Life : std::uint8_t { free = 0, alive, dying };
 
 struct alignas(64) Participant {
-  std::atomic<std::uint64_t> state;     // compare-and-swap by joiner, cleaner; acq_rel pairs with each other
-  std::atomic<std::uint64_t> sequence;  // heap/region_index.hpp: changes when what its threads remember is stale
-  base::Relaxed<std::uint32_t> pid;     // in its own pid namespace
+  std::atomic<std::uint64_t> state;  // compare-and-swap by joiner, cleaner; acq_rel pairs with each other
+  std::atomic<std::uint64_t>
+      sequence;                      // heap/region_index.hpp: changes when what its threads remember is stale
+  base::Relaxed<std::uint32_t> pid;  // in its own pid namespace
   base::Relaxed<std::uint32_t> pid_namespace;
   base::Relaxed<std::uint64_t> start_time;  // ticks since boot; with the pid one process for ever
-  base::Relaxed<std::uint32_t> holder;  // its holder of untagged objects (alloc/object_state.hpp)
-  base::Relaxed<std::uint32_t> asked;   // 1: others wait for it to unmap something; it should poll()
-  char name[16];                        // what the kernel calls the process
+  base::Relaxed<std::uint32_t> holder;      // its holder of untagged objects (alloc/object_state.hpp)
+  base::Relaxed<std::uint32_t> asked;       // 1: others wait for it to unmap something; it should poll()
+  char name[16];                            // what the kernel calls the process
 
   static constexpr std::uint64_t pack(std::uint32_t generation, std::uint32_t cleaner, Life life) noexcept {
     return std::uint64_t{generation} << 32 | std::uint64_t{cleaner} << 16 | static_cast<std::uint64_t>(life);
   }
   static constexpr Life life_of(std::uint64_t state) noexcept { return static_cast<Life>(state & 0xff); }
   static constexpr std::uint32_t cleaner_of(std::uint64_t state) noexcept { return state >> 16 & 0xffff; }
-  static constexpr std::uint32_t generation_of(std::uint64_t state) noexcept { return static_cast<std::uint32_t>(state >> 32); }
+  static constexpr std::uint32_t generation_of(std::uint64_t state) noexcept {
+    return static_cast<std::uint32_t>(state >> 32);
+  }
 };
 
 class Participants {
@@ -52,8 +56,8 @@ class Participants {
 
   /// Requires: the tables lie in a segment at `segment`, which `control_fd` has open; `token_fd` is the domain's token
   /// file, opened once in this process.
-  void bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count, int token_fd,
-            int control_fd) noexcept;
+  void bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count,
+            int token_fd, int control_fd) noexcept;
 
   /// Takes a free record, with its token. Returns its number. Errors: ENOSPC; those of the record lock.
   Result<std::uint32_t> join() noexcept;
@@ -63,7 +67,9 @@ class Participants {
   [[nodiscard]] std::uint32_t self() const noexcept { return self_; }
   /// In a fork's child: the record is its parent's, and this process has none until it joins.
   void forget_self() noexcept { self_ = 0; }
-  [[nodiscard]] Participant& record(std::uint32_t participant) const noexcept { return records_[participant]; }
+  [[nodiscard]] Participant& record(std::uint32_t participant) const noexcept {
+    return records_[participant];
+  }
   /// The participant whose thread has this slot, or 0.
   [[nodiscard]] std::uint32_t of_slot(std::uint32_t slot) const noexcept {
     if (slot == 0 || slot > slot_count_) return 0;  // a damaged word
@@ -90,7 +96,8 @@ class Participants {
   /// False: another healer does not go on (stopped?).
   [[nodiscard]] bool heal(std::uint32_t dead_slot, std::uint32_t by) noexcept;
   /// Takes over a lock whose word names a dead slot, after healing that. False: look again.
-  [[nodiscard]] bool inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot, std::uint32_t by) noexcept;
+  [[nodiscard]] bool inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_slot,
+                             std::uint32_t by) noexcept;
   /// Clears the claim of an earlier owner who died as it left the slot. Requires: the slot has just become the caller's.
   void welcome(std::uint32_t slot) noexcept;
   /// Gives a cleaned slot to whoever wants it. Requires: this process cleans its participant, or it is this process' own.
@@ -120,7 +127,7 @@ class Participants {
 /// Whom a wait may be for: nobody outside this process, or the participants of a domain.
 struct Peers {
   Participants* all = nullptr;
-  bool shared = false;  // futexes and membarrier reach other processes
+  bool shared = false;                             // futexes and membarrier reach other processes
   Peers(bool across) noexcept : shared(across) {}  // NOLINT: reads like the flag it was
   Peers(Participants& participants) noexcept : all(&participants), shared(true) {}  // NOLINT
 };

@@ -27,21 +27,25 @@ struct JournalEntry {
 inline constexpr std::uint32_t kJournalCapacity = 1022;
 
 struct Journal {
-  std::atomic<std::uint32_t> count;  // stored after the entry, before the word changes (compiler order suffices:
-                                     // the reader is a cleaner that runs after the writer's death)
+  std::atomic<std::uint32_t>
+      count;  // stored after the entry, before the word changes (compiler order suffices:
+              // the reader is a cleaner that runs after the writer's death)
   std::uint32_t padding;
   JournalEntry entries[kJournalCapacity];
 };
 
 struct alignas(64) ThreadSlot {
-  std::atomic<std::uint64_t> owner;  // 0: free; else thread id | participant << 32. Claimed by acquire-CAS, left by
-                                     // release-store, so that a new owner sees what the last one wrote
-  std::atomic<std::uint32_t> healer;  // low 14 bits: the slot that undoes this dead one's journal now, or 0; above:
-                                      // how many claims there were (Participants::claim)
+  std::atomic<std::uint64_t>
+      owner;  // 0: free; else thread id | participant << 32. Claimed by acquire-CAS, left by
+              // release-store, so that a new owner sees what the last one wrote
+  std::atomic<std::uint32_t>
+      healer;  // low 14 bits: the slot that undoes this dead one's journal now, or 0; above:
+               // how many claims there were (Participants::claim)
   std::uint32_t unused;
   std::uint64_t ranks;  // of the locks it holds (heap/ordered_guard.hpp); its thread's own
-  base::Relaxed<std::uint32_t> spare_caches;  // + 1: caches that others detached from a destroyed heap. Only this slot
-                                              // uses them again, because its thread may be about to look at one
+  base::Relaxed<std::uint32_t>
+      spare_caches;  // + 1: caches that others detached from a destroyed heap. Only this slot
+                     // uses them again, because its thread may be about to look at one
   std::uint32_t padding;
   std::uint64_t reserved[4];
   Journal journal;

@@ -30,11 +30,11 @@ inline void undo(std::byte* base, Journal& journal) noexcept {
     switch (entry.where & 0xff) {
       case 2:
         reinterpret_cast<std::atomic<std::uint16_t>*>(where)->store(static_cast<std::uint16_t>(entry.old),
-                                                                   std::memory_order_relaxed);
+                                                                    std::memory_order_relaxed);
         break;
       case 4:
         reinterpret_cast<std::atomic<std::uint32_t>*>(where)->store(static_cast<std::uint32_t>(entry.old),
-                                                                   std::memory_order_relaxed);
+                                                                    std::memory_order_relaxed);
         break;
       default:
         reinterpret_cast<std::atomic<std::uint64_t>*>(where)->store(entry.old, std::memory_order_relaxed);

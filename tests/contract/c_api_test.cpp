@@ -240,7 +240,8 @@ TEST_F(CApi, NamesTheHoldersOfAHeap) {
   void* q = nullptr;
   ASSERT_EQ(extmem_heap_allocate(heap_, 1000, &tagged, &q), 0) << extmem_last_error_message();
   extmem_memzone_info_t zone;
-  ASSERT_EQ(extmem_memzone_reserve(domain_, heap_, "zone", 5000, nullptr, &zone, sizeof zone), 0) << extmem_last_error_message();
+  ASSERT_EQ(extmem_memzone_reserve(domain_, heap_, "zone", 5000, nullptr, &zone, sizeof zone), 0)
+      << extmem_last_error_message();
   extmem_holder_report_t report;
   ASSERT_EQ(extmem_heap_get_holders(heap_, &report, sizeof report), 0) << extmem_last_error_message();
   ASSERT_EQ(report.count, 3u);
@@ -251,7 +252,8 @@ TEST_F(CApi, NamesTheHoldersOfAHeap) {
     EXPECT_EQ(report.holders[i].pid, 0u) << "a private domain's";
     seen += report.holders[i].memzone ? "[zone]" : "[" + std::string(report.holders[i].tag) + "]";
   }
-  EXPECT_THAT(seen, testing::AllOf(testing::HasSubstr("[zone]"), testing::HasSubstr("[tag]"), testing::HasSubstr("[]")));
+  EXPECT_THAT(seen, testing::AllOf(testing::HasSubstr("[zone]"), testing::HasSubstr("[tag]"),
+                                   testing::HasSubstr("[]")));
   expect_message(extmem_heap_get_holders(heap_, nullptr, sizeof report), -EINVAL);
   expect_message(extmem_heap_get_holders(heap_, &report, 3), -EINVAL);
   ASSERT_EQ(extmem_memzone_free(domain_, "zone"), 0);

@@ -141,7 +141,8 @@ TEST_P(FaceContract, ZeroesWhatReallocationAddsWhenAsked) {
     ASSERT_EQ(face().reallocate(heap(), size, zero, p), 0) << size << ' ' << face().message();
     EXPECT_TRUE(is_filled(p, usable, 7)) << size;
     const auto* bytes = static_cast<const unsigned char*>(p);
-    EXPECT_TRUE(std::all_of(bytes + usable, bytes + size, [](unsigned char byte) { return byte == 0; })) << size;
+    EXPECT_TRUE(std::all_of(bytes + usable, bytes + size, [](unsigned char byte) { return byte == 0; }))
+        << size;
     ASSERT_EQ(face().usable_size(heap(), p, usable), 0);
     fill(p, usable, 7);
   }

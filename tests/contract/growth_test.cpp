@@ -120,7 +120,8 @@ TEST_P(Growth, GivesRegionsOfSmallObjectsBackWithoutAFlush) {
   const std::uint64_t most = stats().regions;
   EXPECT_GE(most, 14u);
   for (void* p : given) EXPECT_EQ(face_->deallocate(heap_, p), 0);
-  EXPECT_LE(stats().regions, 3u) << "one empty one is kept, and the slabs that the thread keeps lie in one or two";
+  EXPECT_LE(stats().regions, 3u)
+      << "one empty one is kept, and the slabs that the thread keeps lie in one or two";
 }
 
 TEST_P(Growth, RefusesPoliciesThatMakeNoSense) {

@@ -220,7 +220,8 @@ TEST_P(NamedDomain, RefusesRuntimeDirectoriesThatAreNotSafe) {
   const std::string longest = "/" + std::string(300, 'x');
   at.directory = longest.c_str();
   expect_refused(ENAMETOOLONG, at);
-  const std::string proc = "/proc/" + std::to_string(::getpid());  // no tmpfs, whatever the machine's disks are
+  const std::string proc =
+      "/proc/" + std::to_string(::getpid());  // no tmpfs, whatever the machine's disks are
   at.directory = proc.c_str();
   at.mode = OpenMode::open_only;
   EXPECT_EQ(face()->open("d", at), -ENOTSUP);

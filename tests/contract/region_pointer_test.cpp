@@ -70,7 +70,8 @@ TEST_F(RegionPointer, LinksHoldAtEveryAddress) {
     first = node;
   }
   int expected = 1000;
-  for (const Node* node = other(first); node != nullptr; node = node->next.get()) EXPECT_EQ(node->value, --expected);
+  for (const Node* node = other(first); node != nullptr; node = node->next.get())
+    EXPECT_EQ(node->value, --expected);
   EXPECT_EQ(expected, 0);
 }
 

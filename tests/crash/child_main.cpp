@@ -22,7 +22,8 @@ void at_point(const char* name) {
   extmem::crash::Log& log = *the_log;
   if (log.armed.load(std::memory_order_relaxed) == 0) return;
   const std::uint32_t number = extmem::crash::point_number(name);
-  if (number == extmem::crash::kPointCount) std::snprintf(log.unknown_point, sizeof log.unknown_point, "%s", name);
+  if (number == extmem::crash::kPointCount)
+    std::snprintf(log.unknown_point, sizeof log.unknown_point, "%s", name);
   log.last_point.store(number, std::memory_order_relaxed);
   const std::uint64_t hit = log.hits.fetch_add(1, std::memory_order_relaxed) + 1;
   static std::uint32_t nth[extmem::crash::kPointCount + 1];
@@ -60,7 +61,8 @@ int main(int argc, char** argv) {
     role.run_at_random();
     return 0;
   }
-  if (argc <= 5) extmem::base::crash_point_hook = &at_point;  // a traced child is stepped: no instructions of ours
+  if (argc <= 5)
+    extmem::base::crash_point_hook = &at_point;  // a traced child is stepped: no instructions of ours
   role.prepare(operation);
   log.phase.store(Phase::ready);
   if (argc > 5) {

@@ -24,7 +24,7 @@ enum class Of : std::uint32_t {
 struct Entry {
   std::atomic<Of> of;
   std::uint32_t size;
-  bool kept;           // of a heap that keeps what the dead held
+  bool kept;          // of a heap that keeps what the dead held
   std::uint64_t ptr;  // RegionPtr bits
   std::uint64_t seed;
 };
@@ -51,24 +51,24 @@ enum class Phase : std::uint32_t { starting = 0, ready, acted };
 
 struct Log {
   std::atomic<Phase> phase;
-  std::atomic<std::uint32_t> armed;     // 1: crash points count
-  std::uint32_t kill_point;             // Kill
+  std::atomic<std::uint32_t> armed;  // 1: crash points count
+  std::uint32_t kill_point;          // Kill
   std::uint32_t kill_nth;
-  std::atomic<std::uint32_t> killed;    // 1: it was reached
-  std::uint32_t stop;                   // 1: it stops instead
+  std::atomic<std::uint32_t> killed;  // 1: it was reached
+  std::uint32_t stop;                 // 1: it stops instead
   std::atomic<std::uint64_t> hits;
   std::atomic<std::uint32_t> last_point;
-  std::atomic<std::uint32_t> inside;    // 1: the child is inside the library, not at its own log
-  std::atomic<std::uint32_t> go;        // 1: what the operation waits for has happened
-  std::uint8_t sequence[kSequence];     // the points in the order of their hits, as many as fit
+  std::atomic<std::uint32_t> inside;  // 1: the child is inside the library, not at its own log
+  std::atomic<std::uint32_t> go;      // 1: what the operation waits for has happened
+  std::uint8_t sequence[kSequence];   // the points in the order of their hits, as many as fit
   char unknown_point[48];
-  char trouble[192];                    // the child's complaint
-  std::uint32_t harness;                // the harness' participant number
-  std::uint32_t pages_taken;            // addresses to occupy before opening
+  char trouble[192];          // the child's complaint
+  std::uint32_t harness;      // the harness' participant number
+  std::uint32_t pages_taken;  // addresses to occupy before opening
   std::uint64_t taken[8];
   std::uint64_t taken_bytes;
   std::uint64_t seed;
-  std::uint32_t zones_from;             // the child's own memzones
+  std::uint32_t zones_from;  // the child's own memzones
   std::atomic<std::uint64_t> progress;
   std::atomic<std::uint64_t> worst_ns;  // of one call of the child
   std::atomic<std::uint32_t> entries;   // used ones

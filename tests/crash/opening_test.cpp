@@ -91,18 +91,20 @@ TEST_F(CrashOpening, MemoryAndMemzonesOutliveEverybody) {
     EXPECT_EQ(made, killed ? SIGKILL : 0);
     // Nobody is there now.
     EXPECT_EQ(status_of(process([&] {
-      auto domain = open(OpenMode::open_only);
-      if (!domain) return false;
-      auto zone = domain->find_memzone("zone");
-      if (!zone || zone->addr == nullptr) return false;
-      const auto* bytes = static_cast<const unsigned char*>(zone->addr);
-      for (int i = 0; i < 5000; ++i) {
-        if (bytes[i] != 0x5a) return false;
-      }
-      auto heap = domain->find_heap("h");
-      if (!heap || heap->stats()->used_count != 1 || !heap->allocate(100)) return false;  // the memzone alone
-      return *domain->verify() == 0;
-    })), 0);
+                auto domain = open(OpenMode::open_only);
+                if (!domain) return false;
+                auto zone = domain->find_memzone("zone");
+                if (!zone || zone->addr == nullptr) return false;
+                const auto* bytes = static_cast<const unsigned char*>(zone->addr);
+                for (int i = 0; i < 5000; ++i) {
+                  if (bytes[i] != 0x5a) return false;
+                }
+                auto heap = domain->find_heap("h");
+                if (!heap || heap->stats()->used_count != 1 || !heap->allocate(100))
+                  return false;  // the memzone alone
+                return *domain->verify() == 0;
+              })),
+              0);
     EXPECT_TRUE(Domain::remove("opening", directory_.c_str()));
   }
 }

@@ -13,7 +13,8 @@ std::string problems(World& world) {
 }
 
 class CrashPoints : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Operation, CrashPoints, ::testing::ValuesIn(operations()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Operation, CrashPoints, ::testing::ValuesIn(operations()),
+                         [](const auto& test) { return test.param; });
 
 TEST_P(CrashPoints, AreSurvived) {
   World world;

@@ -19,7 +19,8 @@ TEST(CrashAtRandom, IsSurvived) {
   for (const std::string& one : world.tally().problems) all += one + "\n";
   EXPECT_EQ(all, "");
   EXPECT_EQ(world.tally().hangs, 0u);
-  std::printf("%llu deaths, worst recovery %.3f ms\n", static_cast<unsigned long long>(world.tally().kills), world.tally().worst_recovery_ms);
+  std::printf("%llu deaths, worst recovery %.3f ms\n", static_cast<unsigned long long>(world.tally().kills),
+              world.tally().worst_recovery_ms);
 }
 
 }  // namespace

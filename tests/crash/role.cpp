@@ -117,7 +117,8 @@ void Role::reallocate(Heap heap, Entry& entry, std::uint32_t size) {
     return;
   }
   void* now = must(std::move(moved), "reallocate");
-  if (!begins_intact(now, entry.size, size, entry.seed)) complain("a reallocated object is not intact", Error{});
+  if (!begins_intact(now, entry.size, size, entry.seed))
+    complain("a reallocated object is not intact", Error{});
   note(entry, now, size);
 }
 
@@ -166,11 +167,36 @@ RegionId Role::add_external(std::uint64_t length) {
 
 const std::vector<std::string>& operations() {
   static const std::vector<std::string> all = {
-      "allocate_first", "allocate_hit",   "allocate_refill",  "allocate_slabs", "allocate_span",   "allocate_growth",
-      "allocate_exact", "free_local",     "free_flush",       "free_remote",    "free_span",       "free_coalescing",
-      "reallocate",     "reallocate_exact", "tags",           "hand_over",      "add_backing",     "add_external",
-      "remove_region",  "drain_region",   "memzone_reserve",  "memzone_free",   "create_heap",     "destroy_heap",
-      "flush",          "look",           "thread",           "join",           "leave",           "hold",
+      "allocate_first",
+      "allocate_hit",
+      "allocate_refill",
+      "allocate_slabs",
+      "allocate_span",
+      "allocate_growth",
+      "allocate_exact",
+      "free_local",
+      "free_flush",
+      "free_remote",
+      "free_span",
+      "free_coalescing",
+      "reallocate",
+      "reallocate_exact",
+      "tags",
+      "hand_over",
+      "add_backing",
+      "add_external",
+      "remove_region",
+      "drain_region",
+      "memzone_reserve",
+      "memzone_free",
+      "create_heap",
+      "destroy_heap",
+      "flush",
+      "look",
+      "thread",
+      "join",
+      "leave",
+      "hold",
       "create_domain",
   };
   return all;
@@ -251,8 +277,8 @@ void Role::prepare(const std::string& op) {
 void Role::act(const std::string& op) {
   AllocOptions tagged;
   // The others say it call by call.
-  for (const char* whole : {"add_backing", "add_external", "remove_region", "drain_region", "create_heap", "destroy_heap", "flush", "look",
-                            "thread", "join", "leave", "create_domain"}) {
+  for (const char* whole : {"add_backing", "add_external", "remove_region", "drain_region", "create_heap",
+                            "destroy_heap", "flush", "look", "thread", "join", "leave", "create_domain"}) {
     if (op == whole) log_.inside.store(1);
   }
   if (op == "allocate_first") {

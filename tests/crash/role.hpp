@@ -50,14 +50,14 @@ class Role {
   std::string directory_;
   std::string name_;
   Domain domain_;
-  Heap small_;   // binned
+  Heap small_;  // binned
   Heap exact_;
-  Heap kept_;    // OnDeath::keep
+  Heap kept_;  // OnDeath::keep
   Heap grown_;
-  Heap own_;     // made by prepare()
+  Heap own_;  // made by prepare()
   RegionId region_{};
   Tag tag_{};
-  bool patient_ = false;           // without memory it goes on with something else
+  bool patient_ = false;  // without memory it goes on with something else
   std::uint32_t next_entry_ = 0;
   std::uint32_t mine_heap_ = 0;  // where the object comes from that is noted next
   std::vector<Entry*> mine_;

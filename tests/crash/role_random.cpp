@@ -80,7 +80,9 @@ void Role::run_at_random() {
   for (;;) {
     const auto start = std::chrono::steady_clock::now();
     random_step(next(random));
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
+    const auto ns =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
+            .count();
     if (static_cast<std::uint64_t>(ns) > log_.worst_ns) log_.worst_ns = static_cast<std::uint64_t>(ns);
     log_.progress.fetch_add(1, std::memory_order_relaxed);
   }

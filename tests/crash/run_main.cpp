@@ -44,18 +44,23 @@ void recover_a_million(Totals& totals) {
       const auto start = std::chrono::steady_clock::now();
       auto p = heap.allocate(256);
       if (p) (void)heap.deallocate(*p);
-      if (ready) worst = std::max(worst, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+      if (ready)
+        worst = std::max(
+            worst,
+            std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
       ready = true;
     }
   });
   while (!ready) std::this_thread::yield();
   const auto start = std::chrono::steady_clock::now();
   auto report = world.domain().recover();
-  totals.million_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  totals.million_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   stop = true;
   other.join();
   totals.million_stall_ms = worst;
-  if (!report || report->freed_objects < 1'000'000) world.problem("the million objects of a dead process are not freed");
+  if (!report || report->freed_objects < 1'000'000)
+    world.problem("the million objects of a dead process are not freed");
   world.settle("a million objects");
   add(totals, world);
 }
@@ -63,7 +68,9 @@ void recover_a_million(Totals& totals) {
 int run(bool full, const char* json, std::uint64_t seed) {
   Totals totals;
   const auto start = std::chrono::steady_clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
   std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "stepped", "copies");
   bool elsewhere = false;
   for (const std::string& operation : operations()) {
@@ -73,10 +80,14 @@ int run(bool full, const char* json, std::uint64_t seed) {
     const std::uint64_t kills = world.tally().kills;
     totals.point_kills += kills;
     const bool fast = operation == "allocate_hit" || operation == "free_local";
-    const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 199, full ? 3600 : fast ? 40 : 2);
+    const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 199,
+                                           full   ? 3600
+                                           : fast ? 40
+                                                  : 2);
     // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
     if (!fast) {
-      for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, operation, std::min<std::uint64_t>(all, 12'000) * third / 3 + 1);
+      for (std::uint64_t third = 1; third <= 2; ++third)
+        kill_after(world, operation, std::min<std::uint64_t>(all, 12'000) * third / 3 + 1);
     }
     totals.step_kills += world.tally().kills - kills + world.tally().copies;
     std::printf("%-18s %8llu %8llu %12llu %8llu\n", operation.c_str(), static_cast<unsigned long long>(hits),
@@ -89,7 +100,8 @@ int run(bool full, const char* json, std::uint64_t seed) {
     World world;
     sweep_cleaner(world, victim, full ? 1 : 100);
     totals.cleaner_kills += world.tally().kills;
-    std::printf("cleaner after %s at %s: %llu kills\n", victim.operation, *victim.point != '\0' ? victim.point : "its end",
+    std::printf("cleaner after %s at %s: %llu kills\n", victim.operation,
+                *victim.point != '\0' ? victim.point : "its end",
                 static_cast<unsigned long long>(world.tally().kills));
     add(totals, world);
   }
@@ -106,15 +118,21 @@ int run(bool full, const char* json, std::uint64_t seed) {
   }
   char text[1024];
   std::snprintf(text, sizeof text,
-                "{\"crash_points_total\": %u, \"crash_points_hit\": %zu, \"point_kills\": %llu, \"cleaner_kills\": %llu, "
-                "\"single_step_kills\": %llu, \"random_kills\": %llu, \"hangs\": %llu, \"corruptions\": %llu, \"lost_bytes\": %llu, "
-                "\"worst_recovery_ms\": %.3f, \"million_objects_ms\": %.3f, \"million_objects_stall_ms\": %.3f, \"seed\": %llu, "
+                "{\"crash_points_total\": %u, \"crash_points_hit\": %zu, \"point_kills\": %llu, "
+                "\"cleaner_kills\": %llu, "
+                "\"single_step_kills\": %llu, \"random_kills\": %llu, \"hangs\": %llu, \"corruptions\": "
+                "%llu, \"lost_bytes\": %llu, "
+                "\"worst_recovery_ms\": %.3f, \"million_objects_ms\": %.3f, \"million_objects_stall_ms\": "
+                "%.3f, \"seed\": %llu, "
                 "\"seconds\": %.1f}\n",
                 kPointCount, totals.points.size(), static_cast<unsigned long long>(totals.point_kills),
-                static_cast<unsigned long long>(totals.cleaner_kills), static_cast<unsigned long long>(totals.step_kills),
-                static_cast<unsigned long long>(totals.random_kills), static_cast<unsigned long long>(totals.hangs),
-                static_cast<unsigned long long>(totals.corruptions), static_cast<unsigned long long>(totals.lost_bytes),
-                totals.worst_recovery_ms, totals.million_ms, totals.million_stall_ms, static_cast<unsigned long long>(seed), seconds());
+                static_cast<unsigned long long>(totals.cleaner_kills),
+                static_cast<unsigned long long>(totals.step_kills),
+                static_cast<unsigned long long>(totals.random_kills),
+                static_cast<unsigned long long>(totals.hangs),
+                static_cast<unsigned long long>(totals.corruptions),
+                static_cast<unsigned long long>(totals.lost_bytes), totals.worst_recovery_ms,
+                totals.million_ms, totals.million_stall_ms, static_cast<unsigned long long>(seed), seconds());
   std::fputs(text, stdout);
   if (json != nullptr) {
     std::FILE* file = std::fopen(json, "w");
@@ -123,7 +141,10 @@ int run(bool full, const char* json, std::uint64_t seed) {
       return 2;
     }
   }
-  return totals.hangs == 0 && totals.corruptions == 0 && totals.lost_bytes == 0 && totals.points.size() == kPointCount ? 0 : 1;
+  return totals.hangs == 0 && totals.corruptions == 0 && totals.lost_bytes == 0 &&
+                 totals.points.size() == kPointCount
+             ? 0
+             : 1;
 }
 
 }  // namespace

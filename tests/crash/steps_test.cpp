@@ -15,8 +15,8 @@ std::string problems(World& world) {
 class CrashSteps : public ::testing::TestWithParam<std::string> {};
 // The short ones; ./do crash steps through all of them.
 INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
-                         ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local", "free_coalescing", "free_remote",
-                                           "hand_over", "memzone_reserve"),
+                         ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local",
+                                           "free_coalescing", "free_remote", "hand_over", "memzone_reserve"),
                          [](const auto& test) { return test.param; });
 
 TEST_P(CrashSteps, AreSurvived) {
@@ -25,8 +25,8 @@ TEST_P(CrashSteps, AreSurvived) {
   const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 2 : 211, 3);
   // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
   for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, GetParam(), all * third / 3 + 1);
-  std::printf("%s: %llu instructions, %llu copies\n", GetParam().c_str(), static_cast<unsigned long long>(all),
-              static_cast<unsigned long long>(world.tally().copies));
+  std::printf("%s: %llu instructions, %llu copies\n", GetParam().c_str(),
+              static_cast<unsigned long long>(all), static_cast<unsigned long long>(world.tally().copies));
   EXPECT_EQ(problems(world), "");
   EXPECT_EQ(world.tally().hangs, 0u);
 }

@@ -35,7 +35,8 @@ class CrashStopped : public ::testing::Test {
   }
   static void expect_timeout(const Error& error, const Child& child) {
     EXPECT_EQ(error.code(), ETIMEDOUT) << error.message();
-    EXPECT_NE(std::string(error.message()).find("pid " + std::to_string(child.pid)), std::string::npos) << error.message();
+    EXPECT_NE(std::string(error.message()).find("pid " + std::to_string(child.pid)), std::string::npos)
+        << error.message();
   }
 
   World world_;

@@ -32,10 +32,12 @@ inline std::string to_text(Kill kill) {
 }
 
 /// Kills `operation` at its crash points. Returns how many hits it has in all.
-inline std::uint64_t sweep_points(World& world, const std::string& operation, std::uint64_t stride, bool elsewhere = false) {
+inline std::uint64_t sweep_points(World& world, const std::string& operation, std::uint64_t stride,
+                                  bool elsewhere = false) {
   Child whole = world.start(operation, World::kNever, 0, elsewhere);
   world.finish(whole);
-  if (const std::string wrong = World::trouble(whole); !wrong.empty()) world.problem(operation + ", whole: " + wrong);
+  if (const std::string wrong = World::trouble(whole); !wrong.empty())
+    world.problem(operation + ", whole: " + wrong);
   const std::vector<Kill> kills = where_to_kill(*whole.log, stride);
   const std::uint64_t all = whole.log->hits;
   world.settle(operation + ", whole");
@@ -50,9 +52,10 @@ inline std::uint64_t sweep_points(World& world, const std::string& operation, st
 }
 
 /// A victim that dies in `operation`, and a cleaner that dies while it cleans.
-inline void clean_after(World& world, const std::string& operation, Kill victim_dies, Kill cleaner_dies, std::vector<Kill>* kills,
-                        std::uint64_t stride) {
-  const std::string what = operation + " killed at " + to_text(victim_dies) + ", its cleaner at " + to_text(cleaner_dies);
+inline void clean_after(World& world, const std::string& operation, Kill victim_dies, Kill cleaner_dies,
+                        std::vector<Kill>* kills, std::uint64_t stride) {
+  const std::string what =
+      operation + " killed at " + to_text(victim_dies) + ", its cleaner at " + to_text(cleaner_dies);
   Child cleaner = world.start("recover", cleaner_dies, 1);
   world.wait_ready(cleaner);
   Child victim = world.start(operation, victim_dies, 0);
@@ -74,14 +77,14 @@ struct Victim {
 };
 inline const std::vector<Victim>& victims() {
   static const std::vector<Victim> all = {
-      {"hold", "", false},                        // objects, spans, caches, orphans to be
-      {"allocate_refill", "refill.taken", true},  // inside its cache: it is buried
-      {"free_flush", "flush.freed", true},        // the same, with slabs half returned
+      {"hold", "", false},                              // objects, spans, caches, orphans to be
+      {"allocate_refill", "refill.taken", true},        // inside its cache: it is buried
+      {"free_flush", "flush.freed", true},              // the same, with slabs half returned
       {"allocate_slabs", "transaction.changed", true},  // a journal, and the heap's lock
-      {"flush", "pause.asked", false},            // others stand still
+      {"flush", "pause.asked", false},                  // others stand still
       {"free_remote", "revoke.shared", false},
-      {"add_backing", "add.mapped", false},       // memory that no record names
-      {"add_backing", "add.allocated", false},    // a region half there
+      {"add_backing", "add.mapped", false},     // memory that no record names
+      {"add_backing", "add.allocated", false},  // a region half there
       {"remove_region", "remove.draining", false},
       {"remove_region", "remove.detached", false},
       {"drain_region", "drain.relisted", false},
@@ -100,7 +103,8 @@ inline Kill hit_of(World& world, const std::string& operation, const char* point
 inline void sweep_cleaner(World& world, const Victim& victim, std::uint64_t stride) {
   std::vector<Kill> kills;
   const std::string operation = victim.operation;
-  const Kill dies = *victim.point == '\0' ? World::kNever : hit_of(world, operation, victim.point, victim.last);
+  const Kill dies =
+      *victim.point == '\0' ? World::kNever : hit_of(world, operation, victim.point, victim.last);
   if (*victim.point != '\0' && dies.nth == 0) {
     world.problem(operation + " never reaches " + victim.point);
     return;
@@ -136,10 +140,12 @@ inline void kill_after(World& world, const std::string& operation, std::uint64_t
 }
 
 /// Steps through an operation once, recovering a copy after every `stride`-th instruction. Returns how far it came.
-inline std::uint64_t sweep_copies(World& world, const std::string& operation, std::uint64_t stride, int seconds = 600) {
+inline std::uint64_t sweep_copies(World& world, const std::string& operation, std::uint64_t stride,
+                                  int seconds = 600) {
   Child child = world.start(operation, World::kNever, 0, false, true);
   world.step_copying(child, stride, seconds, operation);
-  if (const std::string wrong = World::trouble(child); !wrong.empty()) world.problem(operation + ", stepped: " + wrong);
+  if (const std::string wrong = World::trouble(child); !wrong.empty())
+    world.problem(operation + ", stepped: " + wrong);
   world.settle(operation + ", stepped");
   return child.steps;
 }

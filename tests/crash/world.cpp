@@ -97,7 +97,8 @@ World::World(bool large) {
   for (int i = 0; i < kLogs; ++i) {
     log_fds_[i] = ::memfd_create("crash-log", 0);  // the children inherit it
     if (log_fds_[i] < 0 || ::ftruncate(log_fds_[i], sizeof(Log)) != 0) std::abort();
-    logs_[i] = static_cast<Log*>(::mmap(nullptr, sizeof(Log), PROT_READ | PROT_WRITE, MAP_SHARED, log_fds_[i], 0));
+    logs_[i] =
+        static_cast<Log*>(::mmap(nullptr, sizeof(Log), PROT_READ | PROT_WRITE, MAP_SHARED, log_fds_[i], 0));
   }
   OpenOptions options;
   options.mode = OpenMode::create_only;
@@ -138,7 +139,8 @@ World::World(bool large) {
 
 World::~World() {
   domain_ = Domain{};
-  if (auto removed = Domain::remove(kName, directory_.c_str()); !removed) problem("the domain cannot be removed");
+  if (auto removed = Domain::remove(kName, directory_.c_str()); !removed)
+    problem("the domain cannot be removed");
   (void)::rmdir(directory_.c_str());
   for (int i = 0; i < kLogs; ++i) {
     ::munmap(logs_[i], sizeof(Log));
@@ -162,16 +164,19 @@ Child World::start(const std::string& operation, Kill kill, int number, bool els
   if (elsewhere) {
     log.taken_bytes = 16u << 20;
     for (const RegionId id : regions_) {
-      log.taken[log.pages_taken++] = reinterpret_cast<std::uint64_t>(must(domain_.region_info(id), "region_info").base);
+      log.taken[log.pages_taken++] =
+          reinterpret_cast<std::uint64_t>(must(domain_.region_info(id), "region_info").base);
     }
   }
   if (operation == "free_remote") lend(log);
   const std::string fd = std::to_string(log_fds_[number]);
   const char* const child = CRASH_CHILD;
-  const char* argv[] = {child, fd.c_str(), directory_.c_str(), kName, operation.c_str(), traced ? "traced" : nullptr, nullptr};
+  const char* argv[] = {
+      child, fd.c_str(), directory_.c_str(), kName, operation.c_str(), traced ? "traced" : nullptr, nullptr};
   Child result;
   result.log = &log;
-  if (::posix_spawn(&result.pid, child, nullptr, nullptr, const_cast<char* const*>(argv), environ) != 0) std::abort();
+  if (::posix_spawn(&result.pid, child, nullptr, nullptr, const_cast<char* const*>(argv), environ) != 0)
+    std::abort();
   return result;
 }
 
@@ -180,8 +185,9 @@ void World::finish(Child& child, int seconds) {
     child.hung = true;
     ++tally_.hangs;
     const std::string proc = "/proc/" + std::to_string(child.pid) + "/";
-    std::fprintf(stderr, "crash harness: process %d hangs: waits in %s, system call %s, after crash point %s\n", child.pid,
-                 first_line(proc + "wchan").c_str(), first_line(proc + "syscall").c_str(),
+    std::fprintf(stderr,
+                 "crash harness: process %d hangs: waits in %s, system call %s, after crash point %s\n",
+                 child.pid, first_line(proc + "wchan").c_str(), first_line(proc + "syscall").c_str(),
                  child.log->last_point < kPointCount ? kPointNames[child.log->last_point] : "none");
     ::kill(child.pid, SIGKILL);
   }
@@ -200,7 +206,9 @@ void World::wait_ready(Child& child, int seconds) {
 
 void World::step(Child& child, std::uint64_t steps, int seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  const auto next_stop = [&] { return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status); };
+  const auto next_stop = [&] {
+    return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status);
+  };
   if (!next_stop()) {  // its SIGSTOP
     ++tally_.kills;
     return;
@@ -224,7 +232,8 @@ void World::step(Child& child, std::uint64_t steps, int seconds) {
 
 std::string World::trouble(const Child& child) {
   if (child.log->trouble[0] != '\0') return std::string("the child says: ") + child.log->trouble;
-  if (child.log->unknown_point[0] != '\0') return std::string("crash point not in the table: ") + child.log->unknown_point;
+  if (child.log->unknown_point[0] != '\0')
+    return std::string("crash point not in the table: ") + child.log->unknown_point;
   if (child.hung) return "it hung";
   if (!WIFSIGNALED(child.status)) return "it ended by itself, with status " + std::to_string(child.status);
   if (WTERMSIG(child.status) != SIGKILL) return "it died of signal " + std::to_string(WTERMSIG(child.status));
@@ -273,13 +282,14 @@ void World::check_entries(Log& log, const std::string& what) {
     const bool held = object && object->held && object->base == *p;
     const bool must_be = of == Of::handed || of == Of::lent || (of == Of::held && entry.kept);
     const bool must_not = of == Of::held && !entry.kept;
-    const std::string which = what + ": object " + std::to_string(i) + " of " + std::to_string(entry.size) + " bytes, state " +
-                              std::to_string(static_cast<std::uint32_t>(of));
+    const std::string which = what + ": object " + std::to_string(i) + " of " + std::to_string(entry.size) +
+                              " bytes, state " + std::to_string(static_cast<std::uint32_t>(of));
     if (must_be && !held) problem(which + ": it is gone");
     if (must_not && held) problem(which + ": it is still held");
     if (held && must_be && !intact(*p, entry.size, entry.seed)) problem(which + ": somebody wrote into it");
     if (held && !must_not) {
-      if (auto freed = domain_.deallocate(*p); !freed) problem(which + ": the survivor cannot free it: " + freed.error().message());
+      if (auto freed = domain_.deallocate(*p); !freed)
+        problem(which + ": the survivor cannot free it: " + freed.error().message());
     }
   }
 }
@@ -289,13 +299,15 @@ void World::check_zones(const std::string& what) {
   must(domain_.walk_memzones([&](const MemzoneInfo& zone) {
     there.insert(zone.name);
     return true;
-  }), "walk_memzones");
+  }),
+       "walk_memzones");
   for (Log* log : logs_) {
     for (const ZoneEntry& zone : log->zone) {
       const ZoneIs is = zone.is.load();
       const bool found = there.contains(zone.name);
       if (is == ZoneIs::reserved && !found) problem(what + ": memzone " + zone.name + " is gone");
-      if (is == ZoneIs::none && zone.name[0] != '\0' && found) problem(what + ": memzone " + zone.name + " is still there");
+      if (is == ZoneIs::none && zone.name[0] != '\0' && found)
+        problem(what + ": memzone " + zone.name + " is still there");
       if (is != ZoneIs::none && found) {
         const MemzoneInfo info = must(domain_.find_memzone(zone.name), "find_memzone");
         if (info.length < zone.length) problem(what + ": memzone " + zone.name + " is too short");
@@ -303,7 +315,8 @@ void World::check_zones(const std::string& what) {
     }
   }
   for (const std::string& name : there) {
-    if (auto freed = domain_.free_memzone(name); !freed) problem(what + ": memzone " + name + " cannot be freed: " + freed.error().message());
+    if (auto freed = domain_.free_memzone(name); !freed)
+      problem(what + ": memzone " + name + " cannot be freed: " + freed.error().message());
   }
 }
 
@@ -325,7 +338,8 @@ void World::check_another(const std::string& what) {
       problem(what + ": the domain is not usable");
     }
   }
-  if (auto removed = Domain::remove("another", directory_.c_str()); !removed) problem(what + ": the domain cannot be removed: " + removed.error().message());
+  if (auto removed = Domain::remove("another", directory_.c_str()); !removed)
+    problem(what + ": the domain cannot be removed: " + removed.error().message());
 }
 
 void World::remove_what_was_added(const std::string& what) {
@@ -334,9 +348,11 @@ void World::remove_what_was_added(const std::string& what) {
     bool known = false;
     for (const RegionId id : regions_) known |= id == info.id;
     if (!known) added.push_back(info.id);
-    if (info.draining && !what.starts_with("drain_region")) problem(what + ": a region drains that nobody drained");
+    if (info.draining && !what.starts_with("drain_region"))
+      problem(what + ": a region drains that nobody drained");
     return true;
-  }), "walk_regions");
+  }),
+       "walk_regions");
   for (const RegionId id : added) {
     auto removed = domain_.remove_region(id);
     if (!removed) problem(what + ": a region that was added cannot be removed: " + removed.error().message());
@@ -354,8 +370,8 @@ std::string World::metadata() const {
   std::ostringstream text;
   alloc::Core& core = state_->core_;
   const auto space = [&](const char* name, alloc::MetaSpace& meta) {
-    text << name << " metadata: " << meta.pages.free_pages << " pages free in " << meta.pages.free_runs << " runs, lock "
-         << meta.lock.holder() << '\n';
+    text << name << " metadata: " << meta.pages.free_pages << " pages free in " << meta.pages.free_runs
+         << " runs, lock " << meta.lock.holder() << '\n';
   };
   space("small", core.roots().small);
   space("large", core.roots().large);
@@ -365,15 +381,16 @@ std::string World::metadata() const {
     const std::uint32_t healer = slot.healer % (shared::kMaxThreadSlots + 1);
     const bool claimed = healer != 0 && (healer != i || slot.owner != 0);
     if (slot.owner != 0 || slot.journal.count != 0 || claimed || slot.ranks != 0 || slot.spare_caches != 0) {
-      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer " << healer << " ranks "
-           << slot.ranks << " spare " << slot.spare_caches << '\n';
+      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer "
+           << healer << " ranks " << slot.ranks << " spare " << slot.spare_caches << '\n';
     }
   }
   for (std::uint32_t id = 0; id < core.geometry().max_heaps; ++id) {
     const alloc::HeapCore& h = core.heap(id);
-    if (h.lock.holder() != 0 || h.first_cache != 0 || h.torn != 0 || h.slab_count != 0 || h.span_count != 0 || h.regions != 0) {
-      text << "heap " << id << ": lock " << h.lock.holder() << " caches " << h.caches << " torn " << h.torn << " slabs "
-           << h.slab_count << " spans " << h.span_count << " regions " << h.regions << '\n';
+    if (h.lock.holder() != 0 || h.first_cache != 0 || h.torn != 0 || h.slab_count != 0 || h.span_count != 0 ||
+        h.regions != 0) {
+      text << "heap " << id << ": lock " << h.lock.holder() << " caches " << h.caches << " torn " << h.torn
+           << " slabs " << h.slab_count << " spans " << h.span_count << " regions " << h.regions << '\n';
     }
   }
   std::uint32_t caches = 0;
@@ -383,7 +400,8 @@ std::string World::metadata() const {
   for (std::uint32_t i = 0; i < core.roots().slab_list.high; ++i) slabs += core.slab(i).objects != 0;
   text << "slabs in use: " << slabs << '\n';
   std::uint32_t regions = 0;
-  for (std::uint32_t i = 1; i <= core.geometry().max_regions; ++i) regions += core.region(i).flags != 0 || core.region(i).changing != 0;
+  for (std::uint32_t i = 1; i <= core.geometry().max_regions; ++i)
+    regions += core.region(i).flags != 0 || core.region(i).changing != 0;
   text << "regions in use: " << regions << '\n';
   return text.str();
 }
@@ -394,14 +412,16 @@ void World::check_balance(const std::string& what) {
     if (!object || !object->held) problem(what + ": an object of the survivor is not held any more");
     if (!intact(own.p, own.size, own.seed)) problem(what + ": an object of the survivor was written to");
     Heap heap = own.heap;
-    if (auto freed = heap.deallocate(own.p); !freed) problem(what + ": an object of the survivor cannot be freed: " + freed.error().message());
+    if (auto freed = heap.deallocate(own.p); !freed)
+      problem(what + ": an object of the survivor cannot be freed: " + freed.error().message());
   }
   own_.clear();
   for (Heap heap : {small_, exact_, kept_, grown_}) {
     must(heap.flush(), "flush");
     const HeapStats stats = must(heap.stats(), "stats");
     const std::string name = what + ": heap " + heap.name();
-    if (stats.used_count != 0) problem(name + ": " + std::to_string(stats.used_count) + " objects are held by nobody");
+    if (stats.used_count != 0)
+      problem(name + ": " + std::to_string(stats.used_count) + " objects are held by nobody");
     if (stats.free_bytes != stats.total_bytes) {
       tally_.lost_bytes += stats.total_bytes - stats.free_bytes;
       problem(name + ": " + std::to_string(stats.total_bytes - stats.free_bytes) + " bytes are lost");
@@ -411,9 +431,12 @@ void World::check_balance(const std::string& what) {
   for (const auto& file : std::filesystem::directory_iterator(directory_ + "/" + kName)) {
     files += file.path().filename().string().starts_with("region-");
   }
-  if (files != regions_.size()) problem(what + ": " + std::to_string(files) + " files for " + std::to_string(regions_.size()) + " regions");
+  if (files != regions_.size())
+    problem(what + ": " + std::to_string(files) + " files for " + std::to_string(regions_.size()) +
+            " regions");
   const std::string now = metadata();
-  if (!metadata_.empty() && now != metadata_) problem(what + ": the metadata is\n" + now + "and was\n" + metadata_);
+  if (!metadata_.empty() && now != metadata_)
+    problem(what + ": the metadata is\n" + now + "and was\n" + metadata_);
 }
 
 void World::forget(Log& log) {
@@ -428,18 +451,21 @@ bool World::settle(const std::string& what) {
   const std::uint64_t before = tally_.corruptions;
   const auto start = std::chrono::steady_clock::now();
   auto report = domain_.recover();
-  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  const double ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   tally_.worst_recovery_ms = std::max(tally_.worst_recovery_ms, ms);
   if (!report) problem(what + ": recover: " + report.error().message());
   const auto verify = [&](const char* when) {
     std::string first;
     const std::size_t breaches = must(domain_.verify([&](const Breach& breach) {
       if (!first.empty()) return;
-      first = std::string(breach.what) + " (heap " + std::to_string(breach.heap_id) + ", region " + std::to_string(breach.region_slot) +
-              ", where " + std::to_string(breach.where) + ", expected " + std::to_string(breach.expected) + ", found " +
-              std::to_string(breach.found) + ")";
-    }), "verify");
-    if (breaches != 0) problem(what + ": " + when + ": " + std::to_string(breaches) + " breaches, the first: " + first);
+      first = std::string(breach.what) + " (heap " + std::to_string(breach.heap_id) + ", region " +
+              std::to_string(breach.region_slot) + ", where " + std::to_string(breach.where) + ", expected " +
+              std::to_string(breach.expected) + ", found " + std::to_string(breach.found) + ")";
+    }),
+                                      "verify");
+    if (breaches != 0)
+      problem(what + ": " + when + ": " + std::to_string(breaches) + " breaches, the first: " + first);
   };
   verify("recovered");
   for (Log* log : logs_) check_entries(*log, what);
@@ -447,7 +473,8 @@ bool World::settle(const std::string& what) {
   check_zones(what);
   remove_what_was_added(what);
   for (int i = 0; i < 3; ++i) {
-    for (const std::uint32_t size : {48u, 64u, 128u, 256u, 1000u, 8000u, 150'000u}) allocate_own(small_, size);
+    for (const std::uint32_t size : {48u, 64u, 128u, 256u, 1000u, 8000u, 150'000u})
+      allocate_own(small_, size);
     allocate_own(exact_, 640);
     allocate_own(kept_, 200);
   }

@@ -52,7 +52,8 @@ class World {
   ~World();
 
   /// `log`: below kLogs, so that several children can live at once. `elsewhere`: the regions lie at other addresses there.
-  Child start(const std::string& operation, Kill kill, int log = 0, bool elsewhere = false, bool traced = false);
+  Child start(const std::string& operation, Kill kill, int log = 0, bool elsewhere = false,
+              bool traced = false);
   /// Waits for its death; after `seconds` says what it waits for, and kills it.
   void finish(Child& child, int seconds = 20);
   /// Steps a traced child through its operation and kills it after `steps` instructions, or when it is done.

@@ -20,12 +20,14 @@ constexpr const char* kCopy = "copy";
 /// Copies the parts of a sparse file that are there. The copy has the same holes.
 bool copy_sparse(int from, int to) {
   struct stat status {};
-  if (::fstat(from, &status) != 0 || ::ftruncate(to, 0) != 0 || ::ftruncate(to, status.st_size) != 0) return false;
+  if (::fstat(from, &status) != 0 || ::ftruncate(to, 0) != 0 || ::ftruncate(to, status.st_size) != 0)
+    return false;
   static std::vector<char> buffer(1 << 20);
   for (off_t at = 0; (at = ::lseek(from, at, SEEK_DATA)) >= 0;) {
     const off_t end = ::lseek(from, at, SEEK_HOLE);
     while (at < end) {
-      const ssize_t got = ::pread(from, buffer.data(), std::min(buffer.size(), static_cast<std::size_t>(end - at)), at);
+      const ssize_t got =
+          ::pread(from, buffer.data(), std::min(buffer.size(), static_cast<std::size_t>(end - at)), at);
       if (got <= 0 || ::pwrite(to, buffer.data(), static_cast<std::size_t>(got), at) != got) return false;
       at += got;
     }
@@ -61,7 +63,8 @@ void World::check_copy(Child& child, const std::string& what) {
       auto p = copy.from_region_ptr(RegionPtr{entry.ptr});
       auto object = p ? copy.owner_of(*p) : Result<ObjectInfo>(ObjectInfo{});
       const bool held = object && object->held && object->base == *p;
-      if (held != entry.kept) problem(what + ": object " + std::to_string(i) + (held ? " is still held" : " is gone"));
+      if (held != entry.kept)
+        problem(what + ": object " + std::to_string(i) + (held ? " is still held" : " is gone"));
     }
     std::vector<std::string> zones;
     (void)copy.walk_memzones([&](const MemzoneInfo& zone) {
@@ -74,7 +77,8 @@ void World::check_copy(Child& child, const std::string& what) {
       if (zone.is == ZoneIs::reserved && !found) problem(what + ": memzone " + zone.name + " is gone");
     }
     for (const std::string& name : zones) {
-      if (auto freed = copy.free_memzone(name); !freed) problem(what + ": a memzone cannot be freed: " + freed.error().message());
+      if (auto freed = copy.free_memzone(name); !freed)
+        problem(what + ": a memzone cannot be freed: " + freed.error().message());
     }
     std::vector<std::uint32_t> heaps;
     (void)copy.walk_heaps([&](const HeapInfo& info) {
@@ -87,12 +91,16 @@ void World::check_copy(Child& child, const std::string& what) {
       std::vector<void*> orphans;
       WalkOptions each;
       each.objects = true;
-      (void)heap->walk([&](const WalkEntry& entry) {
-        if (entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span)) orphans.push_back(entry.addr);
-        return true;
-      }, each);
+      (void)heap->walk(
+          [&](const WalkEntry& entry) {
+            if (entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span))
+              orphans.push_back(entry.addr);
+            return true;
+          },
+          each);
       for (void* p : orphans) {
-        if (auto freed = heap->deallocate(p); !freed) problem(what + ": an orphan cannot be freed: " + freed.error().message());
+        if (auto freed = heap->deallocate(p); !freed)
+          problem(what + ": an orphan cannot be freed: " + freed.error().message());
       }
       for (const std::size_t size : {64u, 8000u}) {
         if (auto p = heap->allocate(size); p) (void)heap->deallocate(*p);
@@ -102,8 +110,8 @@ void World::check_copy(Child& child, const std::string& what) {
       if (!stats) return problem(what + ": stats: " + stats.error().message());
       if (stats->used_count != 0 || stats->free_bytes != stats->total_bytes) {
         tally_.lost_bytes += stats->total_bytes - stats->free_bytes;
-        problem(what + ": heap " + heap->name() + ": " + std::to_string(stats->used_count) + " objects held, " +
-                std::to_string(stats->total_bytes - stats->free_bytes) + " bytes lost");
+        problem(what + ": heap " + heap->name() + ": " + std::to_string(stats->used_count) +
+                " objects held, " + std::to_string(stats->total_bytes - stats->free_bytes) + " bytes lost");
       }
     }
     breaches = copy.verify([&](const Breach& breach) { problem(what + ": in the end: " + breach.what); });
@@ -113,7 +121,9 @@ void World::check_copy(Child& child, const std::string& what) {
 
 void World::step_copying(Child& child, std::uint64_t stride, int seconds, const std::string& what) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  const auto next_stop = [&] { return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status); };
+  const auto next_stop = [&] {
+    return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status);
+  };
   bool stopped = next_stop();
   std::uint64_t next = 1;
   while (stopped && child.log->phase.load(std::memory_order_relaxed) != Phase::acted) {

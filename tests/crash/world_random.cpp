@@ -45,10 +45,12 @@ void World::reconcile(Log& log, const std::string& what) {
     const bool held_for_us = whose == domain_.participant() || whose == heap::kOrphanOwner;
     const bool must_be = of == Of::handed || of == Of::lent || (of == Of::held && entry.kept);
     const bool ours = held_for_us && same;
-    if (must_be && !held_for_us) problem(what + ": an object is gone, state " + std::to_string(static_cast<std::uint32_t>(of)));
+    if (must_be && !held_for_us)
+      problem(what + ": an object is gone, state " + std::to_string(static_cast<std::uint32_t>(of)));
     if (must_be && held_for_us && !same) problem(what + ": somebody wrote into an object");
     if (ours) {
-      if (auto freed = domain_.deallocate(*p); !freed) problem(what + ": an object cannot be freed: " + freed.error().message());
+      if (auto freed = domain_.deallocate(*p); !freed)
+        problem(what + ": an object cannot be freed: " + freed.error().message());
     }
     entry.of = Of::nobody;
   }
@@ -69,13 +71,15 @@ void World::own_step(std::uint64_t random) {
     Own own = own_.back();
     own_.pop_back();
     if (!intact(own.p, own.size, own.seed)) problem("an object of the survivor was written to");
-    if (auto freed = own.heap.deallocate(own.p); !freed) problem(std::string("an object of the survivor cannot be freed: ") + freed.error().message());
+    if (auto freed = own.heap.deallocate(own.p); !freed)
+      problem(std::string("an object of the survivor cannot be freed: ") + freed.error().message());
     return;
   }
   const std::uint32_t size = 64 + static_cast<std::uint32_t>(random / 2 % 3000);
   auto p = small_.allocate(size);
   if (!p) {
-    if (p.error().code() != ENOMEM) problem(std::string("the survivor cannot allocate: ") + p.error().message());
+    if (p.error().code() != ENOMEM)
+      problem(std::string("the survivor cannot allocate: ") + p.error().message());
     return;
   }
   fill(*p, size, ++seed);
@@ -88,7 +92,8 @@ bool World::wait_until_cleaned(const std::string& what) {
     const auto before = Clock::now();
     auto report = domain_.recover();
     const double ms = std::chrono::duration<double, std::milli>(Clock::now() - before).count();
-    if (report && report->participants != 0) tally_.worst_recovery_ms = std::max(tally_.worst_recovery_ms, ms);
+    if (report && report->participants != 0)
+      tally_.worst_recovery_ms = std::max(tally_.worst_recovery_ms, ms);
     if (!report) problem(what + ": recover: " + report.error().message());
     bool dead = false;
     (void)domain_.walk_participants([&](const ParticipantInfo& one) {
@@ -149,9 +154,12 @@ void World::run_at_random(int processes, std::uint64_t kills, std::uint64_t seed
           Entry& entry = log.entry[e];
           if (entry.of.load(std::memory_order_acquire) != Of::handed) continue;
           auto p = domain_.from_region_ptr(RegionPtr{entry.ptr});
-          if (!p || !intact(*p, entry.size, entry.seed)) problem("an object that was handed over is not intact");
+          if (!p || !intact(*p, entry.size, entry.seed))
+            problem("an object that was handed over is not intact");
           if (p) {
-            if (auto freed = domain_.deallocate(*p); !freed) problem(std::string("an object that was handed over cannot be freed: ") + freed.error().message());
+            if (auto freed = domain_.deallocate(*p); !freed)
+              problem(std::string("an object that was handed over cannot be freed: ") +
+                      freed.error().message());
           }
           entry.of.store(Of::nobody, std::memory_order_release);
         }
@@ -192,13 +200,17 @@ void World::run_at_random(int processes, std::uint64_t kills, std::uint64_t seed
   std::vector<void*> orphans;
   WalkOptions each;
   each.objects = true;
-  (void)kept_.walk([&](const WalkEntry& entry) {
-    bool ours = false;
-    for (const Own& own : own_) ours |= own.p == entry.addr;
-    if (!ours && entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span)) orphans.push_back(entry.addr);
-    return true;
-  }, each);
-  if (orphans.size() > killed + static_cast<std::uint64_t>(processes)) problem("orphans that nobody knows: " + std::to_string(orphans.size()));
+  (void)kept_.walk(
+      [&](const WalkEntry& entry) {
+        bool ours = false;
+        for (const Own& own : own_) ours |= own.p == entry.addr;
+        if (!ours && entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span))
+          orphans.push_back(entry.addr);
+        return true;
+      },
+      each);
+  if (orphans.size() > killed + static_cast<std::uint64_t>(processes))
+    problem("orphans that nobody knows: " + std::to_string(orphans.size()));
   for (void* p : orphans) (void)kept_.deallocate(p);
   settle("random, seed " + std::to_string(seed));
 }

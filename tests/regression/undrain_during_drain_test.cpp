@@ -23,8 +23,7 @@ TEST(UndrainDuringDrain, EndsIt) {
   ASSERT_TRUE(held.ok());
   const auto start = std::chrono::steady_clock::now();
   int code = 0;
-  std::thread drains(
-      [&] { code = domain->drain_region(*region, std::chrono::seconds(60)).error().code(); });
+  std::thread drains([&] { code = domain->drain_region(*region, std::chrono::seconds(60)).error().code(); });
   while (!domain->region_info(*region)->draining) std::this_thread::yield();
   EXPECT_TRUE(domain->undrain_region(*region).ok());
   drains.join();

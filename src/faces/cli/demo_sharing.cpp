@@ -41,7 +41,9 @@ OpenOptions sizes() {
   return options;
 }
 
-unsigned char pattern_of(std::size_t size, unsigned seed) { return static_cast<unsigned char>(size * 7 + seed); }
+unsigned char pattern_of(std::size_t size, unsigned seed) {
+  return static_cast<unsigned char>(size * 7 + seed);
+}
 
 bool is_intact(const void* p, std::size_t size, unsigned seed) {
   const auto* bytes = static_cast<const unsigned char*>(p);
@@ -108,8 +110,9 @@ void Demo::share_with_processes() {
   const std::string name = fmt::format("extmem-demo-{}", ::getpid());
   auto opened = Domain::open(name, sizes());
   if (!opened) {
-    note(fmt::format("Shared heaps: no named domain could be made ({}); the part with several processes was left out.",
-                     error_text(opened.error())));
+    note(fmt::format(
+        "Shared heaps: no named domain could be made ({}); the part with several processes was left out.",
+        error_text(opened.error())));
     return;
   }
   Domain domain = std::move(*opened);
@@ -117,7 +120,8 @@ void Demo::share_with_processes() {
   BackingSpec spec;
   spec.length = kShared;
   if (auto region = domain.add_backing(heap, spec); !region) {
-    note(fmt::format("Shared heaps: no memory for one ({}); the part with several processes was left out.", error_text(region.error())));
+    note(fmt::format("Shared heaps: no memory for one ({}); the part with several processes was left out.",
+                     error_text(region.error())));
     return;
   }
   Heap mine = heap;
@@ -150,7 +154,9 @@ void Demo::share_with_processes() {
     if (worker.pid < 0) break;
     (void)::kill(worker.pid, SIGKILL);
     int status = 0;
-    if (::waitpid(worker.pid, &status, 0) != worker.pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) ++wrong;
+    if (::waitpid(worker.pid, &status, 0) != worker.pid || !WIFSIGNALED(status) ||
+        WTERMSIG(status) != SIGKILL)
+      ++wrong;
     ++kills;
     const Stopwatch recovery;
     const auto report = domain.recover();
@@ -166,7 +172,8 @@ void Demo::share_with_processes() {
     bytes += report->freed_bytes;
     if (const auto found = domain.verify(); !found || *found != 0) ++breaches;
     worker.pid = start_worker(name, next_seed++);
-    console_.progress(watch.seconds() / seconds, fmt::format("{} processes on one heap, {} killed so far", kWorkers + 1, kills));
+    console_.progress(watch.seconds() / seconds,
+                      fmt::format("{} processes on one heap, {} killed so far", kWorkers + 1, kills));
   }
   console_.progress_done();
   for (const Worker& worker : workers) {
@@ -183,14 +190,23 @@ void Demo::share_with_processes() {
   }
 
   console_.heading("Processes");
-  console_.item("heap", fmt::format("{} on a tmpfs, domain {}, used by {} processes at a time", bytes_text(kShared), name, kWorkers + 1));
-  console_.item("killed", fmt::format("{} processes with SIGKILL, wherever they were; {} inside a change that was then undone", kills, unfinished));
-  console_.item("reclaimed", fmt::format("{} that they held ({})", plural(objects, "object"), bytes_text(bytes)));
-  console_.item("recovery", fmt::format("{} on average, {} at worst", time_text(kills == 0 ? 0 : sum / kills), time_text(worst)));
-  console_.item("meanwhile", fmt::format("{} allocated and freed by the survivor", plural(operations, "object")));
+  console_.item("heap", fmt::format("{} on a tmpfs, domain {}, used by {} processes at a time",
+                                    bytes_text(kShared), name, kWorkers + 1));
+  console_.item(
+      "killed",
+      fmt::format("{} processes with SIGKILL, wherever they were; {} inside a change that was then undone",
+                  kills, unfinished));
+  console_.item("reclaimed",
+                fmt::format("{} that they held ({})", plural(objects, "object"), bytes_text(bytes)));
+  console_.item("recovery", fmt::format("{} on average, {} at worst", time_text(kills == 0 ? 0 : sum / kills),
+                                        time_text(worst)));
+  console_.item("meanwhile",
+                fmt::format("{} allocated and freed by the survivor", plural(operations, "object")));
   time("recover from a killed process", kills == 0 ? 0 : sum / kills, fmt::format("average of {}", kills));
-  check("processes are killed, the others go on", kills > 0 && wrong == 0 && last.ok(), fmt::format("{} kills", kills));
-  check("verify after every kill", breaches == 0, breaches == 0 ? "no breach" : fmt::format("{} times a breach", breaches));
+  check("processes are killed, the others go on", kills > 0 && wrong == 0 && last.ok(),
+        fmt::format("{} kills", kills));
+  check("verify after every kill", breaches == 0,
+        breaches == 0 ? "no breach" : fmt::format("{} times a breach", breaches));
   std::size_t intact = 0;
   for (std::size_t i = 0; i < own.size(); ++i) intact += is_intact(own[i], 100 + i, 1) ? 1u : 0u;
   check("what the survivor holds is intact", intact == own.size(), plural(intact, "object"));
@@ -200,8 +216,10 @@ void Demo::share_with_processes() {
   for (void* p : own) freed = mine.deallocate(p).ok() && freed;
   freed = mine.flush().ok() && freed;
   const auto empty = mine.stats();
-  check("nothing was lost: every byte is free again", freed && empty && empty->free_bytes == empty->total_bytes && empty->used_count == 0,
-        empty ? fmt::format("{} of {}", bytes_text(empty->free_bytes), bytes_text(empty->total_bytes)) : error_text(empty.error()));
+  check("nothing was lost: every byte is free again",
+        freed && empty && empty->free_bytes == empty->total_bytes && empty->used_count == 0,
+        empty ? fmt::format("{} of {}", bytes_text(empty->free_bytes), bytes_text(empty->total_bytes))
+              : error_text(empty.error()));
 }
 
 }  // namespace extmem::cli

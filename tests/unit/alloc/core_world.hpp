@@ -104,7 +104,8 @@ class CoreWorld {
     if (bytes <= kMaxClassSize) {
       ThreadCache& mine = cache(slot, heap);
       if (holder == kHolderUntagged) {
-        if (const std::uint64_t ptr = Core::pop(core_.fast_tables(), mine, class_of(bytes)); ptr != 0) return ptr;
+        if (const std::uint64_t ptr = Core::pop(core_.fast_tables(), mine, class_of(bytes)); ptr != 0)
+          return ptr;
       }
       auto small = core_.allocate_small(slot, mine, class_of(bytes), holder);
       if (small.ok() || small.error().code() != ENOTBLK) return small;
@@ -116,7 +117,9 @@ class CoreWorld {
     const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
     const std::uint32_t heap = core_.region(region).heap;
     ThreadCache& mine = cache(slot, heap);
-    const std::uint32_t link = core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages, core_.region(region).pages.page_shift)];
+    const std::uint32_t link =
+        core_.slab_map(core_.region(region))[offset >> slab_map_shift(core_.region(region).pages.pages,
+                                                                      core_.region(region).pages.page_shift)];
     if (Core::free_fast(core_.fast_tables(), mine, link, ptr, ptr)) return {};
     for (;;) {
       auto small = core_.free_small(slot, mine, region, offset);
@@ -135,9 +138,7 @@ class CoreWorld {
     const auto freed = free(slot, ptr);
     EXPECT_TRUE(freed.ok()) << freed.error().message();
   }
-  int free_code(std::uint32_t slot, std::uint64_t ptr) {
-    return free(slot, ptr).error().code();
-  }
+  int free_code(std::uint32_t slot, std::uint64_t ptr) { return free(slot, ptr).error().code(); }
 
   // ---- looking ---------------------------------------------------------------------------------------------
 
@@ -186,7 +187,8 @@ class CoreWorld {
   }
   /// Bytes that the heap says are outside: held, or in a magazine.
   std::int64_t out_bytes(std::uint32_t heap_id = kHeap) {
-    std::int64_t bytes = heap(heap_id).out_bytes.load() + static_cast<std::int64_t>(heap(heap_id).span_pages_bytes.get());
+    std::int64_t bytes =
+        heap(heap_id).out_bytes.load() + static_cast<std::int64_t>(heap(heap_id).span_pages_bytes.get());
     for (std::uint32_t link = heap(heap_id).first_cache; link != 0; link = core_.cache(link - 1).next) {
       bytes += core_.cache(link - 1).out_delta;
     }

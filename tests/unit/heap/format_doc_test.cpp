@@ -41,11 +41,13 @@ class FormatDoc : public ::testing::Test {
   }
   void expect_table(std::uint64_t offset, const char* what, std::uint64_t record, std::uint64_t bytes) {
     std::ostringstream begin;
-    begin << "| 0x" << std::hex << offset << " | " << what << std::dec << " | " << with_commas(record) << " |";
+    begin << "| 0x" << std::hex << offset << " | " << what << std::dec << " | " << with_commas(record)
+          << " |";
     const std::size_t at = page_.find(begin.str());
     ASSERT_NE(at, std::string::npos) << "docs/format.md should have a row that begins: " << begin.str();
     const std::string row = page_.substr(at, page_.find('\n', at) - at);
-    EXPECT_NE(row.find(" " + with_commas(bytes) + " |"), std::string::npos) << with_commas(bytes) << " in: " << row;
+    EXPECT_NE(row.find(" " + with_commas(bytes) + " |"), std::string::npos)
+        << with_commas(bytes) << " in: " << row;
   }
 
   std::string page_;
@@ -117,9 +119,11 @@ TEST_F(FormatDoc, NamesTheOffsetOfEachTable) {
   table(t.cache_rows, "cache rows", 4, std::uint64_t{g.max_threads + 1} * g.max_heaps);
   table(t.caches, "`ThreadCache`", sizeof(alloc::ThreadCache), g.max_caches);
   table(t.slabs, "`Slab`", sizeof(alloc::Slab), std::uint64_t{g.max_slabs} + 1);
-  table(t.small_descs, "descriptors of the small area", sizeof(alloc::PageDesc), g.small_bytes >> alloc::kSmallPageShift);
+  table(t.small_descs, "descriptors of the small area", sizeof(alloc::PageDesc),
+        g.small_bytes >> alloc::kSmallPageShift);
   table(t.small_area, "small area: state words", 1, g.small_bytes);
-  table(t.large_descs, "descriptors of the large area", sizeof(alloc::PageDesc), g.large_bytes >> alloc::kLargePageShift);
+  table(t.large_descs, "descriptors of the large area", sizeof(alloc::PageDesc),
+        g.large_bytes >> alloc::kLargePageShift);
   table(t.large_area, "large area: page tables, IOVA tables", 1, g.large_bytes);
   std::ostringstream total;
   total << "Together 0x" << std::hex << layout.total_bytes() << " bytes";

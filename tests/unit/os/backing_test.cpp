@@ -42,7 +42,8 @@ class Backing : public ::testing::TestWithParam<Kind> {
 
   void SetUp() override {
     if (GetParam().huge && !hugepages_.ready()) GTEST_SKIP() << "needs hugepages: " << hugepages_.why_not();
-    if (GetParam().kind == BackingKind::shm && ::access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "needs /dev/shm";
+    if (GetParam().kind == BackingKind::shm && ::access("/dev/shm", W_OK) != 0)
+      GTEST_SKIP() << "needs /dev/shm";
   }
 
   BackingRequest request(std::size_t length) {
@@ -359,7 +360,8 @@ TEST(BackingHugetlb, ComesInEachSizeThatCanBeHad) {
 
 TEST(BackingThp, AnonymousMemoryGetsWholeHugepages) {
   const ThpPolicy policy = thp_policy();
-  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "needs transparent hugepages, which are switched off";
+  if (!policy.anonymous || policy.page_size == 0)
+    GTEST_SKIP() << "needs transparent hugepages, which are switched off";
   BackingRequest request = ask(BackingKind::anonymous, 4 * policy.page_size);
   request.thp = true;
   request.prefault = true;

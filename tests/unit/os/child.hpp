@@ -70,11 +70,11 @@ Outcome in_child(Body body) {
   return outcome;
 }
 
-#define RUN_IN_CHILD(...)                                           \
-  do {                                                              \
-    const auto outcome = ::extmem::os::test::in_child(__VA_ARGS__); \
-    if (outcome.skipped) GTEST_SKIP() << "needs more than this machine gives a test: " << outcome.text;              \
-    ASSERT_TRUE(outcome.ok) << outcome.text;                        \
+#define RUN_IN_CHILD(...)                                                                               \
+  do {                                                                                                  \
+    const auto outcome = ::extmem::os::test::in_child(__VA_ARGS__);                                     \
+    if (outcome.skipped) GTEST_SKIP() << "needs more than this machine gives a test: " << outcome.text; \
+    ASSERT_TRUE(outcome.ok) << outcome.text;                                                            \
   } while (false)
 
 /// In a child's body: leaves it with a message unless `condition` holds.

@@ -30,7 +30,8 @@ bool is_shown() {
 }
 
 #define SKIP_UNLESS_SHOWN() \
-  if (!is_shown()) GTEST_SKIP() << "needs physical addresses, which need CAP_SYS_ADMIN in the first user namespace"
+  if (!is_shown())          \
+  GTEST_SKIP() << "needs physical addresses, which need CAP_SYS_ADMIN in the first user namespace"
 
 class Memory {
  public:
@@ -127,7 +128,8 @@ TEST(Pagemap, NeverGivesTheZeroPage) {
 TEST(Pagemap, NeverGivesTheHugeZeroPage) {
   SKIP_UNLESS_SHOWN();
   const ThpPolicy policy = thp_policy();
-  if (!policy.anonymous || policy.page_size == 0) GTEST_SKIP() << "needs transparent hugepages, which are switched off";
+  if (!policy.anonymous || policy.page_size == 0)
+    GTEST_SKIP() << "needs transparent hugepages, which are switched off";
   const Result<std::byte*> p = reserve_aligned(policy.page_size, policy.page_size);
   ASSERT_TRUE(p);
   ASSERT_TRUE(commit(*p, policy.page_size));

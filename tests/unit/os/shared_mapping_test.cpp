@@ -45,7 +45,8 @@ TEST_F(SharedMapping, OpensTheSameFileAndNoOther) {
   other = file_;
   other.bytes = kLength + 1;
   EXPECT_EQ(open_shared_path(path, other).error().code(), ESTALE) << "cut short";
-  EXPECT_EQ(open_shared_holder(static_cast<std::uint32_t>(::getpid()), 0x7fffffff, file_).error().code(), ENOENT);
+  EXPECT_EQ(open_shared_holder(static_cast<std::uint32_t>(::getpid()), 0x7fffffff, file_).error().code(),
+            ENOENT);
   EXPECT_EQ(open_shared_path("/no/such/file", file_).error().code(), ENOENT);
 }
 

@@ -55,8 +55,8 @@ TEST_P(LockTest, TellsItsHolderThatItWouldWaitForItself) EXTMEM_NO_THREAD_SAFETY
     const LockGuard other(lock, 4, shared());
     EXPECT_TRUE(other.held());
   });
-  std::this_thread::sleep_for(milliseconds(5));  // the other thread sleeps by now, most likely
-  EXPECT_EQ(lock.lock(3, shared()), Locked::mine);          // also when the word says that somebody sleeps
+  std::this_thread::sleep_for(milliseconds(5));     // the other thread sleeps by now, most likely
+  EXPECT_EQ(lock.lock(3, shared()), Locked::mine);  // also when the word says that somebody sleeps
   EXPECT_EQ(lock.holder(), 3u);
   lock.unlock(shared());
   sleeper.join();
