@@ -50,11 +50,7 @@ void Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   spill_tags_locked(cache);
   note_out(h, cache.out_delta);
   cache.out_delta = 0;
-  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    cache.set_count(cls, 0);
-    cache.own[cls] = 0;
-    cache.empty[cls] = 0;
-  }
+  cache.forget();
   base::crash_point("bury.emptied");
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
@@ -119,12 +115,7 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
     return shared::stuck_error(peers_, cache.slot);
   }
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    ThreadCache& cache = caches_[link - 1];
-    for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-      cache.set_count(cls, 0);
-      cache.own[cls] = 0;
-      cache.empty[cls] = 0;
-    }
+    caches_[link - 1].forget();
   }
   for (auto& partial : h.partial) partial = 0;
   base::crash_point("repair.emptied");

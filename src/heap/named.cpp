@@ -12,7 +12,7 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
-#include "os/process.hpp"
+#include "os/descriptor.hpp"
 #include "os/record_lock.hpp"
 
 namespace extmem::heap {
@@ -40,21 +40,6 @@ DomainOptions options_of(const shared::Geometry& g) noexcept {
   o.large_metadata = g.large_bytes;
   return o;
 }
-
-/// Closes a descriptor at the end of a scope, unless it was handed on.
-class Fd {
- public:
-  explicit Fd(int fd) noexcept : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 /// Reads the participants of a segment that nobody of this process has open. Not its own mapping: a few records.
 Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
@@ -101,7 +86,7 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
   auto existing = folder_.open_file(os::kControlFile, false);
   if (!existing && existing.error().code() != ENOENT) return existing.error();
   if (existing) {
-    Fd fd(*existing);
+    os::Descriptor fd(*existing);
     if (o.mode == OpenMode::create_only)
       return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
     EXTMEM_TRY(header, shared::ControlSegment::read_header(fd.get()));
@@ -113,7 +98,7 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
   }
   if (o.mode == OpenMode::open_only) return existing.error();
   EXTMEM_TRY(made, folder_.open_new_control());
-  Fd fd(made);
+  os::Descriptor fd(made);
   const shared::Geometry g = geometry_of(o.sizes);
   const Tables tables = place_tables(g);
   EXTMEM_TRY_VOID(segment_.create_shared(fd.get(), tables.layout, g, tables.always));
@@ -146,7 +131,7 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   // The sizes of a domain that exists are in its header: they size this process' side.
   DomainOptions sizes = o.sizes;
   if (auto existing = folder.open_file(os::kControlFile, false); existing) {
-    const Fd fd(*existing);
+    const os::Descriptor fd(*existing);
     EXTMEM_TRY(header, shared::ControlSegment::read_header(fd.get()));
     sizes = options_of(header.geometry);
   }
@@ -243,8 +228,8 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
   }
   auto control = folder.open_file(os::kControlFile, false);
   auto token = folder.open_file(os::kTokenFile, false);
-  const Fd control_fd(control ? *control : -1);
-  const Fd token_fd(token ? *token : -1);
+  const os::Descriptor control_fd(control ? *control : -1);
+  const os::Descriptor token_fd(token ? *token : -1);
   if (token) {
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
       if (os::byte_is_locked(token_fd.get(), i)) {
@@ -266,7 +251,7 @@ Result<void> DomainState::list_named(const char* directory,
     std::memcpy(info.name, name.data(), name.size());
     auto control = folder->open_file(os::kControlFile, false);
     if (!control) return true;
-    const Fd control_fd(*control);
+    const os::Descriptor control_fd(*control);
     struct stat status {};
     if (::fstat(control_fd.get(), &status) == 0)
       info.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
@@ -280,7 +265,7 @@ Result<void> DomainState::list_named(const char* directory,
       return visit(info);
     }
     auto token = folder->open_file(os::kTokenFile, false);
-    const Fd token_fd(token ? *token : -1);
+    const os::Descriptor token_fd(token ? *token : -1);
     auto header = shared::ControlSegment::read_header(control_fd.get());
     if (token && header)
       (void)look_at(control_fd.get(), token_fd.get(), place_tables(header->geometry).participants, info);

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace extmem::os {
 
 class Descriptor {
@@ -23,6 +25,8 @@ class Descriptor {
 
   [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
   [[nodiscard]] int get() const noexcept { return fd_; }
+  /// Hands it on: it is the caller's to close.
+  int release() noexcept { return std::exchange(fd_, -1); }
 
  private:
   int fd_;

@@ -278,6 +278,7 @@ TEST_F(DomainStress, StaleHandlesAddNothing) {
   std::uint64_t names = 0;
   Heap current = *domain_.create_heap("0");
   std::atomic<std::uint64_t> stale{0};
+  std::atomic<bool> wanting{false};  // the heap is to go: no new regions meanwhile
   const auto latest = [&] {
     const std::lock_guard lock(mutex);
     return current;
@@ -287,18 +288,23 @@ TEST_F(DomainStress, StaleHandlesAddNothing) {
       const auto gone = domain_.destroy_heap(current);
       if (!gone.ok()) {
         stress_.check(gone.error().code() == EBUSY, gone.error().message());
+        wanting = true;
+        std::this_thread::yield();
         continue;
       }
       const auto made = domain_.create_heap(std::to_string(++names));
       if (!stress_.check(made, "create")) return;
       const std::lock_guard lock(mutex);
       current = *made;
+      wanting = false;
     }
   };
   const auto add = [&](std::uint64_t part) {
     Random random(part);
     while (stress_.going()) {
       const Heap heap = latest();
+      // With few processors the heap would hold a region of somebody's all the time. And so the handle is soon stale.
+      while (wanting && stress_.going()) std::this_thread::yield();
       const auto region = domain_.add_region(heap, arena.spec(part * 4 * kMiB, 1 * kMiB));
       if (!region.ok()) {
         stress_.check(region.error().code() == ESTALE, region.error().message());
