@@ -38,7 +38,7 @@ std::byte* map(std::size_t length, int protection) {
 
 // ---- the C++ interface -------------------------------------------------------------------------------------
 
-void use_heap(extmem::Heap heap, bool cpu) {
+void use_heap(extmem::Heap heap, bool cpu, bool alone = true) {
   std::array<void*, 300> objects{};
   for (std::size_t round = 0; round < 3; ++round) {
     for (std::size_t i = 0; i < objects.size(); ++i) {
@@ -66,7 +66,8 @@ void use_heap(extmem::Heap heap, bool cpu) {
   REQUIRE(heap.usable_size(*p).ok());
   REQUIRE(heap.owner_of(*p).ok());
   REQUIRE(heap.deallocate(*p).ok());
-  REQUIRE(heap.deallocate(*p).error().code() == EALREADY);
+  // With other threads about, the memory may be theirs by now: then this would be a free of their object.
+  if (alone) REQUIRE(heap.deallocate(*p).error().code() == EALREADY);
   REQUIRE(heap.deallocate(&p).error().code() == EFAULT);
   REQUIRE(heap.allocate(SIZE_MAX).error().code() == EOVERFLOW);
   REQUIRE(heap.allocate(std::size_t{1} << 40).error().code() == ENOMEM);
@@ -215,7 +216,7 @@ struct Worker {
 void* work(void* arg) {
   auto* worker = static_cast<Worker*>(arg);
   worker->go->wait(false);
-  for (int round = 0; round < 20; ++round) use_heap(worker->heap, true);
+  for (int round = 0; round < 20; ++round) use_heap(worker->heap, true, false);
   (void)extmem_malloc(extmem_heap_t{}, 1);  // first use of this thread's last error
   return nullptr;
 }
