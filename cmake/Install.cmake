@@ -1,5 +1,6 @@
 # What `cmake --install` lays down: both libraries, headers, the command, man pages, a CMake package
-# (extmem::extmem, extmem::extmem_static) and extmem.pc. tests/consumer builds against the result.
+# (extmem::extmem, extmem::extmem_static, extmem::extmem_dpdk, extmem::extmem_dpdk_static), extmem.pc and
+# extmem-dpdk.pc. tests/consumer builds against the result.
 
 # docs/man/NAME.SECTION.scd -> man/NAME.SECTION; `man` exists even while there is nothing to build.
 file(GLOB man_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.scd)
@@ -29,7 +30,14 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/extmem)
 
 install(TARGETS extmem extmem_static EXPORT extmem)
-install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET extmem_dpdk)
+  # It finds libextmem.so next to it, wherever the tree was installed.
+  set_target_properties(extmem_dpdk PROPERTIES INSTALL_RPATH $ORIGIN)
+  install(TARGETS extmem_dpdk extmem_dpdk_static EXPORT extmem)
+  install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+else()
+  install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} PATTERN dpdk EXCLUDE)
+endif()
 if(TARGET extmem_cli)
   # The command finds the library next to it, wherever the tree was installed.
   file(RELATIVE_PATH to_lib /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
@@ -46,3 +54,7 @@ install(FILES ${PROJECT_BINARY_DIR}/extmem-config.cmake ${PROJECT_BINARY_DIR}/ex
 file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/extmem.pc.in extmem.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/extmem.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(TARGET extmem_dpdk)
+  configure_file(cmake/extmem-dpdk.pc.in extmem-dpdk.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/extmem-dpdk.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()

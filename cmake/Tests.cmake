@@ -38,7 +38,7 @@ find_package(GTest REQUIRED)
 include(GoogleTest)
 
 set(EXTMEM_TEST_KINDS contract model stress regression crash)
-foreach(kind IN ITEMS unit ${EXTMEM_TEST_KINDS})
+foreach(kind IN ITEMS unit dpdk ${EXTMEM_TEST_KINDS})
   add_custom_target(build_${kind})  # builds the tests of one kind
 endforeach()
 

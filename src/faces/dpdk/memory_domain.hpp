@@ -1,0 +1,11 @@
+// The domain behind the DPDK face: one for the process, open from rte_eal_init() to rte_eal_cleanup().
+#pragma once
+
+#include "extmem/domain.hpp"
+
+namespace extmem::dpdk {
+
+/// The domain; empty before rte_eal_init() and after rte_eal_cleanup().
+Domain& domain() noexcept;
+
+}  // namespace extmem::dpdk
