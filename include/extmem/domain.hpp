@@ -35,7 +35,8 @@ class EXTMEM_API Domain {
   /// leave or be killed at any instruction, and the others go on. Every process of the same user (or group) can open it.
   /// Opened twice in one process it is one participant. Errors: EINVAL, ENAMETOOLONG the name; EEXIST, ENOENT by mode;
   /// EPERM, ELOOP, ENOTSUP the runtime directory is not safe or not on a tmpfs; EUCLEAN, EPROTO, ESTALE what is there is
-  /// damaged, of another version or layout, or of before a reboot; ENOSPC; ETIMEDOUT a stopped process is in the way.
+  /// damaged, of another version or layout, or of before a reboot; ENOSPC; ETIMEDOUT a stopped process is in the way;
+  /// EBUSY this process has it open without OpenOptions::same_address and now asks for that.
   static Result<Domain> open(std::string_view name, const OpenOptions& options = {}) noexcept;
   /// Removes a domain that no living process uses, with the memory of its own backings. Errors: EBUSY; ENOENT.
   static Result<void> remove(std::string_view name, const char* directory = nullptr) noexcept;
@@ -87,6 +88,9 @@ class EXTMEM_API Domain {
   /// Lets allocations use a draining region again.
   Result<void> undrain_region(RegionId region) noexcept;
   Result<RegionInfo> region_info(RegionId region) const noexcept;
+  /// The file behind a region, to hand its descriptor to another process (see attach_region_file).
+  /// Errors: ENOENT; ENOTSUP it has none; ENXIO it is not mapped in this process.
+  Result<RegionFile> region_file(RegionId region) const noexcept;
   /// The region that an address lies in. Errors: EFAULT none.
   Result<RegionId> region_of(const void* p) const noexcept;
   Result<void> walk_regions(FunctionRef<bool(const RegionInfo&)> visit) const noexcept;
@@ -109,7 +113,8 @@ class EXTMEM_API Domain {
   /// The runs that [p, p + n) is made of (a scatter list), at most runs.size() of them; offsets count from p.
   /// Returns how many there are in all.
   Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs) const noexcept;
-  /// Portable form of a pointer, and back. Errors: EFAULT in no region.
+  /// Portable form of a pointer, and back. Errors: EFAULT in no region; from_region_ptr also why the region is not mapped
+  /// in this process (ENXIO, EADDRINUSE, ...).
   Result<RegionPtr> to_region_ptr(const void* p) const noexcept;
   Result<void*> from_region_ptr(RegionPtr ptr) const noexcept;
 
@@ -156,8 +161,15 @@ class EXTMEM_API Domain {
   /// Errors: those of usable_size; ESRCH no such participant; EALREADY it was freed at the same time.
   Result<void> hand_over(const void* p, std::uint32_t participant) noexcept;
   /// Gives a region that this process cannot map by itself (memory that another process owned already) an address here:
-  /// the caller's mapping of the same memory, congruent to the adder's modulo 1 GiB. Errors: EINVAL; EEXIST; ENOENT.
+  /// the caller's mapping of the same memory, congruent to the adder's modulo 1 GiB. Errors: EINVAL, also for another
+  /// address than the adder's where this process wants the same (OpenOptions::same_address); EEXIST; ENOENT.
   Result<void> attach_region(RegionId region, void* base) noexcept;
+  /// Maps a region in this process through a descriptor of its memory that somebody handed over (SCM_RIGHTS): for memory
+  /// that has no path, where the process that holds it may not be looked into or is gone. `fd` stays the caller's.
+  /// `offset`: as region_file tells. Errors: EBADF; ESTALE the file is not the region's memory, or was cut short; EPERM
+  /// it could still be cut short; EACCES it is not open for reading and writing; EINVAL the offset; ENOTSUP the region
+  /// has no file; EADDRINUSE by OpenOptions::same_address; EEXIST it is mapped here; ENOENT; what a listener answered.
+  Result<void> attach_region_file(RegionId region, int fd, std::uint64_t offset = 0) noexcept;
 
   // ---- seeing ------------------------------------------------------------------------------------------
 

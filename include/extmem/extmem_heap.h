@@ -90,6 +90,15 @@ EXTMEM_API int extmem_heap_get_id(extmem_heap_t heap, uint32_t* id);
  */
 EXTMEM_API int extmem_heap_get_name(extmem_heap_t heap, const char** name);
 
+/**
+ * What extmem_heap_list tells of the heap. Takes no lock.
+ *
+ * Returns: 0 and the answer in *info (info_size bytes of it); -errno.
+ * Errors: ESTALE the heap was destroyed.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_heap_get_info(extmem_heap_t heap, extmem_heap_info_t* info, size_t info_size);
+
 /* ---- allocation ----------------------------------------------------------------------------------------- */
 
 /**

@@ -32,11 +32,14 @@ typedef struct extmem_open_options {
   uint32_t mode;         /* enum extmem_open_mode */
   bool group;            /* members of the group may share it (0660 instead of 0600) */
   bool remove_when_last; /* the last participant that closes it removes it */
-  uint8_t reserved[2];   /* 0 */
+  /* This process maps what others add at the address where the adder has it, or not at all: allocations of this process
+   * are then served from other regions, and what asks for the region fails with EADDRINUSE. */
+  bool same_address;
+  uint8_t reserved[1]; /* 0 */
 } extmem_open_options_t;
-#define EXTMEM_OPEN_OPTIONS_INIT                                                             \
-  {                                                                                          \
-    sizeof(extmem_open_options_t), NULL, NULL, EXTMEM_OPEN_OR_CREATE, false, false, { 0, 0 } \
+#define EXTMEM_OPEN_OPTIONS_INIT                                                                 \
+  {                                                                                              \
+    sizeof(extmem_open_options_t), NULL, NULL, EXTMEM_OPEN_OR_CREATE, false, false, false, { 0 } \
   }
 
 /* A named domain, seen from outside. */
@@ -89,7 +92,7 @@ typedef int (*extmem_participant_visit_fn)(const extmem_participant_info_t* part
  * Errors: EINVAL, ENAMETOOLONG the name or the options; EEXIST, ENOENT by mode; EPERM, EACCES, ELOOP, ENOTSUP the runtime
  * directory is not safe or not on a tmpfs; EUCLEAN, EPROTO, ESTALE what is there is damaged, of another version or
  * layout, or of before a reboot; ENOSPC the tmpfs is full, or 256 processes use the domain; ENOMEM; ETIMEDOUT a stopped
- * process is in the way.
+ * process is in the way; EBUSY this process has it open without options->same_address and now asks for that.
  * Threads: any.
  */
 EXTMEM_API int extmem_domain_open(const char* name, const extmem_open_options_t* options,
@@ -180,11 +183,26 @@ EXTMEM_API int extmem_object_hand_over(extmem_domain_t* domain, const void* p, u
  *
  * Requires: the mapping stays until the region is removed or the domain closed.
  * Returns: 0; -errno.
- * Errors: EINVAL base is NULL or not congruent; EEXIST the region is mapped here, or the memory overlaps one that is;
- * ENOENT; what a listener answered; EDEADLK inside a callback.
+ * Errors: EINVAL base is NULL or not congruent, or not the adder's where this process wants the same; EEXIST the region
+ * is mapped here, or the memory overlaps one that is; ENOENT; what a listener answered; EDEADLK inside a callback.
  * Threads: any.
  */
 EXTMEM_API int extmem_region_attach(extmem_domain_t* domain, extmem_region_id_t region, void* base);
+
+/**
+ * Maps a region in this process through a descriptor of its memory that somebody handed over (SCM_RIGHTS): for memory that
+ * has no path, where the process that holds it may not be looked into or is gone. `fd` stays the caller's.
+ *
+ * Requires: offset is what extmem_region_get_file tells.
+ * Returns: 0; -errno.
+ * Errors: EBADF; ESTALE the file is not the region's memory, or was cut short; EPERM it could still be cut short; EACCES it
+ * is not open for reading and writing; EINVAL the offset; ENOTSUP the region has no file; EADDRINUSE by
+ * extmem_open_options_t.same_address; EEXIST the region is mapped here; ENOENT; what a listener answered; EDEADLK inside a
+ * callback.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_region_attach_file(extmem_domain_t* domain, extmem_region_id_t region, int fd,
+                                         uint64_t offset);
 
 #ifdef __cplusplus
 }

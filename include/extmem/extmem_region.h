@@ -83,6 +83,16 @@ EXTMEM_API int extmem_region_get_info(extmem_domain_t* domain, extmem_region_id_
                                       extmem_region_info_t* info, size_t info_size);
 
 /**
+ * The file behind a region, to hand its descriptor to another process (see extmem_region_attach_file).
+ *
+ * Returns: 0 and the answer in *file (file_size bytes of it); -errno.
+ * Errors: ENOENT; ENOTSUP it has none; ENXIO it is not mapped in this process.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_region_get_file(extmem_domain_t* domain, extmem_region_id_t region,
+                                      extmem_region_file_t* file, size_t file_size);
+
+/**
  * The region that an address lies in.
  *
  * Returns: 0 and the region in *region; -errno.
@@ -186,7 +196,7 @@ EXTMEM_API int extmem_region_ptr_of_address(extmem_domain_t* domain, const void*
  * The address that a portable pointer means here.
  *
  * Returns: 0 and the address in *p; -errno.
- * Errors: EFAULT in no region.
+ * Errors: EFAULT in no region; why the region is not mapped in this process (ENXIO, EADDRINUSE, ...).
  * Threads: any.
  */
 EXTMEM_API int extmem_region_ptr_to_address(extmem_domain_t* domain, extmem_region_ptr_t ptr, void** p);

@@ -149,13 +149,16 @@ typedef struct extmem_alloc_options {
   uint8_t placement;    /* enum extmem_placement */
   bool iova_contiguous; /* one run of IOVAs; inside one OS page this always holds */
   bool zero;            /* fill with zero bytes (needs memory that the CPU can reach) */
-  uint8_t reserved[6];  /* 0 */
+  /* nocross is counted in addresses instead: those of the process that added the region. Where another process has it
+   * elsewhere, boundaries up to 1 GiB still hold (see extmem_open_options_t.same_address for larger ones). */
+  bool nocross_in_addresses;
+  uint8_t reserved[5]; /* 0 */
 } extmem_alloc_options_t;
-#define EXTMEM_ALLOC_OPTIONS_INIT                                                                    \
-  {                                                                                                  \
-    sizeof(extmem_alloc_options_t), 0, 0, 0, 0, 0, {0, 0}, EXTMEM_ANY_NODE, 0, 0, 0, false, false, { \
-      0, 0, 0, 0, 0, 0                                                                               \
-    }                                                                                                \
+#define EXTMEM_ALLOC_OPTIONS_INIT                                                                           \
+  {                                                                                                         \
+    sizeof(extmem_alloc_options_t), 0, 0, 0, 0, 0, {0, 0}, EXTMEM_ANY_NODE, 0, 0, 0, false, false, false, { \
+      0, 0, 0, 0, 0                                                                                         \
+    }                                                                                                       \
   }
 
 /* Memory that the caller owns and lends to a heap. */
@@ -227,9 +230,10 @@ typedef struct extmem_heap_options {
       growth;            /* NULL: no growth. length is ignored; path and progress must be NULL */
   uint64_t growth_step;  /* bytes per growth (or the allocation's size, if larger); not 0 */
   uint64_t growth_limit; /* most bytes that growth may have added at any time */
+  uint64_t user_data;    /* the caller's: extmem only keeps it, for every process */
 } extmem_heap_options_t;
 #define EXTMEM_HEAP_OPTIONS_INIT \
-  { sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, EXTMEM_ON_DEATH_RECLAIM, {0, 0}, NULL, 0, 0 }
+  { sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, EXTMEM_ON_DEATH_RECLAIM, {0, 0}, NULL, 0, 0, 0 }
 
 enum extmem_map_format {
   EXTMEM_MAP_TEXT = 0, /* UTF-8 lines for a terminal */
@@ -295,7 +299,17 @@ typedef struct extmem_region_info {
   bool draining;
   bool grown; /* added by a growth policy */
   uint8_t reserved[4];
+  void* adder_base; /* where the process that added the region has it; base: where this one does */
 } extmem_region_info_t;
+
+/* The file behind a region that this process has mapped. */
+typedef struct extmem_region_file {
+  size_t struct_size;
+  uint64_t offset; /* of the region's first byte in the file */
+  uint64_t length;
+  int32_t fd;    /* this process', open while the region is mapped here; not the caller's to close */
+  uint32_t kind; /* enum extmem_backing_kind */
+} extmem_region_file_t;
 
 /* Who holds memory: one line of the report of a refused remove or destroy, or of an expired drain. */
 typedef struct extmem_holder {
@@ -365,7 +379,8 @@ typedef struct extmem_heap_info {
   char name[EXTMEM_NAME_SIZE];
   uint64_t regions;
   uint32_t id;
-  uint32_t style; /* enum extmem_style */
+  uint32_t style;     /* enum extmem_style */
+  uint64_t user_data; /* extmem_heap_options_t.user_data */
 } extmem_heap_info_t;
 
 /* What a pointer points into. */

@@ -36,6 +36,8 @@ class EXTMEM_API Heap {
   [[nodiscard]] std::uint32_t id() const noexcept;
   /// The heap's name; "" for an empty handle. Valid while the heap exists.
   [[nodiscard]] const char* name() const noexcept;
+  /// What Domain::walk_heaps tells of this heap. Takes no lock. Errors: EINVAL an empty handle; ESTALE.
+  Result<HeapInfo> info() const noexcept;
 
   // ---- allocation --------------------------------------------------------------------------------------
 

@@ -76,9 +76,12 @@ enum class Placement : std::uint8_t {
 
 /// Everything that can be asked of one allocation. Zero or default means "do not care".
 struct AllocOptions {
-  std::size_t align = 0;         ///< power of two, <= kMaxAlign; 0: 16 (binned) or 64 (exact)
-  std::size_t nocross = 0;       ///< power of two >= size: the memory crosses no multiple of it, counted in
-                                 ///< offsets of the region, or in IOVA space when iova_contiguous is set
+  std::size_t align = 0;    ///< power of two, <= kMaxAlign; 0: 16 (binned) or 64 (exact)
+  std::size_t nocross = 0;  ///< power of two >= size: the memory crosses no multiple of it, counted in
+                            ///< offsets of the region, or in IOVA space when iova_contiguous is set
+  /// nocross is counted in addresses instead. In a named domain those of the process that added the region: where
+  /// another has it elsewhere, boundaries up to 1 GiB still hold (see OpenOptions::same_address for larger ones).
+  bool nocross_in_addresses = false;
   bool iova_contiguous = false;  ///< one IOVA run; inside one OS page this always holds
   std::uint8_t dma_bits = 0;     ///< 1..63: every byte's IOVA is known and below 2^dma_bits
   Placement placement = Placement::any;
@@ -158,6 +161,8 @@ struct HeapOptions {
   Style style = Style::binned;
   GrowthPolicy growth{};
   OnDeath on_death = OnDeath::reclaim;
+  std::uint64_t user_data =
+      0;  ///< the caller's: extmem only keeps it, for every process (HeapInfo::user_data)
 };
 
 /// Sizes that bound a domain's control segment. Address space only: memory is used as things are created.
@@ -183,6 +188,9 @@ struct OpenOptions {
                                     ///< $XDG_RUNTIME_DIR/extmem, else /dev/shm/extmem-UID
   bool group = false;               ///< members of the group may share it (0660 instead of 0600)
   bool remove_when_last = false;    ///< the last participant that closes it removes it
+  /// This process maps what others add at the address where the adder has it, or not at all: allocations of this process
+  /// are then served from other regions, and what asks for the region answers EADDRINUSE.
+  bool same_address = false;
 };
 
 /// One process that is attached to a named domain.
@@ -241,6 +249,15 @@ struct RegionInfo {
   std::uint64_t free_runs = 0;
   std::uint64_t iova_runs = 0;  ///< runs of consecutive IOVAs
   std::uint64_t iova_table_bytes = 0;
+  void* adder_base = nullptr;  ///< where the process that added the region has it; base: where this one does
+};
+
+/// The file behind a region that this process has mapped.
+struct RegionFile {
+  int fd = -1;  ///< this process', open while the region is mapped here; not the caller's to close
+  std::uint64_t offset = 0;  ///< of the region's first byte in the file
+  std::uint64_t length = 0;
+  BackingKind kind = BackingKind::external;
 };
 
 /// Who holds memory: one line of the report of a refused remove, destroy or an expired drain.
@@ -306,6 +323,7 @@ struct HeapInfo {
   std::uint32_t id = 0;
   Style style = Style::binned;
   std::uint64_t regions = 0;
+  std::uint64_t user_data = 0;  ///< HeapOptions::user_data
 };
 
 /// What a pointer points into.

@@ -37,16 +37,16 @@ void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest&
   begin = std::max(begin, request.min_offset);
   end = std::min(end, request.max_offset);
   if (begin >= end) return;
+  const std::uint64_t nocross_phase = request.nocross_in_addresses ? request.phase : 0;
   if (!request.iova_contiguous && request.dma_bits == 0) {
-    (void)fn(Stretch{begin, end, request.nocross, request.nocross_phase});
+    (void)fn(Stretch{begin, end, request.nocross, nocross_phase});
     return;
   }
   if (request.iova == nullptr) return;
   const region::IovaTable& table = *request.iova;
   const std::uint64_t os_page = std::uint64_t{1} << table.os_page_shift;
   std::uint64_t at = falling ? end - 1 : begin;
-  Stretch merged{0, 0, request.nocross,
-                 request.nocross_phase};  // for a mask without contiguity: neighbours join
+  Stretch merged{0, 0, request.nocross, nocross_phase};  // for a mask without contiguity: neighbours join
   for (;;) {
     const IovaRun run = region::run_at(table, request.segment, at);
     if (run.length == 0) break;  // the table does not cover the region: nothing is known from here on
@@ -55,14 +55,14 @@ void for_each_stretch(std::uint64_t begin, std::uint64_t end, const SpanRequest&
     const bool known = run.iova != kBadIova;
     if (request.iova_contiguous) {
       if (known) {
-        const Stretch s{run_begin, std::min(run_end, masked_end(run, request.dma_bits)), request.nocross,
-                        static_cast<std::uint64_t>(run.iova) - run.offset};
+        const Stretch s{
+            run_begin, std::min(run_end, masked_end(run, request.dma_bits)), request.nocross,
+            request.nocross_in_addresses ? nocross_phase : static_cast<std::uint64_t>(run.iova) - run.offset};
         if (s.begin < s.end && fn(s)) return;
       } else if (request.dma_bits == 0) {
         // Inside one OS page memory is contiguous even where its IOVA is not known.
         const std::uint64_t boundary = request.nocross == 0 ? os_page : std::min(os_page, request.nocross);
-        if (request.bytes <= boundary && fn(Stretch{run_begin, run_end, boundary, request.nocross_phase}))
-          return;
+        if (request.bytes <= boundary && fn(Stretch{run_begin, run_end, boundary, nocross_phase})) return;
       }
     } else {
       const std::uint64_t good_end = known ? std::min(run_end, masked_end(run, request.dma_bits)) : run_begin;

@@ -95,10 +95,9 @@ struct SpanRequest {
   std::uint64_t bytes = 0;  // of these pages, what must fulfil nocross / contiguity / mask; <= pages' bytes
   std::uint64_t align = 1;  // power of two, of address = offset + phase
   std::uint64_t nocross =
-      0;  // power of two >= bytes, of offset + nocross_phase or, with iova_contiguous, the IOVA
-  std::uint64_t nocross_phase =
-      0;                    // 0: boundaries of region offsets, the same in every process; phase: of addresses
-  std::uint64_t phase = 0;  // address of offset 0
+      0;  // power of two >= bytes, of offsets (the same in every process) or, with iova_contiguous, the IOVA
+  bool nocross_in_addresses = false;  // of addresses, whatever else
+  std::uint64_t phase = 0;            // address of offset 0
   std::uint64_t min_offset = 0;
   std::uint64_t max_offset = ~std::uint64_t{0};
   bool iova_contiguous = false;

@@ -267,6 +267,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   record.grown_bytes = 0;
   record.growths.store(0, std::memory_order_relaxed);
   record.growth = share(options.growth);
+  record.user_data = options.user_data;
   core_.heap(id).exact = options.style == Style::exact ? 1 : 0;
   base::crash_point("heap.named");
   tx.commit();
@@ -387,6 +388,18 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   return {};
 }
 
+HeapInfo DomainState::heap_info(std::uint32_t id) noexcept {
+  const HeapRecord& record = heaps_[id];
+  HeapInfo info;
+  std::memcpy(info.name, record.name.text, sizeof info.name);
+  info.name[sizeof info.name - 1] = '\0';
+  info.id = id;
+  info.style = core_.heap(id).exact ? Style::exact : Style::binned;
+  info.regions = core_.heap(id).regions;
+  info.user_data = record.user_data;
+  return info;
+}
+
 Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   EXTMEM_TRY(slot, thread_slot());
@@ -399,10 +412,7 @@ Result<void> DomainState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) n
       if (!guard.held())
         return guard.refused(EXTMEM_ERROR(EDEADLK, "heaps cannot be listed inside a walk or a listener"));
       if (record.used == 0) continue;
-      std::memcpy(info.name, record.name.text, sizeof info.name);
-      info.id = id;
-      info.style = core_.heap(id).exact ? Style::exact : Style::binned;
-      info.regions = core_.heap(id).regions;
+      info = heap_info(id);
     }
     if (!visit(info)) break;
   }

@@ -96,6 +96,10 @@ class DomainState {
 
   // sync.cpp: mapping what other processes have added
   Result<void> attach_region(RegionId id, void* base) noexcept;
+  Result<void> attach_region_file(RegionId id, int fd, std::uint64_t offset) noexcept;
+  Result<RegionFile> region_file(RegionId id) noexcept;
+  /// Whether an attached region is mapped in this process; if not, why. Looks once more before it says no.
+  Result<void> mapped_here(std::uint32_t region) noexcept;
   /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
   void unmap_region(std::uint32_t region) noexcept;
   /// Forgets where the region is in this process, if it is mapped here, and unmaps it. Requires: the region lock.
@@ -118,6 +122,8 @@ class DomainState {
   Result<Heap> find_heap(std::string_view name) noexcept;
   Result<Heap> heap_by_id(std::uint32_t id) noexcept;
   Result<Heap> heap_of_node(int node) noexcept;
+  /// Of a heap that exists, or of whatever has become of it: the caller looks whether it still does.
+  [[nodiscard]] HeapInfo heap_info(std::uint32_t id) noexcept;
   Result<void> destroy_heap(Heap heap, HolderReport* users) noexcept;
   Result<void> walk_heaps(FunctionRef<bool(const HeapInfo&)> visit) noexcept;
   Result<Tag> intern_tag(std::string_view name) noexcept;
@@ -253,9 +259,15 @@ class DomainState {
   int notify(RegionEventKind kind, std::uint32_t region) noexcept;
   Result<void> make_node_heaps() noexcept;
   void refresh_heap(std::uint32_t id) noexcept;
-  void tend_slowly() noexcept;
-  void sync_locked() noexcept;
+  void tend_slowly(bool again = false) noexcept;
+  /// `again`: also what could not be mapped before for want of its address.
+  void sync_locked(bool again = false) noexcept;
   Result<void> map_foreign(std::uint32_t region) noexcept;
+  /// Maps a region from its file and tells the listeners. The descriptor is the mapping's from then on, or closed.
+  Result<void> map_from(std::uint32_t region, int fd) noexcept;
+  /// Publishes a mapping of a region that another process has added and tells the listeners, or undoes that.
+  Result<void> publish_foreign(std::uint32_t region, std::uintptr_t base,
+                               const os::Mapping* mapping) noexcept;
   void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping,
                      BackingKind kind) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
@@ -319,7 +331,8 @@ class DomainState {
   // Between processes.
   bool shared_ = false;
   bool remove_when_last_ = false;
-  std::uint32_t users_ = 1;  // Domain handles of this process (threads.cpp's lock)
+  bool same_address_ = false;  // OpenOptions::same_address
+  std::uint32_t users_ = 1;    // Domain handles of this process (threads.cpp's lock)
   // fork.cpp: this process is a fork's child and has not used the domain yet. Release/acquire: with what the use needs.
   std::atomic<bool> forked_{false};
   bool severed_ = false;           // forked inside a callback: its locks are the parent's

@@ -155,6 +155,13 @@ Result<void> Heap::deallocate(void* p) noexcept {
 std::uint32_t Heap::id() const noexcept { return static_cast<std::uint32_t>(key_ & 0xffff); }
 const char* Heap::name() const noexcept { return local_ == nullptr ? "" : local_->label; }
 
+Result<HeapInfo> Heap::info() const noexcept {
+  if (!living(local_, key_)) return stale(local_);
+  const HeapInfo info = local_->state->heap_info(local_->id);
+  if (!living(local_, key_)) return stale(local_);  // else what was read may be of another heap
+  return info;
+}
+
 Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
   AllocOptions options;
   options.align = align;
@@ -350,6 +357,10 @@ Result<void> Domain::undrain_region(RegionId region) noexcept {
   if (state_ == nullptr) return closed();
   return tended(state_)->undrain_region(region);
 }
+Result<RegionFile> Domain::region_file(RegionId region) const noexcept {
+  if (state_ == nullptr) return closed();
+  return tended(state_)->region_file(region);
+}
 Result<RegionInfo> Domain::region_info(RegionId region) const noexcept {
   if (state_ == nullptr) return closed();
   return tended(state_)->region_info(region);
@@ -473,6 +484,10 @@ Result<void> Domain::hand_over(const void* p, std::uint32_t participant) noexcep
 Result<void> Domain::attach_region(RegionId region, void* base) noexcept {
   if (state_ == nullptr) return closed();
   return state_->attach_region(region, base);
+}
+Result<void> Domain::attach_region_file(RegionId region, int fd, std::uint64_t offset) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->attach_region_file(region, fd, offset);
 }
 
 }  // namespace extmem

@@ -121,8 +121,9 @@ Result<RegionPtr> DomainState::to_region_ptr(const void* p) noexcept {
 }
 
 Result<void*> DomainState::from_region_ptr(RegionPtr ptr) noexcept {
-  if (shared_ && ptr.slot() != 0 && ptr.slot() <= core_.geometry().max_regions && bases_[ptr.slot()] == 0) {
-    tend_slowly();  // a region that another process has added meanwhile
+  if (shared_ && ptr.slot() != 0 && ptr.slot() <= core_.geometry().max_regions && bases_[ptr.slot()] == 0 &&
+      (core_.region(ptr.slot()).flags & alloc::kRegionAttached) != 0) {
+    EXTMEM_TRY_VOID(mapped_here(ptr.slot()));
   }
   if (ptr.slot() == 0 || ptr.slot() > core_.geometry().max_regions || bases_[ptr.slot()] == 0 ||
       ptr.offset() >= core_.region(ptr.slot()).length) {

@@ -122,6 +122,12 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   // One view per process: a second one would open the token file a second time, and closing that drops the token.
   if (DomainState* open = find_live(folder.fd()); open != nullptr) {
     folder.unlock();
+    if (o.same_address && !open->same_address_) {
+      drop_user(open);
+      return EXTMEM_ERROR(EBUSY,
+                          "this process has the domain open without same_address, so regions may be mapped "
+                          "elsewhere: close it first, or ask for same_address from the start");
+    }
     if (o.mode == OpenMode::create_only) {
       drop_user(open);
       return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
@@ -150,6 +156,7 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   };
   state->shared_ = true;
   state->remove_when_last_ = o.remove_when_last;
+  state->same_address_ = o.same_address;
   state->folder_ = std::move(folder);
   std::memcpy(state->name_, name.data(), name.size());
   auto token = state->folder_.open_file(os::kTokenFile, true);

@@ -43,12 +43,14 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
     EXTMEM_TRY(region, checked_region(o.region));
     if (core_.region(region).heap != heap.id)
       return EXTMEM_ERROR(EINVAL, "the wanted region belongs to another heap");
+    EXTMEM_TRY_VOID(mapped_here(region));
     request.filter.region = region;
   }
   request.filter.node = o.numa_node;
   request.filter.os_page_shift = o.os_page_size == 0 ? 0 : base::floor_log2(o.os_page_size);
   request.span.align = std::max<std::uint64_t>(1, o.align);
   request.span.nocross = o.nocross;
+  request.span.nocross_in_addresses = o.nocross_in_addresses;
   request.span.iova_contiguous = o.iova_contiguous;
   request.span.dma_bits = o.dma_bits;
   request.span.placement = o.placement;

@@ -202,7 +202,7 @@ void DomainState::remove_leftovers(std::uint32_t dead) noexcept {
 Result<void> DomainState::poll() noexcept {
   if (!shared_) return private_domain();
   EXTMEM_TRY_VOID(recover());
-  tend_slowly();
+  tend_slowly(true);
   return {};
 }
 

@@ -44,6 +44,7 @@ struct alignas(64) HeapRecord {
   base::Relaxed<std::uint64_t> grown_bytes;  // of regions that growth added (region lock)
   std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again
   SharedGrowth growth;                 // region lock
+  base::Relaxed<std::uint64_t> user_data;
 };
 
 struct TagName {
@@ -75,7 +76,6 @@ struct alignas(64) RegionShare {
   base::Relaxed<std::uint64_t> device;  // of the file, checked by whoever opens it again
   base::Relaxed<std::uint64_t> inode;
   base::Relaxed<std::uint64_t> os_page_size;
-  base::Relaxed<std::uint64_t> largest_align;  // mappings elsewhere are congruent modulo this
   base::Relaxed<std::uint32_t>
       unlink;  // 1: the file, in the domain's folder, goes with the region; 2: the path does
   base::Relaxed<std::uint32_t> adder;  // the participant that added it

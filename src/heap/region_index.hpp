@@ -10,6 +10,7 @@
 
 #include "alloc/page_space.hpp"
 #include "base/relaxed.hpp"
+#include "extmem/result.hpp"
 #include "os/backing.hpp"
 
 namespace extmem::heap {
@@ -29,7 +30,8 @@ struct RegionLocal {
   os::Mapping mapping;  // of an own backing
   BackingKind kind;
   std::uint32_t generation;  // of the region that this is about
-  bool refused;              // it could not be mapped here: not tried again by itself
+  // Why it could not be mapped here, or null; it is not tried again by itself. Relaxed: a look-up may read it at any time.
+  base::Relaxed<const ErrorInfo*> refused;
 };
 
 class RegionIndex {

@@ -2,16 +2,13 @@
 //
 // A process maps a region when it next looks after the region was added (tend), at the address that the adder has it at
 // if that is free here, else at another one congruent to it modulo kCongruence: so every alignment holds everywhere.
-// What cannot be mapped is left alone: allocations of this process are then served from other regions.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cstring>
-
+// What cannot be mapped is left alone: allocations of this process are then served from other regions, and look-ups say why
+// (mapped_here). With OpenOptions::same_address no other address will do.
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
+#include "os/descriptor.hpp"
+#include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
 #include "os/shared_mapping.hpp"
 
@@ -30,7 +27,32 @@ void DomainState::announce() noexcept {
   }
 }
 
-void DomainState::tend_slowly() noexcept {
+namespace {
+
+constexpr ErrorInfo kAddressTaken{
+    EADDRINUSE,
+    "the region's address is taken in this process, which wants the same one as "
+    "the adder's: RegionInfo::adder_base says which"};
+
+/// kAddressTaken with the address in its message, which lives until this thread's next such error.
+Error address_taken(std::uint64_t address) noexcept {
+  struct Taken {
+    ErrorInfo info;
+    os::Path text;
+  };
+  static thread_local constinit Taken taken{{EADDRINUSE, nullptr}, os::Path()};
+  taken.text = os::Path("the region is at ");
+  taken.text.add_hex(address).add(
+      " in the process that added it, this process wants the same address (same_address), and something else "
+      "is "
+      "there (/proc/self/maps): free that address and poll()");
+  taken.info.message = taken.text.c_str();
+  return Error(&taken.info);
+}
+
+}  // namespace
+
+void DomainState::tend_slowly(bool again) noexcept {
   auto slot = thread_slot();
   if (!slot || core_.slot(*slot).ranks != 0) return;  // inside a callback: later
   if (participants_.noticed()) {
@@ -38,23 +60,24 @@ void DomainState::tend_slowly() noexcept {
   }
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return;
-  sync_locked();
+  sync_locked(again);
 }
 
-void DomainState::sync_locked() noexcept {
+void DomainState::sync_locked(bool again) noexcept {
   const std::uint64_t epoch = directory_->epoch.load(std::memory_order_acquire);
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) refresh_heap(id);
   for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
     const alloc::RegionCore& core = core_.region(region);
     RegionLocal& local = locals_[region];
     const bool there = (core.flags & alloc::kRegionAttached) != 0;
-    if (local.generation != core.generation) local.refused = false;
+    if (local.generation != core.generation || (again && local.refused == &kAddressTaken))
+      local.refused = nullptr;
     if (!there) continue;
     if (bases_[region] == 0) {
-      if (local.refused && local.generation == core.generation) continue;
+      if (local.refused != nullptr && local.generation == core.generation) continue;
       if ((core.flags & alloc::kRegionDraining) != 0) continue;
       local.generation = core.generation;
-      local.refused = !map_foreign(region).ok();
+      local.refused = map_foreign(region).error().info();
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 &&
                core.asked != participants_.self() && core_.region_empty_locked(region) &&
                local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
@@ -78,7 +101,7 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   local.slot = region;
   local.heap = core.heap;
   local.generation = core.generation;
-  local.refused = false;
+  local.refused = nullptr;
   local.reverse.store(nullptr, std::memory_order_relaxed);
   local.kind = kind;
   local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
@@ -128,38 +151,61 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
         fd = *opened;
     }
     if (fd < 0)
-      return EXTMEM_ERROR(ENXIO,
-                          "the region is lost: no living process that holds its memory can be reached");
+      return EXTMEM_ERROR(
+          ENXIO,
+          "no living process that holds the region's memory can be reached from here: one that "
+          "has it can hand its descriptor over (region_file, attach_region_file)");
   } else {
     return EXTMEM_ERROR(ENXIO,
                         "the region is memory of another process that cannot be mapped here by itself: "
                         "attach_region gives it a mapping of yours");
   }
+  return map_from(region, fd);
+}
+
+Result<void> DomainState::map_from(std::uint32_t region, int fd) noexcept {
+  os::Descriptor file(fd);
+  const alloc::RegionCore& core = core_.region(region);
+  const RegionShare& share = shares_[region];
   os::SharedMappingRequest request;
   request.fd = fd;
   request.length = core.length;
   request.wanted = core.phase;
-  request.os_page_size = share.os_page_size;
+  request.only_there = same_address_;
   auto base = os::map_shared_at(request);
-  if (!base) {
-    ::close(fd);
-    return base.error();
-  }
+  if (!base) return same_address_ && base.error().code() == EEXIST ? Error(&kAddressTaken) : base.error();
   os::Mapping mapping;
   mapping.addr = *base;
   mapping.length = core.length;
   mapping.os_page_size = share.os_page_size;
   mapping.kind = static_cast<BackingKind>(share.kind.get());
   mapping.node = core.node;
-  mapping.fd = fd;
-  publish_local(region, reinterpret_cast<std::uintptr_t>(*base), &mapping, mapping.kind);
+  mapping.fd = file.release();
+  return publish_foreign(region, reinterpret_cast<std::uintptr_t>(*base), &mapping);
+}
+
+Result<void> DomainState::publish_foreign(std::uint32_t region, std::uintptr_t base,
+                                          const os::Mapping* mapping) noexcept {
+  publish_local(region, base, mapping, mapping != nullptr ? mapping->kind : BackingKind::external);
   if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
-    index_.erase(reinterpret_cast<std::uintptr_t>(*base));
-    unmap_region(region);
+    forget_region(region);
     return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
                             "a listener of this process refused the region: it is not mapped here");
   }
   return {};
+}
+
+Result<void> DomainState::mapped_here(std::uint32_t region) noexcept {
+  if (!shared_ || bases_[region] != 0) return {};
+  tend_slowly();
+  if (bases_[region] != 0) return {};
+  const ErrorInfo* const why = locals_[region].refused;
+  if (why == &kAddressTaken) return address_taken(core_.region(region).phase);
+  if (why != nullptr) return Error(why);
+  return EXTMEM_ERROR(
+      ENXIO,
+      "the region is not mapped in this process: it is being drained, or was added during this "
+      "callback");
 }
 
 Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
@@ -173,6 +219,12 @@ Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
   const alloc::RegionCore& core = core_.region(region);
   if (base == nullptr) return EXTMEM_ERROR(EINVAL, "the mapping's address is null");
   if (bases_[region] != 0) return EXTMEM_ERROR(EEXIST, "the region is mapped in this process already");
+  if (same_address_ && at != core.phase) {
+    return EXTMEM_ERROR(
+        EINVAL,
+        "this process wants regions at their adder's address only (same_address): map the memory "
+        "at RegionInfo::adder_base");
+  }
   if (((at ^ core.phase) & (os::kCongruence - 1)) != 0) {
     return EXTMEM_ERROR(EINVAL,
                         "the mapping must be congruent to the adder's address modulo 1 GiB, or alignments "
@@ -180,14 +232,42 @@ Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
   }
   if (index_.overlapping(at, core.length) != 0)
     return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already mapped here");
-  publish_local(region, at, nullptr, BackingKind::external);
-  if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
-    index_.erase(at);
-    unmap_region(region);
-    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
-                            "a listener refused the region; nothing has changed");
-  }
-  return {};
+  return publish_foreign(region, at, nullptr);
+}
+
+Result<void> DomainState::attach_region_file(RegionId id, int fd, std::uint64_t offset) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "regions cannot be attached inside a listener or a walk over regions"));
+  EXTMEM_TRY(region, checked_region(id));
+  if (bases_[region] != 0) return EXTMEM_ERROR(EEXIST, "the region is mapped in this process already");
+  const RegionShare& share = shares_[region];  // only another process' region is not mapped here
+  if (share.inode == 0)
+    return EXTMEM_ERROR(ENOTSUP, "no file is behind the region: attach_region takes a mapping of its memory");
+  if (offset != 0)
+    return EXTMEM_ERROR(EINVAL,
+                        "a region's memory begins where its file does: give the offset of region_file");
+  const auto kind = static_cast<BackingKind>(share.kind.get());
+  const bool sealed = kind == BackingKind::memfd || kind == BackingKind::memfd_hugetlb;
+  EXTMEM_TRY(
+      own, os::take_over(fd, os::SharedFile{share.device, share.inode, core_.region(region).length}, sealed));
+  auto mapped = map_from(region, own);
+  if (!mapped && mapped.error().info() == &kAddressTaken) return address_taken(core_.region(region).phase);
+  return mapped;
+}
+
+Result<RegionFile> DomainState::region_file(RegionId id) noexcept {
+  EXTMEM_TRY(slot, thread_slot());
+  // So that the region does not go meanwhile. Not held: this thread is in a listener or a walk, which keeps it too.
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
+  EXTMEM_TRY(region, checked_region(id));
+  if (bases_[region] == 0) return EXTMEM_ERROR(ENXIO, "the region is not mapped in this process");
+  const RegionLocal& local = locals_[region];
+  if (local.kind == BackingKind::external || local.mapping.fd < 0)
+    return EXTMEM_ERROR(ENOTSUP, "no file is behind the region: it is anonymous memory, or the caller's own");
+  return RegionFile{local.mapping.fd, 0, local.length, local.kind};
 }
 
 Result<void> DomainState::check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept {

@@ -25,6 +25,7 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   info.fd = local.kind == BackingKind::external ? -1 : local.mapping.fd;
   info.iova_runs = region::run_count(core.iova);
   info.iova_table_bytes = core.iova.data_bytes;
+  info.adder_base = reinterpret_cast<void*>(core.phase.get());
   if (auto slot = thread_slot(); slot) {
     // Under the heap's lock, unless this thread has it: then the walk's caller sees the same instant.
     const alloc::HeapGuard guard(core_, *slot, core.heap);

@@ -82,6 +82,12 @@ Path& Path::add(std::uint64_t number) noexcept {
   return add(std::string_view(digits.data(), static_cast<std::size_t>(end - digits.data())));
 }
 
+Path& Path::add_hex(std::uint64_t number) noexcept {
+  std::array<char, 16> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number, 16).ptr;
+  return add("0x").add(std::string_view(digits.data(), static_cast<std::size_t>(end - digits.data())));
+}
+
 FolderReader::FolderReader(const char* path) noexcept
     : folder_(Descriptor::open_to_read(path, O_DIRECTORY)) {}
 

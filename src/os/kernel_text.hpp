@@ -33,10 +33,12 @@ std::optional<std::uint64_t> read_number(const char* path) noexcept;
 /// A path put together piece by piece in a fixed buffer; too long a path is cut and ok() turns false.
 class Path {
  public:
-  Path() noexcept = default;
+  constexpr Path() noexcept = default;
   explicit Path(std::string_view start) noexcept { add(start); }
   Path& add(std::string_view piece) noexcept;
   Path& add(std::uint64_t number) noexcept;
+  /// The number as 0x...
+  Path& add_hex(std::uint64_t number) noexcept;
   [[nodiscard]] const char* c_str() const noexcept { return text_.data(); }
   [[nodiscard]] bool ok() const noexcept { return ok_; }
 

@@ -70,6 +70,26 @@ Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file
   return check(opened, file);
 }
 
+Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept {
+  const ErrnoKeeper keeper;
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return EXTMEM_ERROR(EBADF, "the descriptor is not open in this process");
+  const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (own < 0) return EXTMEM_SYS_ERROR(errno, "cannot keep a descriptor of the region's memory");
+  const auto same = check(own, file);
+  if (!same) return same.error();
+  const auto refuse = [&](Error why) {
+    ::close(own);
+    return why;
+  };
+  if ((flags & O_ACCMODE) != O_RDWR)
+    return refuse(EXTMEM_ERROR(EACCES, "the descriptor must be open for reading and writing"));
+  const int seals = sealed ? ::fcntl(own, F_GET_SEALS) : F_SEAL_SHRINK;
+  if (seals >= 0 && (seals & F_SEAL_SHRINK) != 0) return own;
+  return refuse(
+      EXTMEM_ERROR(EPERM, "the memfd is not sealed: whoever has it could cut it short under the region"));
+}
+
 void unlink_shared_path(const char* path, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
@@ -86,6 +106,12 @@ Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {
   if (void* p = map(request.wanted); p != MAP_FAILED) {
     if (reinterpret_cast<std::uint64_t>(p) == request.wanted) return static_cast<std::byte*>(p);
     ::munmap(p, request.length);  // a kernel before 4.17 takes the address as a hint
+    errno = EEXIST;
+  }
+  if (request.only_there) {
+    const int failed = errno;
+    if (failed == EEXIST) return EXTMEM_ERROR(EEXIST, "something else is mapped at the wanted address");
+    return EXTMEM_SYS_ERROR(failed, "cannot map the memory of the region in this process");
   }
   const std::uint64_t residue = request.wanted & (kCongruence - 1);
   for (int i = 0; i < kTries; ++i) {

@@ -30,6 +30,11 @@ Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept;
 /// Opens what process `pid` has open as `fd`. Errors: as above; EACCES without permission to look at that process.
 Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept;
 
+/// A descriptor of its own for a file that somebody else opened and handed over. `sealed`: it must be a memfd that nobody can
+/// cut short any more. Errors: EBADF; ESTALE it is another file, or shorter; EACCES it is not open for reading and writing;
+/// EPERM it is not sealed; EMFILE.
+Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept;
+
 /// Removes the path where it still names that file.
 void unlink_shared_path(const char* path, const SharedFile& file) noexcept;
 
@@ -37,9 +42,10 @@ struct SharedMappingRequest {
   int fd = -1;
   std::uint64_t length = 0;
   std::uint64_t wanted = 0;  ///< the address to have, if it is free; else another one congruent to it
-  std::uint64_t os_page_size = 0;
+  bool only_there = false;   ///< at `wanted` or nowhere
 };
-/// Maps the file's start, shared, readable and writable. Errors: those of mmap; ENOMEM no such address is free.
+/// Maps the file's start, shared, readable and writable. Errors: those of mmap; ENOMEM no such address is free; EEXIST with
+/// only_there: something else is there.
 Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept;
 
 }  // namespace extmem::os

@@ -19,7 +19,7 @@
 namespace extmem::shared {
 
 inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1" read as little-endian bytes
-inline constexpr std::uint32_t kSegmentAbi = 2;
+inline constexpr std::uint32_t kSegmentAbi = 3;
 inline constexpr std::uint32_t kSegmentShared = 1;  // SegmentHeader::flags: in a file, for several processes
 
 /// Sizes that a layout is computed from. Two builds agree when the ABI and the layout hash agree.

@@ -46,8 +46,6 @@ Result<std::uint32_t> Participants::join() noexcept {
     record.pid_namespace = pid_namespace_;
     const auto start = os::process_start_time(os::process_id());
     record.start_time = start ? *start : 0;
-    record.holder = 0;
-    record.asked = 0;
     os::process_name(record.name);
     record.sequence.fetch_add(2, std::memory_order_relaxed);
     base::crash_point("join.filled");

@@ -36,8 +36,6 @@ struct alignas(64) Participant {
   base::Relaxed<std::uint32_t> pid;  // in its own pid namespace
   base::Relaxed<std::uint32_t> pid_namespace;
   base::Relaxed<std::uint64_t> start_time;  // ticks since boot; with the pid one process for ever
-  base::Relaxed<std::uint32_t> holder;      // its holder of untagged objects (alloc/object_state.hpp)
-  base::Relaxed<std::uint32_t> asked;       // 1: others wait for it to unmap something; it should poll()
   char name[16];                            // what the kernel calls the process
 
   static constexpr std::uint64_t pack(std::uint32_t generation, std::uint32_t cleaner, Life life) noexcept {

@@ -80,6 +80,8 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
   const auto zone_visit = [](const extmem_memzone_info_t*, void*) { return 0; };
   const auto participant_visit = [](const extmem_participant_info_t*, void*) { return 0; };
   extmem_recovery_report_t recovery;
+  extmem_region_file_t file{};
+  extmem_heap_info_t heap_info{};
   extmem_domain_t* opened = nullptr;
   const auto walk_visit = [](const extmem_walk_entry_t*, void*) { return 0; };
   const auto listener = [](const extmem_region_event_t*, void*) { return 0; };
@@ -223,6 +225,13 @@ TEST_F(CApi, RefusesNullArgumentsEverywhere) {
       [&] { return extmem_object_hand_over(none, p, 1); },
       [&] { return extmem_region_attach(none, r, lent_.base()); },
       [&] { return extmem_region_attach(d, r, nullptr); },
+      [&] { return extmem_region_attach_file(none, r, 0, 0); },
+      [&] { return extmem_region_get_file(none, r, &file, sizeof file); },
+      [&] { return extmem_region_get_file(d, r, nullptr, sizeof file); },
+      [&] { return extmem_region_get_file(d, r, &file, 7); },
+      [&] { return extmem_heap_get_info(extmem_heap_t{}, &heap_info, sizeof heap_info); },
+      [&] { return extmem_heap_get_info(heap_, nullptr, sizeof heap_info); },
+      [&] { return extmem_heap_get_info(heap_, &heap_info, 7); },
   };
   for (std::size_t i = 0; i < calls.size(); ++i) {
     SCOPED_TRACE("call " + std::to_string(i));
@@ -297,7 +306,7 @@ TEST_F(CApi, RefusesWrongStructSizesAndReservedMembers) {
     expect_message(extmem_heap_allocate(heap_, 64, &options, &p), -EINVAL);
   }
   extmem_alloc_options_t options = EXTMEM_ALLOC_OPTIONS_INIT;
-  options.reserved[5] = 1;
+  options.reserved[4] = 1;
   expect_message(extmem_heap_allocate(heap_, 64, &options, &p), -EINVAL);
   extmem_domain_t* domain = nullptr;
   extmem_domain_options_t domain_options = EXTMEM_DOMAIN_OPTIONS_INIT;

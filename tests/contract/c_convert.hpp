@@ -19,6 +19,7 @@ inline extmem_alloc_options_t c(const AllocOptions& from) {
   extmem_alloc_options_t to = EXTMEM_ALLOC_OPTIONS_INIT;
   to.align = from.align;
   to.nocross = from.nocross;
+  to.nocross_in_addresses = from.nocross_in_addresses;
   to.os_page_size = from.os_page_size;
   to.min_offset = from.min_offset;
   to.max_offset = from.max_offset;
@@ -83,6 +84,7 @@ inline RegionInfo cpp(const extmem_region_info_t& from) {
   to.free_runs = from.free_runs;
   to.iova_runs = from.iova_runs;
   to.iova_table_bytes = from.iova_table_bytes;
+  to.adder_base = from.adder_base;
   return to;
 }
 
@@ -158,6 +160,7 @@ inline HeapInfo heap_info(const extmem_heap_info_t& from) {
   to.id = from.id;
   to.style = static_cast<Style>(from.style);
   to.regions = from.regions;
+  to.user_data = from.user_data;
   return to;
 }
 inline IovaRun iova_run(const extmem_iova_run_t& from) { return {from.offset, from.length, Iova{from.iova}}; }

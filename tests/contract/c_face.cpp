@@ -25,6 +25,7 @@ class CFace final : public Face {
     options.directory = from.directory;
     options.group = from.group;
     options.remove_when_last = from.remove_when_last;
+    options.same_address = from.same_address;
     return extmem_domain_open(name, &options, &domain_);
   }
   void close() override {
@@ -39,6 +40,7 @@ class CFace final : public Face {
     const extmem_backing_spec_t growth = c(from.growth.backing);
     options.style = static_cast<std::uint32_t>(from.style);
     options.on_death = static_cast<std::uint8_t>(from.on_death);
+    options.user_data = from.user_data;
     if (from.growth.step != 0) {
       options.growth = &growth;
       options.growth_step = from.growth.step;
@@ -62,9 +64,15 @@ class CFace final : public Face {
       return extmem_heap_destroy(domain_, c(heap), report, size);
     });
   }
+  int heap_info(Heap heap, HeapInfo& info) override {
+    extmem_heap_info_t out;
+    const int rc = extmem_heap_get_info(c(heap), &out, sizeof(out));
+    if (rc == 0) info = test::heap_info(out);
+    return rc;
+  }
   int list_heaps(std::vector<HeapInfo>& heaps) override {
     heaps.clear();
-    return extmem_heap_list(domain_, collect<extmem_heap_info_t, HeapInfo, heap_info>, &heaps);
+    return extmem_heap_list(domain_, collect<extmem_heap_info_t, HeapInfo, test::heap_info>, &heaps);
   }
 
   int add_region(Heap heap, const RegionSpec& from, RegionId& region) override {
@@ -103,6 +111,12 @@ class CFace final : public Face {
     extmem_region_info_t out;
     const int rc = extmem_region_get_info(domain_, c(region), &out, sizeof(out));
     if (rc == 0) info = cpp(out);
+    return rc;
+  }
+  int region_file(RegionId region, RegionFile& file) override {
+    extmem_region_file_t out;
+    const int rc = extmem_region_get_file(domain_, c(region), &out, sizeof(out));
+    if (rc == 0) file = {out.fd, out.offset, out.length, static_cast<BackingKind>(out.kind)};
     return rc;
   }
   int region_of(const void* p, RegionId& region) override {
@@ -288,6 +302,9 @@ class CFace final : public Face {
   int poll() override { return extmem_domain_poll(domain_); }
   int hand_over(const void* p, std::uint32_t participant) override {
     return extmem_object_hand_over(domain_, p, participant);
+  }
+  int attach_region_file(RegionId region, int fd, std::uint64_t offset) override {
+    return extmem_region_attach_file(domain_, c(region), fd, offset);
   }
   int attach_region(RegionId region, void* base) override {
     return extmem_region_attach(domain_, c(region), base);

@@ -63,7 +63,7 @@ TEST_F(CProcess, RefusesWrongOptions) {
     expect_message(extmem_domain_open("x", &options, &domain), -EINVAL);
   }
   extmem_open_options_t options = options_;
-  options.reserved[1] = 1;
+  options.reserved[0] = 1;
   expect_message(extmem_domain_open("x", &options, &domain), -EINVAL);
   options = options_;
   options.mode = 3;

@@ -91,6 +91,48 @@ TEST_P(Constraints, NocrossInOffsets) {
   });
 }
 
+TEST_P(Constraints, NocrossInAddresses) {
+  // Memory whose offsets, IOVAs and addresses have their boundaries at different places.
+  const Memory memory(4 * kMiB, PROT_READ | PROT_WRITE, kMiB);
+  HeapOptions shifted;
+  shifted.style = std::get<1>(GetParam());
+  ASSERT_EQ(face_->create_heap("shifted", shifted, heap_), 0) << face_->message();
+  RegionSpec spec;
+  spec.base = memory.base() + 3 * kOsPage;
+  spec.length = 3 * kMiB;
+  std::vector<Iova> iovas;
+  for (std::size_t i = 0; i < spec.length / kOsPage; ++i)
+    iovas.push_back(Iova{0x40000000 + (i + 5) * kOsPage});
+  spec.iovas = iovas;
+  RegionId region;
+  ASSERT_EQ(face_->add_region(heap_, spec, region), 0) << face_->message();
+  AllocOptions options;
+  options.nocross_in_addresses = true;
+  for (const std::size_t nocross : {16 * kKiB, 256 * kKiB}) {
+    options.nocross = nocross;
+    for (const bool contiguous : {false, true}) {
+      options.iova_contiguous = contiguous;  // then too: addresses, not the IOVA space
+      for_many(options, nocross, [&](const std::byte* p, std::size_t size) {
+        const auto at = reinterpret_cast<std::uintptr_t>(p);
+        EXPECT_EQ(at / nocross, (at + size - 1) / nocross) << at << " + " << size;
+      });
+      // The most that fits between two boundaries.
+      MemzoneInfo zone;
+      ASSERT_EQ(face_->reserve_memzone(heap_, "biggest", 0, options, zone), 0) << face_->message();
+      EXPECT_EQ(zone.length, nocross);
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(zone.addr) % nocross, 0u);
+      ASSERT_EQ(face_->free_memzone("biggest"), 0) << face_->message();
+      options.nocross_in_addresses = false;  // the same request in offsets, or IOVAs, is served elsewhere
+      ASSERT_EQ(face_->reserve_memzone(heap_, "biggest", 0, options, zone), 0) << face_->message();
+      EXPECT_NE(reinterpret_cast<std::uintptr_t>(zone.addr) % nocross, 0u);
+      ASSERT_EQ(face_->free_memzone("biggest"), 0) << face_->message();
+      options.nocross_in_addresses = true;
+    }
+  }
+  ASSERT_EQ(face_->drain_region(region, std::chrono::seconds(30), nullptr), 0) << face_->message();
+  ASSERT_EQ(face_->remove_region(region, nullptr), 0) << face_->message();
+}
+
 TEST_P(Constraints, IovaContiguous) {
   AllocOptions options;
   options.iova_contiguous = true;

@@ -32,6 +32,7 @@ class CppFace final : public Face {
   int heap_by_id(std::uint32_t id, Heap& heap) override { return put(domain_.heap_by_id(id), heap); }
   int heap_of_node(int node, Heap& heap) override { return put(domain_.heap_of_node(node), heap); }
   int destroy_heap(Heap heap, HolderReport* users) override { return put(domain_.destroy_heap(heap, users)); }
+  int heap_info(Heap heap, HeapInfo& info) override { return put(heap.info(), info); }
   int list_heaps(std::vector<HeapInfo>& heaps) override {
     heaps.clear();
     return put(domain_.walk_heaps([&](const HeapInfo& info) { return heaps.push_back(info), true; }));
@@ -52,6 +53,9 @@ class CppFace final : public Face {
   int undrain_region(RegionId region) override { return put(domain_.undrain_region(region)); }
   int region_info(RegionId region, RegionInfo& info) override {
     return put(domain_.region_info(region), info);
+  }
+  int region_file(RegionId region, RegionFile& file) override {
+    return put(domain_.region_file(region), file);
   }
   int region_of(const void* p, RegionId& region) override { return put(domain_.region_of(p), region); }
   int list_regions(std::vector<RegionInfo>& regions) override {
@@ -167,6 +171,9 @@ class CppFace final : public Face {
   int poll() override { return put(domain_.poll()); }
   int hand_over(const void* p, std::uint32_t participant) override {
     return put(domain_.hand_over(p, participant));
+  }
+  int attach_region_file(RegionId region, int fd, std::uint64_t offset) override {
+    return put(domain_.attach_region_file(region, fd, offset));
   }
   int attach_region(RegionId region, void* base) override { return put(domain_.attach_region(region, base)); }
 

@@ -29,6 +29,7 @@ class Face {
   virtual int heap_by_id(std::uint32_t id, Heap& heap) = 0;
   virtual int heap_of_node(int node, Heap& heap) = 0;
   virtual int destroy_heap(Heap heap, HolderReport* users) = 0;
+  virtual int heap_info(Heap heap, HeapInfo& info) = 0;
   virtual int list_heaps(std::vector<HeapInfo>& heaps) = 0;
 
   virtual int add_region(Heap heap, const RegionSpec& spec, RegionId& region) = 0;
@@ -37,6 +38,7 @@ class Face {
   virtual int drain_region(RegionId region, std::chrono::nanoseconds timeout, HolderReport* holders) = 0;
   virtual int undrain_region(RegionId region) = 0;
   virtual int region_info(RegionId region, RegionInfo& info) = 0;
+  virtual int region_file(RegionId region, RegionFile& file) = 0;
   virtual int region_of(const void* p, RegionId& region) = 0;
   virtual int list_regions(std::vector<RegionInfo>& regions) = 0;
   virtual int list_iova_runs(RegionId region, std::vector<IovaRun>& runs) = 0;
@@ -89,6 +91,7 @@ class Face {
   virtual int poll() = 0;
   virtual int hand_over(const void* p, std::uint32_t participant) = 0;
   virtual int attach_region(RegionId region, void* base) = 0;
+  virtual int attach_region_file(RegionId region, int fd, std::uint64_t offset) = 0;
 
   // Shorthands.
   int create_heap(const char* name, Heap& heap) { return create_heap(name, HeapOptions{}, heap); }

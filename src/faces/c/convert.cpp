@@ -82,7 +82,7 @@ int convert(const extmem_domain_options_t* from, DomainOptions& to) noexcept {
 }
 
 int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
-  auto& [mode, sizes, directory, group, remove_when_last] = to;
+  auto& [mode, sizes, directory, group, remove_when_last, same_address] = to;
   extmem_open_options_t in = EXTMEM_OPEN_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
   EXTMEM_C_TRY(require_zero(in.reserved));
@@ -91,12 +91,13 @@ int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
   directory = in.directory;
   group = in.group;
   remove_when_last = in.remove_when_last;
+  same_address = in.same_address;
   return 0;
 }
 
 int convert(const extmem_alloc_options_t* from, AllocOptions& to) noexcept {
-  auto& [align, nocross, iova_contiguous, dma_bits, placement, zero, tag, numa_node, os_page_size, region,
-         min_offset, max_offset] = to;
+  auto& [align, nocross, nocross_in_addresses, iova_contiguous, dma_bits, placement, zero, tag, numa_node,
+         os_page_size, region, min_offset, max_offset] = to;
   if (from == nullptr) return 0;
   extmem_alloc_options_t in = EXTMEM_ALLOC_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
@@ -104,6 +105,7 @@ int convert(const extmem_alloc_options_t* from, AllocOptions& to) noexcept {
   EXTMEM_C_TRY(to_enum(in.placement, Placement::high, placement));
   align = in.align;
   nocross = in.nocross;
+  nocross_in_addresses = in.nocross_in_addresses;
   iova_contiguous = in.iova_contiguous;
   dma_bits = in.dma_bits;
   zero = in.zero;
@@ -168,7 +170,7 @@ int convert(const extmem_backing_spec_t& from, Progress& call, BackingSpec& to) 
 }
 
 int convert(const extmem_heap_options_t* from, HeapOptions& to) noexcept {
-  auto& [style, growth, on_death] = to;
+  auto& [style, growth, on_death, user_data] = to;
   auto& [backing, step, limit, give_back] = growth;
   if (from == nullptr) return 0;
   extmem_heap_options_t in = EXTMEM_HEAP_OPTIONS_INIT;
@@ -176,6 +178,7 @@ int convert(const extmem_heap_options_t* from, HeapOptions& to) noexcept {
   EXTMEM_C_TRY(require_zero(in.reserved));
   EXTMEM_C_TRY(to_enum(in.style, Style::exact, style));
   EXTMEM_C_TRY(to_enum(in.on_death, OnDeath::keep, on_death));
+  user_data = in.user_data;
   if (in.growth == nullptr) {
     EXTMEM_C_REQUIRE(in.growth_step == 0 && in.growth_limit == 0,
                      "growth_step or growth_limit is given without growth; say which backing to grow from");
@@ -221,7 +224,8 @@ int convert(const extmem_map_options_t* from, HeapMapOptions& to) noexcept {
 
 extmem_region_info_t to_c(const RegionInfo& info) noexcept {
   const auto& [id, heap_id, base, length, os_page_size, page_size, kind, external, cpu_accessible, draining,
-               grown, numa_node, fd, free_bytes, largest_free, free_runs, iova_runs, iova_table_bytes] = info;
+               grown, numa_node, fd, free_bytes, largest_free, free_runs, iova_runs, iova_table_bytes,
+               adder_base] = info;
   return {sizeof(extmem_region_info_t),
           to_c(id),
           base,
@@ -241,7 +245,13 @@ extmem_region_info_t to_c(const RegionInfo& info) noexcept {
           cpu_accessible,
           draining,
           grown,
-          {}};
+          {},
+          adder_base};
+}
+
+extmem_region_file_t to_c(const RegionFile& file) noexcept {
+  const auto& [fd, offset, length, kind] = file;
+  return {sizeof(extmem_region_file_t), offset, length, fd, static_cast<std::uint32_t>(kind)};
 }
 
 extmem_holder_report_t to_c(const HolderReport& report) noexcept {
@@ -299,8 +309,8 @@ extmem_memzone_info_t to_c(const MemzoneInfo& info) noexcept {
 }
 
 extmem_heap_info_t to_c(const HeapInfo& info) noexcept {
-  const auto& [name, id, style, regions] = info;
-  extmem_heap_info_t out{sizeof(out), {}, regions, id, static_cast<std::uint32_t>(style)};
+  const auto& [name, id, style, regions, user_data] = info;
+  extmem_heap_info_t out{sizeof(out), {}, regions, id, static_cast<std::uint32_t>(style), user_data};
   copy_name(out.name, name);
   return out;
 }

@@ -83,6 +83,7 @@ std::span<const Iova> as_iovas(const extmem_iova_t* iovas, std::size_t count) no
 // ---- reports -----------------------------------------------------------------------------------------------
 
 extmem_region_info_t to_c(const RegionInfo& info) noexcept;
+extmem_region_file_t to_c(const RegionFile& file) noexcept;
 extmem_holder_report_t to_c(const HolderReport& report) noexcept;
 extmem_heap_stats_t to_c(const HeapStats& stats) noexcept;
 extmem_tag_stats_t to_c(const TagStats& stats) noexcept;

@@ -112,6 +112,15 @@ int extmem_heap_get_name(extmem_heap_t heap, const char** name) {
   return 0;
 }
 
+int extmem_heap_get_info(extmem_heap_t heap, extmem_heap_info_t* info, size_t info_size) {
+  EXTMEM_C_REQUIRE_HEAP(heap);
+  EXTMEM_C_TRY(require_report(info, info_size));
+  const auto found = from_c(heap).info();
+  if (!found) return fail(found.error());
+  store(to_c(*found), info, info_size);
+  return 0;
+}
+
 // ---- allocation --------------------------------------------------------------------------------------------
 
 void* extmem_malloc(extmem_heap_t heap, size_t size) {

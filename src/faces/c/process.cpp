@@ -86,3 +86,8 @@ int extmem_region_attach(extmem_domain_t* domain, extmem_region_id_t region, voi
   EXTMEM_C_REQUIRE(base != nullptr, "base is NULL; pass where the region's memory is mapped in this process");
   return to_errno(domain->domain.attach_region(from_c(region), base));
 }
+
+int extmem_region_attach_file(extmem_domain_t* domain, extmem_region_id_t region, int fd, uint64_t offset) {
+  EXTMEM_C_REQUIRE_DOMAIN(domain);
+  return to_errno(domain->domain.attach_region_file(from_c(region), fd, offset));
+}

@@ -87,6 +87,16 @@ int extmem_region_get_info(extmem_domain_t* domain, extmem_region_id_t region, e
   return 0;
 }
 
+int extmem_region_get_file(extmem_domain_t* domain, extmem_region_id_t region, extmem_region_file_t* file,
+                           size_t file_size) {
+  EXTMEM_C_REQUIRE_DOMAIN(domain);
+  EXTMEM_C_TRY(require_report(file, file_size));
+  const auto found = domain->domain.region_file(from_c(region));
+  if (!found) return fail(found.error());
+  store(to_c(*found), file, file_size);
+  return 0;
+}
+
 int extmem_region_find(extmem_domain_t* domain, const void* p, extmem_region_id_t* region) {
   EXTMEM_C_REQUIRE_DOMAIN(domain);
   EXTMEM_C_REQUIRE_OUT(region);

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "contract/descriptors.hpp"
 #include "contract/memory.hpp"
 #include "extmem/domain.hpp"
 
@@ -55,6 +57,7 @@ std::string open_domain(std::istream& in) {
   while (in >> flag) {
     options.remove_when_last |= flag == "last";
     options.group |= flag == "group";
+    options.same_address |= flag == "same";
   }
   auto opened = Domain::open(name, options);
   if (!opened) return refused(opened.error());
@@ -133,6 +136,27 @@ std::string occupy(std::istream& in) {
   return answer_of(p == MAP_FAILED);
 }
 
+std::string vacate(std::istream& in) {
+  std::uintptr_t base = 0;
+  std::size_t length = 0;
+  in >> base >> length;
+  return answer_of(::munmap(reinterpret_cast<void*>(base), length));
+}
+
+int received = -1;
+
+/// Maps a region from the descriptor that came over a socket.
+std::string attach_file(std::istream& in) {
+  const RegionId region = region_from(in);
+  std::uint64_t offset = 0;
+  in >> offset;
+  return answer(domain.attach_region_file(region, received, offset));
+}
+
+std::string user_data(std::istream&) {
+  return answer(heap.info(), [](auto& out, const HeapInfo& info) { out << info.user_data; });
+}
+
 std::string stats(std::istream&) {
   return answer(heap.stats(), [](auto& out, const HeapStats& s) {
     out << s.used_count << ' ' << s.used_bytes << ' ' << s.total_bytes;
@@ -198,6 +222,15 @@ const std::map<std::string, Command>& commands() {
        }},
       {"allocate", allocate},
       {"many", many},
+      {"allocate_in",
+       [](std::istream& in) {
+         AllocOptions options;
+         options.region = region_from(in);
+         std::size_t size = 0;
+         in >> size;
+         return answer(heap.allocate(size, options),
+                       [](auto& out, void* p) { out << domain.to_region_ptr(p).value_or(RegionPtr{}).bits; });
+       }},
       {"free",
        [](std::istream& in) {
          std::uint64_t bits = 0;
@@ -242,6 +275,30 @@ const std::map<std::string, Command>& commands() {
       {"mount", mount_tmpfs},
       {"become", become},
       {"occupy", occupy},
+      {"vacate", vacate},
+      {"user_data", user_data},
+      {"receive",
+       [](std::istream& in) {
+         int socket = -1;
+         in >> socket;
+         if (received >= 0) ::close(received);
+         received = receive_descriptor(socket);
+         return answer_of(received < 0);
+       }},
+      {"attach_file", attach_file},
+      {"region_base",
+       [](std::istream& in) {
+         return answer(domain.region_info(region_from(in)), [](auto& out, const RegionInfo& info) {
+           out << reinterpret_cast<std::uintptr_t>(info.base);
+         });
+       }},
+      {"attach",
+       [](std::istream& in) {
+         const RegionId region = region_from(in);
+         std::uintptr_t base = 0;
+         in >> base;
+         return answer(domain.attach_region(region, reinterpret_cast<void*>(base)));
+       }},
       {"die", [](std::istream&) { return ::raise(SIGKILL), std::string(); }},
   };
   return all;

@@ -30,13 +30,14 @@ struct PageOracle {
     const std::uint64_t first_os = at >> os_shift;
     const std::uint64_t last_os = (at + bytes - 1) >> os_shift;
     const std::uint64_t os_page = std::uint64_t{1} << os_shift;
-    std::uint64_t nocross_of = at + request.nocross_phase;
+    std::uint64_t nocross_of = at + (request.nocross_in_addresses ? request.phase : 0);
     if (request.iova_contiguous) {
       for (std::uint64_t os = first_os + 1; os <= last_os; ++os) {
         if (os_iovas[os] == kUnknown || os_iovas[os - 1] == kUnknown) return false;
         if (os_iovas[os] != os_iovas[os - 1] + os_page) return false;
       }
-      if (os_iovas[first_os] != kUnknown) nocross_of = os_iovas[first_os] + (at & (os_page - 1));
+      if (os_iovas[first_os] != kUnknown && !request.nocross_in_addresses)
+        nocross_of = os_iovas[first_os] + (at & (os_page - 1));
     }
     if (request.dma_bits != 0) {
       for (std::uint64_t os = first_os; os <= last_os; ++os) {

@@ -74,7 +74,7 @@ class Property : public ::testing::TestWithParam<Shape> {
     request.bytes = (std::uint64_t{request.pages} << shape_.page_shift) -
                     (one_in(random_, 2) ? 0 : below(random_, page_size()));
     request.phase = shape_.phase;
-    if (one_in(random_, 2)) request.nocross_phase = shape_.phase;
+    request.nocross_in_addresses = one_in(random_, 2);
     request.segment = world_.segment();
     request.iova = &table_;
     if (one_in(random_, 3)) request.align = std::uint64_t{1} << below(random_, shape_.page_shift + 6);

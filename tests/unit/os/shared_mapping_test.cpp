@@ -65,6 +65,33 @@ TEST_F(SharedMapping, APathIsOnlyAPathWhileItNamesTheFile) {
   ::close(memfd);
 }
 
+TEST_F(SharedMapping, TakesOverWhatIsTheSameFileAndSafe) {
+  auto own = take_over(fd_, file_, false);
+  ASSERT_TRUE(own.ok()) << own.error().message();
+  EXPECT_NE(*own, fd_);
+  EXPECT_EQ(identify(*own)->inode, file_.inode);
+  ::close(*own);
+  EXPECT_EQ(take_over(-1, file_, false).error().code(), EBADF);
+  EXPECT_EQ(take_over(0x7fffffff, file_, false).error().code(), EBADF);
+  SharedFile other = file_;
+  other.bytes = kLength + 1;
+  EXPECT_EQ(take_over(fd_, other, false).error().code(), ESTALE);
+  EXPECT_EQ(take_over(fd_, file_, true).error().code(), EPERM) << "a file has no seals";
+  const int read_only = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(take_over(read_only, file_, false).error().code(), EACCES);
+  ::close(read_only);
+
+  const int memfd = ::memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  ASSERT_EQ(::ftruncate(memfd, kLength), 0);
+  const SharedFile memory = *identify(memfd);
+  EXPECT_EQ(take_over(memfd, memory, true).error().code(), EPERM) << "it can still be cut short";
+  ASSERT_EQ(::fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+  own = take_over(memfd, memory, true);
+  ASSERT_TRUE(own.ok()) << own.error().message();
+  ::close(*own);
+  ::close(memfd);
+}
+
 TEST_F(SharedMapping, TakesTheWantedAddressOrACongruentOne) {
   SharedMappingRequest request;
   request.fd = fd_;
@@ -83,6 +110,12 @@ TEST_F(SharedMapping, TakesTheWantedAddressOrACongruentOne) {
   EXPECT_STREQ(reinterpret_cast<char*>(*second), "the same bytes");
   ::munmap(*first, kLength);
   ::munmap(*second, kLength);
+  request.only_there = true;
+  auto alone = map_shared_at(request);
+  ASSERT_TRUE(alone.ok()) << alone.error().message();
+  EXPECT_EQ(static_cast<void*>(*alone), free_place);
+  EXPECT_EQ(map_shared_at(request).error().code(), EEXIST);
+  ::munmap(*alone, kLength);
   request.fd = -1;
   EXPECT_EQ(map_shared_at(request).error().code(), EBADF);
 }
