@@ -1,11 +1,13 @@
 // What sharing costs: the same loops on a private heap, on a heap of a named domain, by two threads and by two processes;
-// beside them Boost.Interprocess' managed_shared_memory. Then the recovery of a dead process that held a million objects.
+// beside them Boost.Interprocess' managed_shared_memory and DPDK's rte_malloc (a primary and a secondary on a heap over
+// external memory). Then the recovery of a dead process that held a million objects.
 //
-//   cmake --preset release && cmake --build --preset release && g++ -std=c++20 -O2 -Iinclude bench/micro/sharing.cpp
-//       -Lbuild/release/lib -lextmem -Wl,-rpath,$PWD/build/release/lib -lrt -o /tmp/sharing && /tmp/sharing
+//   cmake --preset bench && cmake --build --preset bench --target sharing && build/bench/bench/sharing [ROUNDS]
 //
 // Nanoseconds of one allocation and one free, as one thread sees it; median of interleaved rounds (one of each in turn, so
-// that a slow moment of the machine hits all alike). Where two work at once, the mean of both.
+// that a slow moment of the machine hits all alike). Where two work at once, the mean of both. A ratio is the median of
+// the rounds' ratios. DPDK needs hugepages for its multi-process mode (bench/README.md); without them its columns are missing.
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -20,13 +22,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "extmem/extmem.hpp"
+#ifdef BENCH_SHARING_DPDK
+#include "../dpdk_shared.hpp"
+#endif
 
 extern char** environ;
 using namespace extmem;
@@ -36,6 +40,7 @@ namespace ipc = boost::interprocess;
 namespace {
 
 constexpr int kRounds = 15;
+constexpr std::size_t kBytes = std::size_t{512} << 20;
 constexpr double kSliceMs = 20;
 
 double ms_since(Clock::time_point t) {
@@ -83,10 +88,6 @@ double churn_ns(Alloc&& alloc, Free&& release, unsigned seed) {
   return ns;
 }
 
-struct Side {
-  std::function<void*(std::size_t)> alloc;
-  std::function<void(void*)> release;
-};
 double measure(Heap heap, const std::string& what, unsigned seed) {
   auto alloc = [&](std::size_t n) { return *heap.allocate(n); };
   auto release = [&](void* p) {
@@ -98,6 +99,33 @@ double measure(ipc::managed_shared_memory& segment, const std::string& what, uns
   auto alloc = [&](std::size_t n) { return segment.allocate(n); };
   auto release = [&](void* p) { segment.deallocate(p); };
   return what == "pair" ? pair_ns(alloc, release) : churn_ns(alloc, release, seed);
+}
+
+/// DPDK's heap, by its socket id.
+struct Dpdk {
+  int socket = -1;
+
+  static Dpdk open(bool create, const std::string& name, std::string& reason) {
+    Dpdk dpdk;
+#ifdef BENCH_SHARING_DPDK
+    reason = dpdk_shared::open(create, name, file(name).c_str(), kBytes, 0, dpdk.socket);
+#else
+    (void)create, (void)name;
+    reason = "built without libdpdk-dev";
+#endif
+    return dpdk;
+  }
+  static std::string file(const std::string& name) { return "/dev/shm/" + name + ".dpdk"; }
+};
+double measure([[maybe_unused]] Dpdk dpdk, const std::string& what, unsigned seed) {
+#ifdef BENCH_SHARING_DPDK
+  auto alloc = [&](std::size_t n) { return rte_malloc_socket(nullptr, n, 0, dpdk.socket); };
+  auto release = [&](void* p) { rte_free(p); };
+  return what == "pair" ? pair_ns(alloc, release) : churn_ns(alloc, release, seed);
+#else
+  (void)what, (void)seed;
+  return 0;
+#endif
 }
 
 OpenOptions sizes() {
@@ -164,6 +192,15 @@ int child(const std::string& kind, const std::string& name) {
     ipc::managed_shared_memory segment(ipc::open_only, name.c_str());
     return serve([&](char what) { return measure(segment, what == 'p' ? "pair" : "churn", 7); });
   }
+  if (kind == "dpdk") {
+    std::string reason;
+    const Dpdk dpdk = Dpdk::open(false, name, reason);
+    if (!reason.empty()) {
+      std::fprintf(stderr, "DPDK, secondary: %s\n", reason.c_str());
+      return 1;
+    }
+    return serve([&](char what) { return measure(dpdk, what == 'p' ? "pair" : "churn", 7); });
+  }
   OpenOptions o = sizes();
   o.mode = OpenMode::open_only;
   auto domain = Domain::open(name, o);
@@ -183,13 +220,35 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
+enum Column { kPrivate, kShared, kTwoThreads, kTwo, kBoost, kBoostTwo, kDpdk, kDpdkTwo, kColumns };
+constexpr const char* kNames[kColumns] = {
+    "private heap", "shared heap", "shared, two threads", "shared, two processes", "Boost", "Boost, two",
+    "DPDK",         "DPDK, two"};
+
+/// Each column's median; beside the shared heap's how many times slower it is, one process and two processes each.
+void print(const char* what, const std::vector<double> (&row)[kColumns]) {
+  for (int column = 0; column < kColumns; ++column) {
+    if (row[column].empty()) continue;
+    const bool two = column == kTwoThreads || column == kTwo || column == kBoostTwo || column == kDpdkTwo;
+    const std::vector<double>& base = row[two ? kTwo : kShared];
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < base.size(); ++i) ratios.push_back(row[column][i] / base[i]);
+    std::printf("%-6s %-22s %9.1f ns   %6.2f x %s\n", what, kNames[column], median(row[column]),
+                median(ratios), kNames[two ? kTwo : kShared]);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc == 3) return child(argv[1], argv[2]);
+  const int rounds = argc == 2 ? std::atoi(argv[1]) : kRounds;
+  if (rounds < 1) {
+    std::fprintf(stderr, "usage: sharing [ROUNDS]\n");
+    return 2;
+  }
   bind_to(0);
   const std::string name = "sharing-" + std::to_string(::getpid());
-  constexpr std::size_t kBytes = std::size_t{512} << 20;
   BackingSpec spec;
   spec.length = kBytes;
   spec.prefault = true;
@@ -208,16 +267,25 @@ int main(int argc, char** argv) {
   if (!domain.add_backing(heap, spec)) return 1;
   ipc::shared_memory_object::remove(name.c_str());
   ipc::managed_shared_memory segment(ipc::create_only, name.c_str(), kBytes);
+  std::string no_dpdk;
+  ::close(::open(Dpdk::file(name).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  const Dpdk dpdk = Dpdk::open(true, name, no_dpdk);
+  bind_to(0);  // EAL has bound this thread as well
+  if (!no_dpdk.empty()) std::fprintf(stderr, "no DPDK: %s\n", no_dpdk.c_str());
   const Child other = start({"extmem", name});
   const Child boost = start({"boost", name});
+  Child secondary;
+  if (no_dpdk.empty()) {
+    secondary = start({"dpdk", name});
+    (void)ask(secondary, 'p');  // it has attached; it must be there before the file's name goes
+  }
+  ::unlink(Dpdk::file(name).c_str());
 
-  std::printf("%-6s %12s %12s %14s %15s %10s %14s\n", "", "private", "shared", "two threads", "two processes",
-              "boost", "boost, two");
   for (const char* what : {"pair", "churn"}) {
-    std::vector<double> row[6];
-    for (int round = 0; round < kRounds; ++round) {
-      row[0].push_back(measure(private_heap, what, 1));
-      row[1].push_back(measure(heap, what, 1));
+    std::vector<double> row[kColumns];
+    for (int round = 0; round < rounds; ++round) {
+      row[kPrivate].push_back(measure(private_heap, what, 1));
+      row[kShared].push_back(measure(heap, what, 1));
       double theirs = 0;
       std::thread second([&] {
         bind_to(1);
@@ -225,24 +293,31 @@ int main(int argc, char** argv) {
       });
       const double ours = measure(heap, what, 1);
       second.join();
-      row[2].push_back((ours + theirs) / 2);
+      row[kTwoThreads].push_back((ours + theirs) / 2);
       tell(other, what[0]);
       const double mine = measure(heap, what, 1);
-      row[3].push_back((mine + hear(other)) / 2);
-      row[4].push_back(measure(segment, what, 1));
+      row[kTwo].push_back((mine + hear(other)) / 2);
+      row[kBoost].push_back(measure(segment, what, 1));
       tell(boost, what[0]);
       const double with = measure(segment, what, 1);
-      row[5].push_back((with + hear(boost)) / 2);
+      row[kBoostTwo].push_back((with + hear(boost)) / 2);
+      if (!no_dpdk.empty()) continue;
+      row[kDpdk].push_back(measure(dpdk, what, 1));
+      tell(secondary, what[0]);
+      const double primary = measure(dpdk, what, 1);
+      row[kDpdkTwo].push_back((primary + hear(secondary)) / 2);
     }
-    std::printf(
-        "%-6s %9.1f ns %9.1f ns %11.1f ns %12.1f ns %7.0f ns %11.0f ns   shared / private %.2f, boost / "
-        "shared %.0f (two: %.0f)\n",
-        what, median(row[0]), median(row[1]), median(row[2]), median(row[3]), median(row[4]), median(row[5]),
-        median(row[1]) / median(row[0]), median(row[4]) / median(row[1]), median(row[5]) / median(row[3]));
+    print(what, row);
   }
-  ::kill(boost.pid, SIGKILL);
-  ::waitpid(boost.pid, nullptr, 0);
+  for (const Child& child : {boost, secondary}) {
+    if (child.pid < 0) continue;
+    ::kill(child.pid, SIGKILL);
+    ::waitpid(child.pid, nullptr, 0);
+  }
   ipc::shared_memory_object::remove(name.c_str());
+#ifdef BENCH_SHARING_DPDK
+  if (no_dpdk.empty()) dpdk_shared::close(name);
+#endif
 
   // A million objects of a dead process, while a thread of the survivor goes on and notes its longest stall.
   std::vector<double> recoveries, stalls;
