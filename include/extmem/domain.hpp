@@ -77,6 +77,10 @@ class EXTMEM_API Domain {
   /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking; EEXIST the
   /// file backs a region of this domain already. On errors a file is left as it was.
   Result<RegionId> add_backing(Heap heap, const BackingSpec& spec) noexcept;
+  /// From now on this process maps backings at free addresses from `lowest` upwards, above the regions that are there
+  /// already: addresses that other processes are likely to have free too (OpenOptions::same_address), and small ones for
+  /// devices. Where none is found the kernel chooses, as it does for 0. Errors: EINVAL no multiple of 2 MiB, or above 2^46.
+  Result<void> place_backings(std::uint64_t lowest) noexcept;
   /// Takes a region away. External memory is left as it is; an own backing is unmapped.
   /// Errors: ENOENT; EBUSY it is used (the report names the holders); what a listener answered.
   Result<void> remove_region(RegionId region, HolderReport* holders = nullptr) noexcept;
@@ -170,6 +174,12 @@ class EXTMEM_API Domain {
   /// it could still be cut short; EACCES it is not open for reading and writing; EINVAL the offset; ENOTSUP the region
   /// has no file; EADDRINUSE by OpenOptions::same_address; EEXIST it is mapped here; ENOENT; what a listener answered.
   Result<void> attach_region_file(RegionId region, int fd, std::uint64_t offset = 0) noexcept;
+
+  /// The reverse of attach_region, also for the process that added the region: memory of the caller's that this process
+  /// goes without from now on, while the others keep it. What is allocated in it stays so; here it can be freed again after
+  /// another attach_region. Requires: no thread of this process uses it meanwhile. Errors: ENOENT the region, or it is not
+  /// mapped here; ENOTSUP a private domain, or an own backing; what a listener answered.
+  Result<void> detach_region(RegionId region) noexcept;
 
   // ---- seeing ------------------------------------------------------------------------------------------
 

@@ -152,13 +152,15 @@ typedef struct extmem_alloc_options {
   /* nocross is counted in addresses instead: those of the process that added the region. Where another process has it
    * elsewhere, boundaries up to 1 GiB still hold (see extmem_open_options_t.same_address for larger ones). */
   bool nocross_in_addresses;
-  uint8_t reserved[5]; /* 0 */
+  bool in_place;       /* extmem_heap_reallocate: where it is, or not at all (ENOMEM) */
+  uint8_t reserved[4]; /* 0 */
 } extmem_alloc_options_t;
-#define EXTMEM_ALLOC_OPTIONS_INIT                                                                           \
-  {                                                                                                         \
-    sizeof(extmem_alloc_options_t), 0, 0, 0, 0, 0, {0, 0}, EXTMEM_ANY_NODE, 0, 0, 0, false, false, false, { \
-      0, 0, 0, 0, 0                                                                                         \
-    }                                                                                                       \
+#define EXTMEM_ALLOC_OPTIONS_INIT                                                                         \
+  {                                                                                                       \
+    sizeof(extmem_alloc_options_t), 0, 0, 0, 0, 0, {0, 0}, EXTMEM_ANY_NODE, 0, 0, 0, false, false, false, \
+        false, {                                                                                          \
+      0, 0, 0, 0                                                                                          \
+    }                                                                                                     \
   }
 
 /* Memory that the caller owns and lends to a heap. */
@@ -223,17 +225,21 @@ enum extmem_on_death {
 typedef struct extmem_heap_options {
   size_t struct_size;
   uint32_t style;      /* enum extmem_style */
-  bool give_back;      /* regions that growth added and that are empty are removed (one is kept) */
+  bool give_back;      /* regions that growth added and that are empty are removed ... */
   uint8_t on_death;    /* enum extmem_on_death */
-  uint8_t reserved[2]; /* 0 */
+  bool keep_one;       /* ... but one, so that a heap at the edge does not map and unmap for ever */
+  uint8_t reserved[1]; /* 0 */
   const extmem_backing_spec_t*
       growth;            /* NULL: no growth. length is ignored; path and progress must be NULL */
   uint64_t growth_step;  /* bytes per growth (or the allocation's size, if larger); not 0 */
   uint64_t growth_limit; /* most bytes that growth may have added at any time */
   uint64_t user_data;    /* the caller's: extmem only keeps it, for every process */
 } extmem_heap_options_t;
-#define EXTMEM_HEAP_OPTIONS_INIT \
-  { sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, EXTMEM_ON_DEATH_RECLAIM, {0, 0}, NULL, 0, 0, 0 }
+#define EXTMEM_HEAP_OPTIONS_INIT                                                                           \
+  {                                                                                                        \
+    sizeof(extmem_heap_options_t), EXTMEM_STYLE_BINNED, true, EXTMEM_ON_DEATH_RECLAIM, true, {0}, NULL, 0, \
+        0, 0                                                                                               \
+  }
 
 enum extmem_map_format {
   EXTMEM_MAP_TEXT = 0, /* UTF-8 lines for a terminal */
@@ -398,7 +404,8 @@ typedef struct extmem_object_info {
 typedef struct extmem_region_event {
   size_t struct_size;
   uint32_t kind; /* enum extmem_region_event_kind */
-  uint32_t reserved;
+  bool foreign;  /* another process added the region, and it is mapped or attached here now */
+  uint8_t reserved[3];
   extmem_region_info_t info;
 } extmem_region_event_t;
 

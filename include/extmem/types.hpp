@@ -85,7 +85,8 @@ struct AllocOptions {
   bool iova_contiguous = false;  ///< one IOVA run; inside one OS page this always holds
   std::uint8_t dma_bits = 0;     ///< 1..63: every byte's IOVA is known and below 2^dma_bits
   Placement placement = Placement::any;
-  bool zero = false;  ///< fill with zero bytes (needs memory that the CPU can reach)
+  bool zero = false;      ///< fill with zero bytes (needs memory that the CPU can reach)
+  bool in_place = false;  ///< reallocate: where it is, or not at all (ENOMEM)
   Tag tag{};
   int numa_node = kAnyNode;      ///< only regions of this node
   std::size_t os_page_size = 0;  ///< only regions of this OS page size
@@ -148,7 +149,8 @@ struct GrowthPolicy {
   BackingSpec backing{};    ///< length is ignored; path is not supported here
   std::uint64_t step = 0;   ///< bytes per growth (or the allocation's size if larger); 0: no growth
   std::uint64_t limit = 0;  ///< most bytes that growth may have added at any time; not 0 with a step
-  bool give_back = true;    ///< regions that growth added and that are empty again are removed (one is kept)
+  bool give_back = true;    ///< regions that growth added and that are empty again are removed ...
+  bool keep_one = true;     ///< ... but one, so that a heap at the edge does not map and unmap for ever
 };
 
 /// What becomes of the objects that a participant of a named domain holds when it dies or leaves.
@@ -341,6 +343,7 @@ enum class RegionEventKind : std::uint8_t { added, removing };
 struct RegionEvent {
   RegionEventKind kind;
   RegionInfo info;
+  bool foreign = false;  ///< another process added the region, and it is mapped or attached here now
 };
 /// Hears of regions in the order of registration. For `added` a non-zero errno refuses the region; those that
 /// had already heard `added` then hear `removing`. For `removing` a non-zero errno refuses the removal; those

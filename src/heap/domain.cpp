@@ -31,7 +31,8 @@ SharedGrowth share(const GrowthPolicy& policy) noexcept {
   g.fallback = static_cast<std::uint8_t>(b.fallback);
   g.flags = static_cast<std::uint8_t>(
       (b.thp ? kGrowthThp : 0) | (b.prefault ? kGrowthPrefault : 0) | (b.lock ? kGrowthLock : 0) |
-      (b.allow_unstable_iova ? kGrowthUnstable : 0) | (policy.give_back ? kGrowthGiveBack : 0));
+      (b.allow_unstable_iova ? kGrowthUnstable : 0) | (policy.give_back ? kGrowthGiveBack : 0) |
+      (policy.keep_one ? 0 : kGrowthKeepNone));
   return g;
 }
 
@@ -51,6 +52,7 @@ GrowthPolicy unshare(const SharedGrowth& g) noexcept {
   b.lock = (flags & kGrowthLock) != 0;
   b.allow_unstable_iova = (flags & kGrowthUnstable) != 0;
   policy.give_back = (flags & kGrowthGiveBack) != 0;
+  policy.keep_one = (flags & kGrowthKeepNone) == 0;
   return policy;
 }
 

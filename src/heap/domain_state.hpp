@@ -96,6 +96,7 @@ class DomainState {
 
   // sync.cpp: mapping what other processes have added
   Result<void> attach_region(RegionId id, void* base) noexcept;
+  Result<void> detach_region(RegionId id) noexcept;
   Result<void> attach_region_file(RegionId id, int fd, std::uint64_t offset) noexcept;
   Result<RegionFile> region_file(RegionId id) noexcept;
   /// Whether an attached region is mapped in this process; if not, why. Looks once more before it says no.
@@ -157,6 +158,7 @@ class DomainState {
   // With the handle, not the heap: whether it is still the heap that is meant, only the lock can say.
   Result<RegionId> add_region(Heap handle, const RegionSpec& spec) noexcept;
   Result<RegionId> add_backing(Heap handle, const BackingSpec& spec) noexcept;
+  Result<void> place_backings(std::uint64_t lowest) noexcept;
   Result<void> remove_region(RegionId id, HolderReport* holders) noexcept;
   Result<void> drain_region(RegionId id, std::chrono::nanoseconds timeout, HolderReport* holders) noexcept;
   Result<void> undrain_region(RegionId id) noexcept;
@@ -256,7 +258,9 @@ class DomainState {
   static void drop_mapping(os::Mapping& mapping) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
   void release_region(std::uint32_t slot, std::uint32_t region) noexcept;
-  int notify(RegionEventKind kind, std::uint32_t region) noexcept;
+  int notify(RegionEventKind kind, std::uint32_t region, bool foreign = false) noexcept;
+  /// The lowest address for the next backing by place_backings(), or 0. Requires: the region lock.
+  [[nodiscard]] std::uint64_t next_address() noexcept;
   Result<void> make_node_heaps() noexcept;
   void refresh_heap(std::uint32_t id) noexcept;
   void tend_slowly(bool again = false) noexcept;
@@ -332,7 +336,9 @@ class DomainState {
   bool shared_ = false;
   bool remove_when_last_ = false;
   bool same_address_ = false;  // OpenOptions::same_address
-  std::uint32_t users_ = 1;    // Domain handles of this process (threads.cpp's lock)
+  // place_backings(); 0: anywhere. Relaxed: looked at without the lock, to know whether it is needed.
+  base::Relaxed<std::uint64_t> lowest_address_;
+  std::uint32_t users_ = 1;  // Domain handles of this process (threads.cpp's lock)
   // fork.cpp: this process is a fork's child and has not used the domain yet. Release/acquire: with what the use needs.
   std::atomic<bool> forked_{false};
   bool severed_ = false;           // forked inside a callback: its locks are the parent's

@@ -112,8 +112,7 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
   const OrderedGuard guard(core_, *slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return;
   core_.heap(heap.id).emptied = 0;  // before the look: what empties from now on says so again
-  // One empty region is kept, so that a heap at the edge does not map and unmap for ever.
-  bool kept = false;
+  bool kept = !heap.growth.keep_one;
   for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0;) {
     const std::uint32_t next = core_.region(region).next;
     if ((core_.region(region).flags & alloc::kRegionGrown) != 0 && core_.region_empty_locked(region)) {

@@ -344,6 +344,10 @@ Result<RegionId> Domain::add_backing(Heap heap, const BackingSpec& spec) noexcep
   if (state_ == nullptr) return closed();
   return tended(state_)->add_backing(heap, spec);
 }
+Result<void> Domain::place_backings(std::uint64_t lowest) noexcept {
+  if (state_ == nullptr) return closed();
+  return state_->place_backings(lowest);
+}
 Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
   return tended(state_)->remove_region(region, holders);
@@ -484,6 +488,10 @@ Result<void> Domain::hand_over(const void* p, std::uint32_t participant) noexcep
 Result<void> Domain::attach_region(RegionId region, void* base) noexcept {
   if (state_ == nullptr) return closed();
   return state_->attach_region(region, base);
+}
+Result<void> Domain::detach_region(RegionId region) noexcept {
+  if (state_ == nullptr) return closed();
+  return tended(state_)->detach_region(region);
 }
 Result<void> Domain::attach_region_file(RegionId region, int fd, std::uint64_t offset) noexcept {
   if (state_ == nullptr) return closed();

@@ -303,7 +303,9 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     auto shrunk = core_.resize_span(slot, heap.id, object.region.slot, offset, request.size);
     return shrunk ? Result<void*>(p) : Result<void*>(shrunk.error());
   };
-  if (may_stay && (region.flags & alloc::kRegionCpu) == 0) return stay();
+  if (may_stay && ((region.flags & alloc::kRegionCpu) == 0 || o.in_place)) return stay();
+  if (o.in_place)
+    return EXTMEM_ERROR(ENOMEM, "the object cannot have this size, and these constraints, where it is");
   auto place = allocate(heap, request);
   if (!place) return may_stay && place.error().code() != EDEADLK ? stay() : Result<void*>(place.error());
   const RegionPtr moved = *place;

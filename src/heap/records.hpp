@@ -31,7 +31,7 @@ struct SharedGrowth {
   base::Relaxed<std::uint8_t> flags;  // kGrowth...
 };
 inline constexpr std::uint8_t kGrowthThp = 1, kGrowthPrefault = 2, kGrowthLock = 4, kGrowthUnstable = 8,
-                              kGrowthGiveBack = 16;
+                              kGrowthGiveBack = 16, kGrowthKeepNone = 32;
 
 struct alignas(64) HeapRecord {
   Name name;

@@ -20,7 +20,9 @@ namespace extmem::heap {
 namespace {
 
 constexpr std::uint64_t kMinOsPage = 64;
-constexpr int kMaxNode = 1023;                   // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
+constexpr int kMaxNode = 1023;               // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
+constexpr std::uint64_t kPlaced = 2u << 20;  // place_backings()
+constexpr std::uint64_t kHighestPlace = std::uint64_t{1} << 46;
 constexpr std::uint64_t kSlabRegion = 1u << 20;  // smaller regions have small pages instead of slabs
 
 Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
@@ -113,15 +115,15 @@ Result<std::uint32_t> DomainState::checked_region(RegionId id) noexcept {
   return id.slot;
 }
 
-int DomainState::notify(RegionEventKind kind, std::uint32_t region) noexcept {
+int DomainState::notify(RegionEventKind kind, std::uint32_t region, bool foreign) noexcept {
   if (listener_count_ == 0) return 0;
   const RegionEventKind opposite =
       kind == RegionEventKind::added ? RegionEventKind::removing : RegionEventKind::added;
   const RegionInfo info = make_region_info(region, true);
   for (std::uint32_t i = 0; i < listener_count_; ++i) {
-    const int refused = listeners_[i].fn(RegionEvent{kind, info}, listeners_[i].arg);
+    const int refused = listeners_[i].fn(RegionEvent{kind, info, foreign}, listeners_[i].arg);
     if (refused == 0) continue;
-    while (i-- > 0) (void)listeners_[i].fn(RegionEvent{opposite, info}, listeners_[i].arg);
+    while (i-- > 0) (void)listeners_[i].fn(RegionEvent{opposite, info, foreign}, listeners_[i].arg);
     return refused;
   }
   return 0;
@@ -298,6 +300,11 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
   if (const OrderedGuard allowed(core_, slot, directory_->region_lock, Rank::regions); !allowed.held()) {
     return EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions");
   }
+  if (lowest_address_ != 0) {  // where it goes depends on the regions that there are
+    const OrderedGuard placing(core_, slot, directory_->region_lock, Rank::regions);
+    EXTMEM_TRY(heap, checked(handle));
+    return add_backing_locked(*heap, spec, false);
+  }
   EXTMEM_TRY(mapping, map_backing(spec));
   base::crash_point("add.mapped");
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
@@ -313,6 +320,25 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
                                                  bool grown) noexcept {
   EXTMEM_TRY(mapping, map_backing(spec));
   return add_mapped(heap, spec, mapping, grown);
+}
+
+Result<void> DomainState::place_backings(std::uint64_t lowest) noexcept {
+  if (!base::is_aligned(lowest, kPlaced) || lowest > kHighestPlace)
+    return EXTMEM_ERROR(EINVAL, "backings can be placed from a multiple of 2 MiB upwards, at most 2^46");
+  lowest_address_ = lowest;
+  return {};
+}
+
+/// By the addresses at the adder, for those are what others want too.
+std::uint64_t DomainState::next_address() noexcept {
+  const std::uint64_t lowest = lowest_address_;
+  std::uint64_t next = lowest;
+  for (std::uint32_t region = 1; lowest != 0 && region <= directory_->regions.high; ++region) {
+    const alloc::RegionCore& core = core_.region(region);
+    if ((core.flags & alloc::kRegionUsed) == 0 || core.phase < lowest || core.phase > kHighestPlace) continue;
+    next = std::max(next, core.phase + core.length);
+  }
+  return base::align_up(next, kPlaced);
 }
 
 /// How others can map what this process has just mapped.
@@ -353,6 +379,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   request.unlink_on_close = true;  // until it is added: see add_mapped
   // Aligned to 2 MiB where it is long enough: transparent hugepages and alignment constraints then work.
   request.align = spec.length >= 2u << 20 ? 2u << 20 : 0;
+  request.lowest_address = lowest_address_ != 0 ? next_address() : 0;
   request.progress = spec.progress;
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {

@@ -187,7 +187,7 @@ Result<void> DomainState::map_from(std::uint32_t region, int fd) noexcept {
 Result<void> DomainState::publish_foreign(std::uint32_t region, std::uintptr_t base,
                                           const os::Mapping* mapping) noexcept {
   publish_local(region, base, mapping, mapping != nullptr ? mapping->kind : BackingKind::external);
-  if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
+  if (const int refused = notify(RegionEventKind::added, region, true); refused != 0) {
     forget_region(region);
     return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
                             "a listener of this process refused the region: it is not mapped here");
@@ -233,6 +233,45 @@ Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
   if (index_.overlapping(at, core.length) != 0)
     return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already mapped here");
   return publish_foreign(region, at, nullptr);
+}
+
+Result<void> DomainState::detach_region(RegionId id) noexcept {
+  if (!shared_)
+    return EXTMEM_ERROR(ENOTSUP, "a private domain has no other process that would keep the region");
+  EXTMEM_TRY(slot, thread_slot());
+  const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
+  if (!guard.held())
+    return guard.refused(
+        EXTMEM_ERROR(EDEADLK, "regions cannot be detached inside a listener or a walk over regions"));
+  EXTMEM_TRY(region, checked_region(id));
+  if (bases_[region] == 0) return EXTMEM_ERROR(ENOENT, "the region is not mapped in this process");
+  if (locals_[region].kind != BackingKind::external)
+    return EXTMEM_ERROR(ENOTSUP,
+                        "extmem maps this region by itself: only memory of the caller's can be detached");
+  const alloc::RegionCore& core = core_.region(region);
+  // A thread takes objects from slabs of its own without a lock: so those of this region must be nobody's meanwhile.
+  const bool drains = (core.flags & alloc::kRegionSlabs) != 0 && (core.flags & alloc::kRegionDraining) == 0;
+  const auto drain = [&](bool on) -> Result<void> {
+    if (!drains) return {};
+    const alloc::HeapGuard heap(core_, slot, core.heap);
+    if (!heap.held())
+      return heap.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be detached inside a walk over its heap"));
+    return core_.set_draining_locked(slot, region, on);
+  };
+  EXTMEM_TRY_VOID(drain(true));
+  if (const int refused = notify(RegionEventKind::removing, region, true); refused != 0) {
+    (void)drain(false);
+    return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
+                            "a listener refused the detaching; nothing has changed");
+  }
+  {
+    const alloc::HeapGuard heap(core_, slot, core.heap);
+    forget_region(region);
+    // What threads of this process have cached of it goes back: they could not reach it.
+    if (heap.held()) (void)core_.flush_all_locked(slot, core.heap, true);
+  }
+  (void)drain(false);
+  return {};
 }
 
 Result<void> DomainState::attach_region_file(RegionId id, int fd, std::uint64_t offset) noexcept {

@@ -28,7 +28,8 @@ namespace extmem::os {
 namespace {
 
 constexpr std::size_t kChunk = std::size_t{64} << 20;  // between two calls of the progress callback
-constexpr int kHints = 4;                              // addresses that are asked for before one is taken
+constexpr int kPlaces = 160;  // addresses that are tried from lowest_address upwards, over 2^42 bytes
+constexpr int kHints = 4;     // addresses that are asked for before one is taken
 
 bool is_hugetlb_kind(BackingKind kind) noexcept {
   return kind == BackingKind::hugetlb || kind == BackingKind::memfd_hugetlb;
@@ -241,6 +242,23 @@ Result<Addresses> map(const Plan& plan) noexcept {
   const int fd = plan.store ? plan.store->fd() : -1;
   std::size_t align = std::max(plan.request.align, plan.page);
   if (plan.request.thp) align = std::max(align, thp_policy().page_size);
+
+  if (plan.request.lowest_address != 0 && plan.request.kind != BackingKind::dax) {
+    std::uint64_t at = (plan.request.lowest_address + align - 1) & ~(align - 1);
+    for (int tried = 0; tried < kPlaces; ++tried) {
+      void* const p = ::mmap(reinterpret_cast<void*>(at), plan.length, PROT_READ | PROT_WRITE,
+                             flags | MAP_FIXED_NOREPLACE, fd, 0);
+      if (p != MAP_FAILED && reinterpret_cast<std::uint64_t>(p) == at)
+        return Addresses(static_cast<std::byte*>(p), plan.length);
+      if (p != MAP_FAILED) unmap(p, plan.length);  // a kernel before 4.17 takes the address as a hint
+      if (p == MAP_FAILED && errno != EEXIST && errno != ENOMEM && errno != EPERM)
+        return map_error(errno, plan);
+      if (p == MAP_FAILED && errno == ENOMEM && plan.in_hugepages) return map_error(errno, plan);
+      // Something is there: look further, in steps that double after a while, for it may be long.
+      const std::uint64_t step = std::uint64_t{1} << std::min(21 + tried / 8, 40);
+      at += (step + align - 1) & ~(align - 1);
+    }
+  }
 
   // An aligned address is found by reserving with room to move, and asked for as a hint: MAP_FIXED could hit
   // what another thread maps there meanwhile, and DAX takes no MAP_FIXED_NOREPLACE. The kernel takes a free

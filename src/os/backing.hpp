@@ -47,6 +47,7 @@ struct BackingRequest {
   bool create = true;                  ///< shm, file, dax: create it, or make it longer, when needed
   bool unlink_on_close = false;        ///< shm, file, dax: close_backing removes the name
   std::size_t align = 0;               ///< of the address; power of two; 0: the page size
+  std::uint64_t lowest_address = 0;    ///< the first free address from here upwards; 0, or none: any
   /// Called with (done, total) bytes while space is taken and pages are made present, first with done = 0,
   /// then about every 64 MiB; true cancels.
   FunctionRef<bool(std::uint64_t, std::uint64_t)> progress{};

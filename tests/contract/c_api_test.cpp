@@ -306,7 +306,7 @@ TEST_F(CApi, RefusesWrongStructSizesAndReservedMembers) {
     expect_message(extmem_heap_allocate(heap_, 64, &options, &p), -EINVAL);
   }
   extmem_alloc_options_t options = EXTMEM_ALLOC_OPTIONS_INIT;
-  options.reserved[4] = 1;
+  options.reserved[3] = 1;
   expect_message(extmem_heap_allocate(heap_, 64, &options, &p), -EINVAL);
   extmem_domain_t* domain = nullptr;
   extmem_domain_options_t domain_options = EXTMEM_DOMAIN_OPTIONS_INIT;

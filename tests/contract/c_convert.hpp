@@ -20,6 +20,7 @@ inline extmem_alloc_options_t c(const AllocOptions& from) {
   to.align = from.align;
   to.nocross = from.nocross;
   to.nocross_in_addresses = from.nocross_in_addresses;
+  to.in_place = from.in_place;
   to.os_page_size = from.os_page_size;
   to.min_offset = from.min_offset;
   to.max_offset = from.max_offset;

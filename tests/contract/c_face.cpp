@@ -46,6 +46,7 @@ class CFace final : public Face {
       options.growth_step = from.growth.step;
       options.growth_limit = from.growth.limit;
       options.give_back = from.growth.give_back;
+      options.keep_one = from.growth.keep_one;
     }
     return put_heap(heap,
                     [&](extmem_heap_t* out) { return extmem_heap_create(domain_, name, &options, out); });

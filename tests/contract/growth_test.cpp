@@ -153,6 +153,17 @@ TEST_P(Growth, KeepsRegionsWhereItIsToldTo) {
   EXPECT_EQ(stats().regions, regions);
 }
 
+TEST_P(Growth, KeepsNothingWhereItIsToldTo) {
+  options_.growth.keep_one = false;
+  create();
+  void* p = nullptr;
+  ASSERT_EQ(face_->allocate(heap_, 2 * kMiB, p), 0) << face_->message();
+  EXPECT_EQ(stats().regions, 1u);
+  EXPECT_EQ(face_->deallocate(heap_, p), 0);
+  EXPECT_EQ(stats().regions, 0u);
+  EXPECT_EQ(stats().total_bytes, 0u);
+}
+
 TEST_P(Growth, DoesNotGrowWhereThatCannotHelp) {
   create();
   void* p = nullptr;

@@ -96,8 +96,8 @@ int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
 }
 
 int convert(const extmem_alloc_options_t* from, AllocOptions& to) noexcept {
-  auto& [align, nocross, nocross_in_addresses, iova_contiguous, dma_bits, placement, zero, tag, numa_node,
-         os_page_size, region, min_offset, max_offset] = to;
+  auto& [align, nocross, nocross_in_addresses, iova_contiguous, dma_bits, placement, zero, in_place, tag,
+         numa_node, os_page_size, region, min_offset, max_offset] = to;
   if (from == nullptr) return 0;
   extmem_alloc_options_t in = EXTMEM_ALLOC_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
@@ -109,6 +109,7 @@ int convert(const extmem_alloc_options_t* from, AllocOptions& to) noexcept {
   iova_contiguous = in.iova_contiguous;
   dma_bits = in.dma_bits;
   zero = in.zero;
+  in_place = in.in_place;
   tag = Tag{in.tag};
   numa_node = in.numa_node;
   os_page_size = in.os_page_size;
@@ -171,7 +172,7 @@ int convert(const extmem_backing_spec_t& from, Progress& call, BackingSpec& to) 
 
 int convert(const extmem_heap_options_t* from, HeapOptions& to) noexcept {
   auto& [style, growth, on_death, user_data] = to;
-  auto& [backing, step, limit, give_back] = growth;
+  auto& [backing, step, limit, give_back, keep_one] = growth;
   if (from == nullptr) return 0;
   extmem_heap_options_t in = EXTMEM_HEAP_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
@@ -193,6 +194,7 @@ int convert(const extmem_heap_options_t* from, HeapOptions& to) noexcept {
   step = in.growth_step;
   limit = in.growth_limit;
   give_back = in.give_back;
+  keep_one = in.keep_one;
   return 0;
 }
 
@@ -321,8 +323,8 @@ extmem_object_info_t to_c(const ObjectInfo& info) noexcept {
 }
 
 extmem_region_event_t to_c(const RegionEvent& event) noexcept {
-  const auto& [kind, info] = event;
-  return {sizeof(extmem_region_event_t), static_cast<std::uint32_t>(kind), 0, to_c(info)};
+  const auto& [kind, info, foreign] = event;
+  return {sizeof(extmem_region_event_t), static_cast<std::uint32_t>(kind), foreign, {}, to_c(info)};
 }
 
 extmem_walk_entry_t to_c(const WalkEntry& entry) noexcept {
