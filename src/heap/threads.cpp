@@ -151,6 +151,14 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
     if (shared_) participants_.welcome(slot);
     return slot;
   }
+  // A thread that came here again after its last exit hook has left its slot behind, at rest: it goes on as ours.
+  for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
+    std::uint64_t owner = core_.slot(slot).owner.load(std::memory_order_relaxed);
+    const auto last = static_cast<std::uint32_t>(owner);
+    if (owner == 0 || owner != owner_word(participants_.self(), last) || os::thread_lives(last)) continue;
+    // Acquire: with all that the ended thread did. Of two that want it, one wins.
+    if (core_.slot(slot).owner.compare_exchange_strong(owner, me, std::memory_order_acquire)) return slot;
+  }
   return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");
 }
 

@@ -57,6 +57,11 @@ Result<pthread_key_t> the_key() noexcept {
 
 }  // namespace
 
+bool thread_lives(std::uint32_t thread) noexcept {
+  const ErrnoKeeper keep;
+  return ::syscall(SYS_tgkill, ::getpid(), thread, 0) == 0 || errno != ESRCH;
+}
+
 std::uint32_t thread_id() noexcept { return static_cast<std::uint32_t>(::syscall(SYS_gettid)); }
 
 std::uint32_t process_id() noexcept { return static_cast<std::uint32_t>(::getpid()); }

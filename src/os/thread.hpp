@@ -23,6 +23,9 @@ namespace extmem::os {
 /// The number of the calling process: never zero.
 [[nodiscard]] std::uint32_t process_id() noexcept;
 
+/// Whether a thread of this process has that number. A system call.
+[[nodiscard]] bool thread_lives(std::uint32_t thread) noexcept;
+
 using ThreadExitHook = void (*)(void*) noexcept;
 
 /// Makes `hook(arg)` run when the calling thread exits, in place of the hook it had; a null `hook` removes
