@@ -45,6 +45,10 @@ if(TARGET extmem_cli)
   install(TARGETS extmem_cli)
 endif()
 
+if(TARGET extmem_preload)
+  install(TARGETS extmem_preload)
+endif()
+
 install(EXPORT extmem NAMESPACE extmem:: DESTINATION ${package_dir} FILE extmem-targets.cmake)
 configure_package_config_file(cmake/extmem-config.cmake.in extmem-config.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(extmem-config-version.cmake COMPATIBILITY SameMinorVersion)

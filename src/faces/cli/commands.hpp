@@ -7,6 +7,7 @@
 namespace extmem::cli {
 
 void add_version_command(CLI::App& app, int& exit_code);
+void add_run_command(CLI::App& app, int& exit_code);
 void add_demo_command(CLI::App& app, int& exit_code);
 void add_demo_worker_command(CLI::App& app, int& exit_code);
 

@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   extmem::cli::add_demo_command(app, exit_code);
   extmem::cli::add_demo_worker_command(app, exit_code);
+  extmem::cli::add_run_command(app, exit_code);
   extmem::cli::add_version_command(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,155 @@
+#include "faces/preload/process_heap.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/bits.hpp"
+#include "base/error.hpp"
+#include "faces/preload/writer.hpp"
+#include "os/process.hpp"
+#include "os/thread.hpp"
+
+namespace extmem::preload {
+
+constinit ProcessHeap process;
+
+void* Bootstrap::allocate(std::size_t size, std::size_t align) noexcept {
+  const std::size_t at = base::align_up(used_, align);
+  if (at > sizeof bytes_ || size > sizeof bytes_ - at) return nullptr;
+  used_ = at + size;
+  return bytes_ + at;
+}
+
+namespace {
+
+[[noreturn]] void give_up(const char* what, const char* about, const char* why) noexcept {
+  Writer out(STDERR_FILENO);
+  out.text("extmem: ").text(what).text(about).text(": ").text(why).text("\n");
+  out.flush();
+  ::_exit(3);
+}
+
+/// Address space for one process: enough for 1 TiB of memory. `part`: 1 of it, or a quarter where that cannot be had.
+DomainOptions sizes(std::uint64_t part) noexcept {
+  DomainOptions options;
+  options.max_regions = 4096;
+  options.max_heaps = 64;  // nodes' heaps, and ours
+  options.max_memzones = 64;
+  options.max_tags = 1024;
+  options.max_threads = static_cast<std::uint32_t>(4096 / part);
+  options.small_metadata = (std::uint64_t{4} << 30) / part;
+  options.large_metadata = (std::uint64_t{8} << 30) / part;
+  return options;
+}
+
+Result<Domain> open_domain(const Settings& settings) noexcept {
+  if (settings.domain[0] != '\0') return Domain::open(settings.domain);
+  Error first{};
+  for (const std::uint64_t part :
+       {std::uint64_t{1}, std::uint64_t{4},
+        std::uint64_t{16}}) {  // a limit on address space (ulimit -v) may be in the way
+    auto domain = Domain::create(sizes(part));
+    if (domain || domain.error().code() != ENOMEM) return domain;
+    if (!first) first = domain.error();
+  }
+  return first;
+}
+
+/// Two processes on one path would write over each other's memory. Null, or why it cannot be locked. The lock goes with the
+/// process: its descriptor is never closed.
+const char* lock_path(const Settings& settings) noexcept {
+  char path[kTextBytes + 16] = "";
+  if (settings.backing.kind == BackingKind::shm) std::strcpy(path, "/dev/shm");
+  std::strcat(path, settings.path);
+  const int fd = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return "it cannot be opened for reading and writing: see its folder and permissions";
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return "it is the memory of another process: give each its own";
+  return nullptr;
+}
+
+Result<Heap> open_heap(Domain& domain, const Settings& settings) noexcept {
+  HeapOptions options;
+  if (settings.backing.path == nullptr) {  // else it cannot grow
+    options.growth.backing = settings.backing;
+    options.growth.backing.length = 0;
+    options.growth.step = settings.step;
+    options.growth.limit = settings.limit - std::min(settings.limit, settings.backing.length);
+    if (options.growth.limit == 0) options.growth.step = 0;
+  }
+  auto heap = domain.create_heap(settings.heap, options);
+  if (!heap && heap.error().code() == EEXIST) return domain.find_heap(settings.heap);
+  return heap;
+}
+
+}  // namespace
+
+void begin() noexcept {
+  process.phase = Phase::beginning;
+  const char* variable = "";
+  Settings& settings = process.settings;
+  if (auto read = read_settings(settings, &variable); !read)
+    give_up("the environment variable ", variable, read.error().message());
+  if (settings.backing.path != nullptr) {
+    if (settings.report_pid != 0 && settings.report_pid != os::process_id()) {
+      settings.backing.kind = BackingKind::anonymous;  // a child of the process whose the path is
+      settings.backing.path = nullptr;
+    } else if (const char* why = lock_path(settings)) {
+      give_up("cannot use ", settings.path, why);
+    }
+  }
+  process.begun_ns = os::monotonic_ns();
+  auto domain = open_domain(settings);
+  if (!domain)
+    give_up("cannot open the domain ", settings.domain[0] != '\0' ? settings.domain : "of this process",
+            domain.error().message());
+  process.lasting.domain = std::move(*domain);
+  auto heap = open_heap(process.domain(), settings);
+  if (!heap) give_up("cannot make the heap ", settings.heap, heap.error().message());
+  auto region = process.domain().add_backing(*heap, settings.backing);
+  if (!region) give_up("cannot take memory for the heap ", settings.heap, region.error().message());
+  if (auto info = process.domain().region_info(*region)) process.first = *info;
+  process.heap = *heap;
+  process.phase = Phase::ready;
+}
+
+void tell_bad_free(const char* function, const void* p, Error error) noexcept {
+  constexpr std::uint64_t kMostTold = 10;
+  const std::uint64_t before = process.mishaps.bad_frees.fetch_add(1, std::memory_order_relaxed);
+  if (before >= kMostTold) return;
+  Writer out(STDERR_FILENO);
+  out.text("extmem: ").text(function).text("(").hex(reinterpret_cast<std::uintptr_t>(p)).text(") ignored: ");
+  out.text(error.message());
+  if (before + 1 == kMostTold) out.text("; no more of these are told");
+  out.text("\n").flush();
+}
+
+namespace {
+
+/// The heap is there before any other library's constructor needs it, and reports once.
+struct Start {
+  Start() noexcept {
+    if (process.phase == Phase::none) begin();
+    if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id()) {
+      // High up, out of the way of programs that count on the numbers of what they open.
+      int kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 500);
+      if (kept < 0) kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+      if (kept >= 0) process.settings.stats_fd = kept;
+    }
+    if (process.settings.report_pid == os::process_id() && !process.settings.told) {
+      report_start();
+      mark_told();
+    }
+  }
+  ~Start() {
+    if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())
+      report_exit();
+  }
+} start;
+
+}  // namespace
+
+}  // namespace extmem::preload

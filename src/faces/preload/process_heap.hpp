@@ -1,0 +1,86 @@
+// ProcessHeap: the one heap that everything of this process is allocated from.
+//
+// What it is: the global state of the preload library: the domain, its heap, the memory for what is asked for while
+// these are being made, and the counts of what should not happen.
+// Thread-safety: begin() runs on the process' only thread. The C library allocates (by our calloc) before it starts a
+// second thread, so the first allocation, which calls begin(), always comes before that.
+// Invariants:
+//  1. `heap` is empty until begin() has succeeded; then it never changes (but in a fork's child, which has a copy).
+//  2. After begin() no byte comes from anywhere but `heap`.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "extmem/domain.hpp"
+#include "faces/preload/settings.hpp"
+
+namespace extmem::preload {
+
+/// Memory for what the C library allocates while the heap is being made. Never given back.
+class Bootstrap {
+ public:
+  /// Null: full.
+  void* allocate(std::size_t size, std::size_t align) noexcept;
+  [[nodiscard]] bool contains(const void* p) const noexcept {
+    return reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(bytes_) < sizeof bytes_;
+  }
+  /// Bytes from p to the end of what was given: no less than what p was given.
+  [[nodiscard]] std::size_t size_of(const void* p) const noexcept {
+    return used_ - static_cast<std::size_t>(static_cast<const std::byte*>(p) - bytes_);
+  }
+  [[nodiscard]] std::size_t used() const noexcept { return used_; }
+
+ private:
+  alignas(64) std::byte bytes_[16384]{};
+  std::size_t used_ = 0;
+};
+
+enum class Phase : std::uint8_t { none, beginning, ready };
+
+/// What went wrong, for the report. Relaxed: each is a count of its own.
+struct Mishaps {
+  std::atomic<std::uint64_t> refused{0};    // allocations that the heap could not give
+  std::atomic<std::uint64_t> bad_frees{0};  // second, interior or foreign frees: ignored
+};
+
+/// A domain that is never closed: others free their memory until the very end of the process.
+union LastingDomain {
+  Domain domain;
+  constexpr LastingDomain() noexcept : domain{} {}
+  ~LastingDomain() {}
+};
+
+struct ProcessHeap {
+  Heap heap;
+  Phase phase = Phase::none;
+  Bootstrap bootstrap;
+  Mishaps mishaps;
+  Settings settings;
+  LastingDomain lasting;
+  RegionInfo first{};  // the memory that was mapped at the start
+  std::uint64_t begun_ns = 0;
+
+  [[nodiscard]] Domain& domain() noexcept { return lasting.domain; }
+};
+extern constinit ProcessHeap process;
+
+/// Makes the heap as the environment says. Ends the process (exit code 3, with the reason on standard error) where
+/// that cannot be done: a program without memory cannot run.
+void begin() noexcept;
+
+/// malloc's slow way, for operator new. Null: ENOMEM.
+void* allocate_from(std::size_t size, const void* caller) noexcept;
+
+/// Tells a wrong free: the first few on standard error.
+void tell_bad_free(const char* function, const void* p, Error error) noexcept;
+
+/// Where an allocation is from, for Settings::tags: the tag of the library that `caller` lies in.
+Tag tag_of_caller(const void* caller) noexcept;
+
+/// What memory was taken, in one line; statistics at exit.
+void report_start() noexcept;
+void report_exit() noexcept;
+
+}  // namespace extmem::preload
