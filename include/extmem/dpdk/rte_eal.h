@@ -30,7 +30,7 @@ enum rte_proc_type_t {
   RTE_PROC_INVALID
 };
 
-/* RTE_PROC_PRIMARY or RTE_PROC_SECONDARY; before rte_eal_init() and after rte_eal_cleanup() RTE_PROC_INVALID. */
+/* RTE_PROC_PRIMARY or RTE_PROC_SECONDARY; before rte_eal_init() RTE_PROC_PRIMARY. */
 enum rte_proc_type_t rte_eal_process_type(void);
 
 /* Parses the options and starts: sockets, memory, log, and one pinned thread for each worker lcore. The caller
@@ -43,14 +43,15 @@ enum rte_proc_type_t rte_eal_process_type(void);
  * Returns: how many arguments were taken (0 or more), or -1 with rte_errno:
  *   EINVAL    an option is unknown, malformed, or does not go with another (the usage is printed);
  *   EALREADY  it has run before in this process;
- *   EEXIST    a living process of this file prefix is primary already;
+ *   EBUSY     a living process of this file prefix is primary already;
  *   ENOENT    secondary, and no primary was ever started with this file prefix;
  *   ENOMEM, EACCES, ...  memory that was asked for cannot be had, or the runtime directory not be used.
  */
 int rte_eal_init(int argc, char** argv);
 
-/* Ends what rte_eal_init() started: worker threads, memory. rte_eal_init() cannot run again in this process.
- * Returns: 0, or -EFAULT where rte_eal_init() has not run, -EALREADY the second time. */
+/* Ends what rte_eal_init() started: worker threads (it waits for their functions), memory. rte_eal_init() cannot run
+ * again in this process. Returns: 0, or -1 with rte_errno: E_RTE_NO_CONFIG rte_eal_init() has not run; EALREADY the
+ * second time. */
 int rte_eal_cleanup(void);
 
 /* 1 where a living process is the primary one of this file prefix, else 0. `config_file_path` names its
@@ -114,7 +115,7 @@ static inline int rte_gettid(void) {
 /* ---- messages between processes ----
  *
  * extmem's processes share heaps without messages, so there is no channel: what sends fails with ENOTSUP, as in DPDK
- * with --no-shconf. Registering works, and the action is never called. */
+ * with --no-shconf. */
 
 #define RTE_MP_MAX_FD_NUM 8
 #define RTE_MP_MAX_NAME_LEN 64
