@@ -1,9 +1,12 @@
 # What `cmake --install` lays down: both libraries, headers, the command, man pages, a CMake package
 # (extmem::extmem, extmem::extmem_static, extmem::extmem_dpdk, extmem::extmem_dpdk_static), extmem.pc and
-# extmem-dpdk.pc. tests/consumer builds against the result.
+# extmem-dpdk.pc; the bridge to DPDK where it is built. tests/consumer builds against the result.
 
 # docs/man/NAME.SECTION.scd -> man/NAME.SECTION; `man` exists even while there is nothing to build.
 file(GLOB man_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.scd)
+if(NOT EXTMEM_DPDK_BRIDGE)
+  list(FILTER man_sources EXCLUDE REGEX "dpdk-bridge")
+endif()
 find_program(SCDOC_PROGRAM scdoc)
 set(man_pages "")
 if(SCDOC_PROGRAM)
@@ -30,14 +33,15 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/extmem)
 
 install(TARGETS extmem extmem_static EXPORT extmem)
+set(left_out PATTERN dpdk_bridge.h EXCLUDE)
 if(TARGET extmem_dpdk)
   # It finds libextmem.so next to it, wherever the tree was installed.
   set_target_properties(extmem_dpdk PROPERTIES INSTALL_RPATH $ORIGIN)
   install(TARGETS extmem_dpdk extmem_dpdk_static EXPORT extmem)
-  install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 else()
-  install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} PATTERN dpdk EXCLUDE)
+  list(APPEND left_out PATTERN dpdk EXCLUDE)
 endif()
+install(DIRECTORY include/extmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${left_out})
 if(TARGET extmem_cli)
   # The command finds the library next to it, wherever the tree was installed.
   file(RELATIVE_PATH to_lib /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
@@ -49,13 +53,24 @@ if(TARGET extmem_preload)
   install(TARGETS extmem_preload)
 endif()
 
+file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+if(EXTMEM_DPDK_BRIDGE)
+  # By CMake the shared library (extmem::dpdk_bridge); the static one by pkg-config, which knows what it needs of DPDK.
+  install(TARGETS extmem_dpdk_bridge EXPORT extmem)
+  install(TARGETS extmem_dpdk_bridge_static)
+  install(FILES include/extmem/dpdk_bridge.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/extmem)
+  configure_file(cmake/extmem-dpdk-bridge.pc.in extmem-dpdk-bridge.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/extmem-dpdk-bridge.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  # It finds libextmem.so next to itself, wherever the tree was installed.
+  set_target_properties(extmem_dpdk_bridge PROPERTIES INSTALL_RPATH $ORIGIN)
+endif()
+
 install(EXPORT extmem NAMESPACE extmem:: DESTINATION ${package_dir} FILE extmem-targets.cmake)
 configure_package_config_file(cmake/extmem-config.cmake.in extmem-config.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(extmem-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/extmem-config.cmake ${PROJECT_BINARY_DIR}/extmem-config-version.cmake
   DESTINATION ${package_dir})
 
-file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/extmem.pc.in extmem.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/extmem.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 if(TARGET extmem_dpdk)

@@ -1,0 +1,137 @@
+#include "eal.hpp"
+
+#include <dlfcn.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_memory.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace bridge_test {
+namespace {
+
+BeforeEal answers_before;
+
+using DmaFn = int (*)(rte_device*, void*, std::uint64_t, std::size_t);
+
+int handle(const char* name, bool map, rte_device* device, void* addr, std::uint64_t iova,
+           std::size_t length) {
+  DmaCall call{map, ::rte_dev_name(device), addr, iova, length, dpdk_knows(addr)};
+  const int refused = dma().answer ? dma().answer(call) : 0;
+  if (refused != 0) {
+    rte_errno = refused;
+    return -1;
+  }
+  dma().calls.push_back(std::move(call));
+  return reinterpret_cast<DmaFn>(::dlsym(RTLD_NEXT, name))(device, addr, iova, length);
+}
+
+}  // namespace
+
+std::size_t Dma::count(const std::string& device, bool map) const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(calls, [&](const DmaCall& c) { return c.device == device && c.map == map; }));
+}
+
+int Dma::balance() const {
+  int sum = 0;
+  for (const DmaCall& call : calls) sum += call.map ? 1 : -1;
+  return sum;
+}
+
+Dma& dma() {
+  static Dma only;
+  return only;
+}
+
+const BeforeEal& before_eal() { return answers_before; }
+
+void Bridge::SetUpTestSuite() {
+  static bool started = false;
+  if (started) return;
+  started = true;
+  extmem_domain_t* early = nullptr;
+  ASSERT_EQ(extmem_domain_create(nullptr, &early), 0);
+  extmem_heap_t none{};
+  ASSERT_EQ(extmem_heap_create(early, "early", nullptr, &none), 0);
+  extmem_dpdk_lease_t* lease = nullptr;
+  answers_before.lend = extmem_dpdk_lend(early, none, 0, &lease);
+  answers_before.message = extmem_dpdk_last_error_message();
+  char byte = 0;
+  answers_before.give = extmem_dpdk_range_give(early, &byte, 1, "d");
+  extmem_dpdk_pool_options_t options = EXTMEM_DPDK_POOL_OPTIONS_INIT;
+  options.name = "early";
+  options.count = 7;
+  rte_mempool* pool = nullptr;
+  answers_before.pool = extmem_dpdk_pktmbuf_pool_create(early, none, &options, &pool);
+  ASSERT_EQ(extmem_domain_close(early), 0);
+
+  std::string words[] = {"dpdk_bridge",
+                         "--no-huge",
+                         "--no-shconf",
+                         "--no-pci",
+                         "--no-telemetry",
+                         "--file-prefix=bridge" + std::to_string(::getpid()),
+                         "-m64",
+                         "-l0",
+                         "--log-level=critical",
+                         "--vdev=net_null0",
+                         "--vdev=net_ring0"};
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  ASSERT_GT(::rte_eal_init(static_cast<int>(arguments.size()), arguments.data()), 0)
+      << ::rte_strerror(rte_errno);
+}
+
+void Bridge::SetUp() {
+  dma() = Dma{};
+  ASSERT_EQ(extmem_domain_create(nullptr, &domain), 0);
+  ASSERT_EQ(extmem_heap_create(domain, "h", nullptr, &heap), 0);
+}
+
+void Bridge::TearDown() {
+  dma().answer = nullptr;
+  std::size_t breaches = 0;
+  EXPECT_EQ(extmem_domain_verify(domain, nullptr, nullptr, &breaches), 0);
+  EXPECT_EQ(breaches, 0u);
+  EXPECT_EQ(extmem_domain_close(domain), 0);
+}
+
+int Bridge::add(extmem_heap_t to, const Memory& memory, extmem_region_id_t& region,
+                const std::vector<extmem_iova_t>& iovas) {
+  extmem_region_spec_t spec = EXTMEM_REGION_SPEC_INIT;
+  spec.base = memory.base();
+  spec.length = memory.length();
+  spec.iovas = iovas.empty() ? nullptr : iovas.data();
+  spec.n_iovas = iovas.size();
+  return extmem_region_add(domain, to, &spec, &region);
+}
+
+extmem_region_id_t Bridge::must_add(const Memory& memory, const std::vector<extmem_iova_t>& iovas) {
+  extmem_region_id_t region{};
+  EXPECT_EQ(add(heap, memory, region, iovas), 0) << extmem_last_error_message();
+  return region;
+}
+
+bool dpdk_knows(const void* p) { return ::rte_mem_virt2memseg_list(p) != nullptr; }
+
+std::uint64_t dpdk_iova(const void* p) {
+  const rte_memseg* segment = ::rte_mem_virt2memseg(p, nullptr);
+  if (segment == nullptr || segment->iova == RTE_BAD_IOVA) return RTE_BAD_IOVA;
+  return segment->iova +
+         static_cast<std::uint64_t>(static_cast<const char*>(p) - static_cast<const char*>(segment->addr));
+}
+
+}  // namespace bridge_test
+
+extern "C" {
+// In DPDK's place for the whole program, the bridge included.
+int rte_dev_dma_map(rte_device* device, void* addr, std::uint64_t iova, std::size_t length) {
+  return bridge_test::handle("rte_dev_dma_map", true, device, addr, iova, length);
+}
+int rte_dev_dma_unmap(rte_device* device, void* addr, std::uint64_t iova, std::size_t length) {
+  return bridge_test::handle("rte_dev_dma_unmap", false, device, addr, iova, length);
+}
+}
