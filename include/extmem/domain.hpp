@@ -157,7 +157,8 @@ class EXTMEM_API Domain {
   /// Visits the participants; the visitor returns true to go on.
   Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) const noexcept;
   /// Cleans up after every participant that has ended without leaving. Nobody has to call it: a process that meets
-  /// what a dead one left does so too. Errors: ETIMEDOUT a stopped process is in the way; EDEADLK inside a callback.
+  /// what a dead one left does so too. Asks the listeners again about memory that they withheld (RegionEventKind::reclaiming).
+  /// Errors: ETIMEDOUT a stopped process is in the way; EDEADLK inside a callback.
   Result<RecoveryReport> recover() noexcept;
   /// recover(), and what others wait for: unmaps regions that they remove, maps those that they have added.
   Result<void> poll() noexcept;

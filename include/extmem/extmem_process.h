@@ -74,6 +74,9 @@ typedef struct extmem_recovery_report {
   uint64_t kept_objects; /* now without an owner (EXTMEM_ON_DEATH_KEEP) */
   uint64_t kept_bytes;
   uint64_t nanoseconds;
+  /* Now without an owner because a listener refused EXTMEM_REGION_RECLAIMING; freed by a later recovery, once it agrees. */
+  uint64_t withheld_objects;
+  uint64_t withheld_bytes;
 } extmem_recovery_report_t;
 
 /* Visitors, as in extmem_types.h: 0 goes on. */

@@ -123,7 +123,9 @@ EXTMEM_API int extmem_region_list_iova_runs(extmem_domain_t* domain, extmem_regi
  * Registers a function that hears of regions, in the order of registration. For EXTMEM_REGION_ADDED an errno
  * value refuses the region, and those that had already heard of it then hear EXTMEM_REGION_REMOVING. For
  * EXTMEM_REGION_REMOVING an errno value refuses the removal, and those that had already heard of it then hear
- * EXTMEM_REGION_ADDED again. Inside, the region can be asked about and memory allocated and freed; adding and
+ * EXTMEM_REGION_ADDED again. For EXTMEM_REGION_RECLAIMING, which the listeners of the process that cleans up hear, an errno
+ * value means that DMA may still be going on: what the dead process held in the region is then kept, without an owner, and
+ * each later extmem_domain_recover or extmem_domain_poll of this process asks again; once all agree it is freed. Inside, the region can be asked about and memory allocated and freed; adding and
  * removing regions, and what needs the directory (heaps, tags and memzones by name, walks, verify), fails with
  * EDEADLK.
  *

@@ -100,7 +100,11 @@ enum extmem_fallback {
   EXTMEM_FALLBACK_ANONYMOUS = 2
 };
 
-enum extmem_region_event_kind { EXTMEM_REGION_ADDED = 0, EXTMEM_REGION_REMOVING = 1 };
+enum extmem_region_event_kind {
+  EXTMEM_REGION_ADDED = 0,
+  EXTMEM_REGION_REMOVING = 1,
+  EXTMEM_REGION_RECLAIMING = 2 /* what a dead process held in the region is about to be freed */
+};
 
 /* What a walk meets, in address order inside each region. */
 enum extmem_walk_kind {
@@ -406,7 +410,10 @@ typedef struct extmem_region_event {
   uint32_t kind; /* enum extmem_region_event_kind */
   bool foreign;  /* another process added the region, and it is mapped or attached here now */
   uint8_t reserved[3];
-  extmem_region_info_t info;
+  /* Of EXTMEM_REGION_RECLAIMING: the dead participant; both are 0 when it is about several at once. */
+  uint32_t participant;
+  uint32_t pid;
+  extmem_region_info_t info; /* base is NULL where the region is not mapped here (reclaiming only) */
 } extmem_region_event_t;
 
 typedef struct extmem_walk_entry {

@@ -223,6 +223,9 @@ struct RecoveryReport {
   std::uint64_t kept_objects = 0;  ///< now without an owner (OnDeath::keep)
   std::uint64_t kept_bytes = 0;
   std::uint64_t nanoseconds = 0;
+  /// Now without an owner because a listener answered `reclaiming` with an error: freed by a later recover(), once it agrees.
+  std::uint64_t withheld_objects = 0;
+  std::uint64_t withheld_bytes = 0;
 };
 
 /// A piece of memory with consecutive IOVAs; iova is kBadIova where none is known.
@@ -339,15 +342,25 @@ struct ObjectInfo {
   bool held = false;  ///< false: free or cached
 };
 
-enum class RegionEventKind : std::uint8_t { added, removing };
+enum class RegionEventKind : std::uint8_t {
+  added,
+  removing,
+  reclaiming,  ///< what a dead participant held in the region is about to be freed (OnDeath::reclaim)
+};
 struct RegionEvent {
   RegionEventKind kind;
-  RegionInfo info;
+  RegionInfo info;       ///< base is null where the region is not mapped in this process (reclaiming only)
   bool foreign = false;  ///< another process added the region, and it is mapped or attached here now
+  // Of reclaiming: the dead participant; both are 0 when it is about several at once.
+  std::uint32_t participant = 0;
+  std::uint32_t pid = 0;
 };
 /// Hears of regions in the order of registration. For `added` a non-zero errno refuses the region; those that
 /// had already heard `added` then hear `removing`. For `removing` a non-zero errno refuses the removal; those
-/// that had already heard `removing` then hear `added` again. Inside, the region can be asked about and memory
+/// that had already heard `removing` then hear `added` again. For `reclaiming`, which the listeners of the process that
+/// cleans up hear, non-zero means that DMA may still be going on: what the dead one held there is then kept, without an
+/// owner, and each later recover() or poll() of this process asks again; once all agree it is freed. (When this process is
+/// gone, whoever recovers next asks its own listeners.) Inside, the region can be asked about and memory
 /// allocated and freed; adding and removing regions, and what needs the directory (heaps, tags and memzones by
 /// name, walks, verify), answers EDEADLK.
 using RegionListener = int (*)(const RegionEvent& event, void* arg);

@@ -163,10 +163,13 @@ class Core {
                             std::uint16_t to) noexcept;
   /// Gives what dead holders hold to `heir` (another holder), or frees it. Requires: the heap's lock.
   struct Reclaimed {
-    std::uint64_t objects = 0;
-    std::uint64_t bytes = 0;
+    std::uint64_t freed_objects = 0;
+    std::uint64_t freed_bytes = 0;
+    std::uint64_t given_objects = 0;
+    std::uint64_t given_bytes = 0;
   };
-  using HeirOf = FunctionRef<std::uint16_t(std::uint16_t holder)>;  ///< kFreeIt, kLeaveIt, or a holder
+  /// kFreeIt, kLeaveIt, or a holder
+  using HeirOf = FunctionRef<std::uint16_t(std::uint16_t holder, std::uint32_t region)>;
   static constexpr std::uint16_t kFreeIt = 0xffff, kLeaveIt = 0xfffe;
   Result<Reclaimed> reclaim_locked(std::uint32_t slot, std::uint32_t heap, HeirOf heir) noexcept;
   /// Changes who holds an object or a span, neither of them counted by a tag. Requires: it is held; the heap's lock.

@@ -264,7 +264,7 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         if (!is_held(state)) continue;
         if (state != last) {
           last = state;
-          last_heir = heir(holder_of(state));
+          last_heir = heir(holder_of(state), s.region());
         }
         if (last_heir == kLeaveIt) continue;
         if (!ours) {
@@ -285,8 +285,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
           if (reinterpret_cast<std::atomic<std::uint64_t>&>(states[i]).compare_exchange_strong(
                   four, 0, std::memory_order_acq_rel)) {
             static_assert(kFree == 0);
-            sum.objects += 4;
-            sum.bytes += std::uint64_t{4} * s.size;
+            sum.freed_objects += 4;
+            sum.freed_bytes += std::uint64_t{4} * s.size;
             h.untold = 1;
             if (freed == 0) lowest = s.first_state + i;
             freed += 4;
@@ -301,8 +301,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         }
         const std::uint16_t to = last_heir == kFreeIt ? kFree : held_by(last_heir);
         if (!states[i].compare_exchange_strong(state, to, std::memory_order_acq_rel)) continue;
-        ++sum.objects;
-        sum.bytes += s.size;
+        ++(to == kFree ? sum.freed_objects : sum.given_objects);
+        (to == kFree ? sum.freed_bytes : sum.given_bytes) += s.size;
         h.untold = 1;
         if (to == kFree && freed++ == 0) lowest = s.first_state + i;
         base::crash_point("reclaim.object");
@@ -328,10 +328,10 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
       // Where the next run begins, also when this one is freed and merged with what lies around it.
       const std::uint32_t next = page + length + (slab ? 0 : allocator.free_after(page, length));
       if (desc.kind() == PageKind::held_head) {
-        const std::uint16_t to = heir(desc.holder());
+        const std::uint16_t to = heir(desc.holder(), region);
         if (to != kLeaveIt) {
-          ++sum.objects;
-          sum.bytes += std::uint64_t{length} << r.pages.page_shift;
+          ++(to == kFreeIt ? sum.freed_objects : sum.given_objects);
+          (to == kFreeIt ? sum.freed_bytes : sum.given_bytes) += std::uint64_t{length} << r.pages.page_shift;
           h.untold = 1;
           if (to == kFreeIt) {
             free_span_locked(slot, heap, region, page);

@@ -5,7 +5,7 @@
 // Thread-safety: as the public classes say. Lock order: directory, regions, a heap, metadata.
 //
 // One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains
-// that processes share), participants.cpp (recovery, leaving), sync.cpp (mapping what others added), tags.cpp, objects.cpp
+// that processes share), participants.cpp (recovery, leaving), withheld.cpp (what DMA may still use), sync.cpp (mapping what others added), tags.cpp, objects.cpp
 // (allocate, free), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
 // inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
@@ -281,6 +281,15 @@ class DomainState {
   Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
   Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
   Result<void> clean_heaps(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  // withheld.cpp: memory of dead ones that listeners do not let go yet
+  Result<void> ask_about(std::uint32_t dead, std::uint32_t slot) noexcept;
+  Result<void> ask_again(std::uint32_t slot, RecoveryReport& report) noexcept;
+  [[nodiscard]] bool agreed(std::uint32_t region, std::uint32_t dead, std::uint32_t pid) noexcept;
+  Result<void> withhold(std::uint32_t region, std::uint32_t dead, std::uint32_t pid,
+                        std::uint32_t slot) noexcept;
+  Result<void> free_withheld(std::uint32_t region, std::uint32_t slot, RecoveryReport& report) noexcept;
+  [[nodiscard]] bool withheld(std::uint32_t region) const noexcept;
+  [[nodiscard]] bool may_ask_for(std::uint32_t participant) noexcept;
   Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
                              RecoveryReport& report) noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;

@@ -230,6 +230,11 @@ Result<std::size_t> DomainState::verify_heap(HeapLocal& heap,
     alloc::for_each_held(core_, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
       used += bytes;
       if (holder == alloc::kHolderMemzone) memzone_memory += count;
+      if (shared_ && holder_participant(holder) == kOrphanOwner && !withheld(region) &&
+          heaps_[heap.id].on_death != static_cast<std::uint32_t>(OnDeath::keep)) {
+        ++breaches;
+        tell("what nobody holds in a heap that reclaims is withheld", holder, 0, count);
+      }
       if (holder < alloc::kFirstTagHolder) return;
       alloc::TagRecord* record = core_.find_tag_locked(h, holder);
       if (record == nullptr) {

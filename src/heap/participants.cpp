@@ -2,8 +2,8 @@
 // handing objects over to them, and leaving.
 //
 // Recovery of a dead participant (the cleaner; docs/recovery.md): undo what its threads had in flight -> open the
-// directory's locks that they held -> heap by heap: repair where they held the lock, empty their caches, reclaim or keep
-// what they held -> finish or undo half-added regions -> free their slots, then the record. Every step can be done twice.
+// directory's locks that they held -> ask the listeners -> heap by heap: repair where they held the lock, empty their
+// caches, reclaim or keep what they held -> finish or undo half-added regions -> free their slots, then the record. Every step can be done twice.
 #include <algorithm>
 #include <cstring>
 
@@ -52,6 +52,7 @@ Result<RecoveryReport> DomainState::recover() noexcept {
   if (core_.slot(slot).ranks != 0)
     return EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a listener or a walk");
   participants_.forget();
+  EXTMEM_TRY_VOID(ask_again(slot, report));
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (!participants_.elect(i)) continue;
     base::crash_point("clean.elected");
@@ -83,6 +84,7 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
       base::crash_point("clean.unlocked");
     }
   }
+  EXTMEM_TRY_VOID(ask_about(dead, slot));
   EXTMEM_TRY_VOID(clean_heaps(dead, slot, report));
   base::crash_point("clean.heaps");
   EXTMEM_TRY_VOID(
@@ -109,11 +111,17 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
 Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot,
                                       RecoveryReport& report) noexcept {
   const std::uint32_t slots = directory_->slots_high;
+  const auto keeps = [&](std::uint32_t id) {
+    return heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
+  };
+  const bool asked = dead != participants_.self();  // who leaves in good order has ended its DMA itself
+  bool orphans = asked && directory_->withheld != 0;
+  for (std::uint32_t id = 0; id < heaps_.high(); ++id) orphans |= heaps_[id].used != 0 && keeps(id);
+  if (orphans) EXTMEM_TRY_VOID(intern_orphans(dead, slot));
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
     if (heaps_[id].used == 0 && core_.heap(id).lock.holder() == 0 && core_.heap(id).first_cache == 0)
       continue;
-    const bool keep = heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
-    if (keep) EXTMEM_TRY_VOID(intern_orphans(dead, slot));
+    const bool keep = keeps(id);
     const alloc::HeapGuard guard(core_, slot, id);  // repairs it, where a dead thread held it
     if (!guard.held())
       return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over a heap"));
@@ -124,13 +132,15 @@ Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot,
         base::crash_point("clean.cache");
       }
     }
-    auto heir = [&](std::uint16_t holder) -> std::uint16_t {
+    auto heir = [&](std::uint16_t holder, std::uint32_t region) -> std::uint16_t {
       if (holder == alloc::kHolderMemzone || holder_participant(holder) != dead) return alloc::Core::kLeaveIt;
-      return keep ? orphan_of(holder) : alloc::Core::kFreeIt;
+      return keep || (asked && withheld(region)) ? orphan_of(holder) : alloc::Core::kFreeIt;
     };
     EXTMEM_TRY(done, core_.reclaim_locked(slot, id, heir));
-    (keep ? report.kept_objects : report.freed_objects) += done.objects;
-    (keep ? report.kept_bytes : report.freed_bytes) += done.bytes;
+    report.freed_objects += done.freed_objects;
+    report.freed_bytes += done.freed_bytes;
+    (keep ? report.kept_objects : report.withheld_objects) += done.given_objects;
+    (keep ? report.kept_bytes : report.withheld_bytes) += done.given_bytes;
     base::crash_point("clean.heap");
   }
   return {};
@@ -155,7 +165,7 @@ std::uint16_t DomainState::orphan_of(std::uint16_t holder) const noexcept {
   for (std::uint32_t link = tags_[tag.index - 1u].holders; link != 0; link = holders_[link - 1].next) {
     if (holders_[link - 1].participant == kOrphanOwner) return static_cast<std::uint16_t>(link - 1);
   }
-  return alloc::kHolderOrphan;  // not reached: intern_orphans made one
+  return alloc::kHolderOrphan;  // another process has withheld the region just now: then without its tag
 }
 
 Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,

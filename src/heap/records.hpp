@@ -80,6 +80,11 @@ struct alignas(64) RegionShare {
       unlink;  // 1: the file, in the domain's folder, goes with the region; 2: the path does
   base::Relaxed<std::uint32_t> adder;  // the participant that added it
   char path[192];
+  // withheld.cpp: what dead ones held here is kept, without an owner, while a bit is set: bit p - 1 is of participant p,
+  // whose listeners have not agreed to freeing it. Changed under the region lock and the heap's: either is enough to read.
+  base::Relaxed<std::uint32_t> withheld_by[8];
+  base::Relaxed<std::uint32_t> withheld_of;   // the dead participant; 0: several
+  base::Relaxed<std::uint32_t> withheld_pid;  // its pid, or 0
 };
 
 struct alignas(64) MemzoneRecord {
@@ -107,6 +112,7 @@ struct Directory {
   base::Relaxed<std::uint32_t> memzone_count;
   base::Relaxed<std::uint32_t> node_heaps;  // heaps [0, node_heaps) stand for NUMA nodes
   base::Relaxed<std::uint32_t> slots_high;  // thread slots [1, slots_high] have been used
+  base::Relaxed<std::uint32_t> withheld;    // 1: some region may have withheld_by bits (region lock)
 };
 
 }  // namespace extmem::heap

@@ -347,6 +347,7 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   share.reach = static_cast<std::uint32_t>(Reach::none);
   share.unlink = 0;
   share.device = share.inode = 0;
+  for (auto& word : share.withheld_by) word = 0;
   share.adder = participants_.self();
   share.kind = static_cast<std::uint32_t>(mapping != nullptr ? mapping->kind : BackingKind::external);
   share.os_page_size = mapping != nullptr ? mapping->os_page_size : os::page_size();

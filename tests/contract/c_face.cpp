@@ -123,6 +123,18 @@ class CFace final : public Face {
   int region_of(const void* p, RegionId& region) override {
     return put_region(region, [&](auto* out) { return extmem_region_find(domain_, p, out); });
   }
+  int add_listener(RegionListener listener, void* arg) override {
+    listeners_.push_back(std::make_unique<Listener>(Listener{listener, arg}));
+    return extmem_listener_add(
+        domain_,
+        [](const extmem_region_event_t* event, void* mine) {
+          const auto* to = static_cast<const Listener*>(mine);
+          return to->call(RegionEvent{static_cast<RegionEventKind>(event->kind), cpp(event->info),
+                                      event->foreign, event->participant, event->pid},
+                          to->arg);
+        },
+        listeners_.back().get());
+  }
   int list_regions(std::vector<RegionInfo>& regions) override {
     regions.clear();
     return extmem_region_list(domain_, collect<extmem_region_info_t, RegionInfo, cpp>, &regions);
@@ -295,8 +307,9 @@ class CFace final : public Face {
     extmem_recovery_report_t out;
     const int rc = extmem_domain_recover(domain_, &out, sizeof(out));
     if (rc == 0) {
-      report = {out.participants, out.threads,      out.unfinished, out.regions,    out.freed_objects,
-                out.freed_bytes,  out.kept_objects, out.kept_bytes, out.nanoseconds};
+      report = {out.participants,  out.threads,          out.unfinished,    out.regions,
+                out.freed_objects, out.freed_bytes,      out.kept_objects,  out.kept_bytes,
+                out.nanoseconds,   out.withheld_objects, out.withheld_bytes};
     }
     return rc;
   }
@@ -335,7 +348,12 @@ class CFace final : public Face {
     return rc;
   }
 
+  struct Listener {
+    RegionListener call;
+    void* arg;
+  };
   extmem_domain_t* domain_ = nullptr;
+  std::vector<std::unique_ptr<Listener>> listeners_;
 };
 
 }  // namespace

@@ -58,6 +58,9 @@ class CppFace final : public Face {
     return put(domain_.region_file(region), file);
   }
   int region_of(const void* p, RegionId& region) override { return put(domain_.region_of(p), region); }
+  int add_listener(RegionListener listener, void* arg) override {
+    return put(domain_.add_listener(listener, arg));
+  }
   int list_regions(std::vector<RegionInfo>& regions) override {
     regions.clear();
     return put(domain_.walk_regions([&](const RegionInfo& info) { return regions.push_back(info), true; }));

@@ -40,6 +40,8 @@ class Face {
   virtual int region_info(RegionId region, RegionInfo& info) = 0;
   virtual int region_file(RegionId region, RegionFile& file) = 0;
   virtual int region_of(const void* p, RegionId& region) = 0;
+  /// Stays registered until the domain is closed.
+  virtual int add_listener(RegionListener listener, void* arg) = 0;
   virtual int list_regions(std::vector<RegionInfo>& regions) = 0;
   virtual int list_iova_runs(RegionId region, std::vector<IovaRun>& runs) = 0;
 

@@ -69,6 +69,8 @@ inline constexpr const char* kPointNames[] = {
     "transaction.complete",
     "transaction.journaled",
     "undo.step",
+    "withheld.freed",
+    "withheld.marked",
 };
 inline constexpr std::uint32_t kPointCount = sizeof kPointNames / sizeof kPointNames[0];
 

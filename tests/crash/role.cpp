@@ -379,11 +379,26 @@ void Role::act(const std::string& op) {
     open();
   } else if (op == "leave") {
     close();
-  } else if (op == "recover") {
+  } else if (op == "recover" || op == "withhold") {
     log_.phase.store(Phase::ready);
     while (log_.go.load() == 0) std::this_thread::sleep_for(100us);
+    bool refuse = op == "withhold";
+    if (refuse) {
+      must(domain_.add_listener(
+               [](const RegionEvent& event, void* no) {
+                 return event.kind == RegionEventKind::reclaiming && *static_cast<bool*>(no) ? EBUSY : 0;
+               },
+               &refuse),
+           "add_listener");
+    }
     log_.armed.store(1);
-    (void)must(domain_.recover(), "recover");
+    const RecoveryReport report = must(domain_.recover(), "recover");
+    if (!refuse) return;
+    if (report.withheld_objects == 0) complain("nothing was withheld", Error{});
+    refuse = false;
+    const RecoveryReport later = must(domain_.recover(), "recover again");
+    if (later.freed_objects != report.withheld_objects)
+      complain("not all that was withheld was freed", Error{});
   }
 }
 

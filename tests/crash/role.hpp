@@ -63,7 +63,7 @@ class Role {
   std::vector<Entry*> mine_;
 };
 
-/// All operations, but "recover" (of a cleaner) and "random".
+/// All operations, but "recover" and "withhold" (of a cleaner) and "random".
 const std::vector<std::string>& operations();
 
 }  // namespace extmem::crash

@@ -53,10 +53,10 @@ inline std::uint64_t sweep_points(World& world, const std::string& operation, st
 
 /// A victim that dies in `operation`, and a cleaner that dies while it cleans.
 inline void clean_after(World& world, const std::string& operation, Kill victim_dies, Kill cleaner_dies,
-                        std::vector<Kill>* kills, std::uint64_t stride) {
+                        std::vector<Kill>* kills, std::uint64_t stride, const char* cleans = "recover") {
   const std::string what =
       operation + " killed at " + to_text(victim_dies) + ", its cleaner at " + to_text(cleaner_dies);
-  Child cleaner = world.start("recover", cleaner_dies, 1);
+  Child cleaner = world.start(cleans, cleaner_dies, 1);
   world.wait_ready(cleaner);
   Child victim = world.start(operation, victim_dies, 0);
   world.finish(victim);
@@ -74,12 +74,14 @@ struct Victim {
   const char* operation;
   const char* point;  // "": after all
   bool last;
+  const char* cleaner = "recover";  // what its cleaner does
 };
 inline const std::vector<Victim>& victims() {
   static const std::vector<Victim> all = {
-      {"hold", "", false},                              // objects, spans, caches, orphans to be
-      {"allocate_refill", "refill.taken", true},        // inside its cache: it is buried
-      {"free_flush", "flush.freed", true},              // the same, with slabs half returned
+      {"hold", "", false},                        // objects, spans, caches, orphans to be
+      {"hold", "", false, "withhold"},            // the same, and a listener that does not let go at first
+      {"allocate_refill", "refill.taken", true},  // inside its cache: it is buried
+      {"free_flush", "flush.freed", true},        // the same, with slabs half returned
       {"allocate_slabs", "transaction.changed", true},  // a journal, and the heap's lock
       {"flush", "pause.asked", false},                  // others stand still
       {"free_remote", "revoke.shared", false},
@@ -109,9 +111,9 @@ inline void sweep_cleaner(World& world, const Victim& victim, std::uint64_t stri
     world.problem(operation + " never reaches " + victim.point);
     return;
   }
-  clean_after(world, operation, dies, World::kNever, &kills, stride);
+  clean_after(world, operation, dies, World::kNever, &kills, stride, victim.cleaner);
   for (const Kill kill : kills) {
-    clean_after(world, operation, dies, kill, nullptr, stride);
+    clean_after(world, operation, dies, kill, nullptr, stride, victim.cleaner);
     if (world.tally().problems.size() >= 20) return;
   }
 }

@@ -31,7 +31,8 @@ static_assert(same(OpenMode::create_or_open, EXTMEM_OPEN_OR_CREATE) &&
               same(OpenMode::open_only, EXTMEM_OPEN_EXISTING) &&
               same(OpenMode::create_only, EXTMEM_OPEN_CREATE_ONLY));
 static_assert(same(RegionEventKind::added, EXTMEM_REGION_ADDED) &&
-              same(RegionEventKind::removing, EXTMEM_REGION_REMOVING));
+              same(RegionEventKind::removing, EXTMEM_REGION_REMOVING) &&
+              same(RegionEventKind::reclaiming, EXTMEM_REGION_RECLAIMING));
 static_assert(same(WalkKind::region, EXTMEM_WALK_REGION) &&
               same(WalkKind::free_span, EXTMEM_WALK_FREE_SPAN) &&
               same(WalkKind::held_span, EXTMEM_WALK_HELD_SPAN) && same(WalkKind::slab, EXTMEM_WALK_SLAB) &&
@@ -323,8 +324,14 @@ extmem_object_info_t to_c(const ObjectInfo& info) noexcept {
 }
 
 extmem_region_event_t to_c(const RegionEvent& event) noexcept {
-  const auto& [kind, info, foreign] = event;
-  return {sizeof(extmem_region_event_t), static_cast<std::uint32_t>(kind), foreign, {}, to_c(info)};
+  const auto& [kind, info, foreign, participant, pid] = event;
+  return {sizeof(extmem_region_event_t),
+          static_cast<std::uint32_t>(kind),
+          foreign,
+          {},
+          participant,
+          pid,
+          to_c(info)};
 }
 
 extmem_walk_entry_t to_c(const WalkEntry& entry) noexcept {
@@ -374,7 +381,7 @@ extmem_participant_info_t to_c(const ParticipantInfo& info) noexcept {
 
 extmem_recovery_report_t to_c(const RecoveryReport& report) noexcept {
   const auto& [participants, threads, unfinished, regions, freed_objects, freed_bytes, kept_objects,
-               kept_bytes, nanoseconds] = report;
+               kept_bytes, nanoseconds, withheld_objects, withheld_bytes] = report;
   return {sizeof(extmem_recovery_report_t),
           participants,
           threads,
@@ -384,7 +391,9 @@ extmem_recovery_report_t to_c(const RecoveryReport& report) noexcept {
           freed_bytes,
           kept_objects,
           kept_bytes,
-          nanoseconds};
+          nanoseconds,
+          withheld_objects,
+          withheld_bytes};
 }
 
 }  // namespace extmem::faces::c

@@ -157,6 +157,21 @@ std::string user_data(std::istream&) {
   return answer(heap.info(), [](auto& out, const HeapInfo& info) { out << info.user_data; });
 }
 
+int answer_to_reclaiming = 0;
+
+/// From now on this process answers `reclaiming` with that errno value.
+std::string listen(std::istream& in) {
+  static bool registered = false;
+  in >> answer_to_reclaiming;
+  if (registered) return "ok";
+  registered = true;
+  return answer(domain.add_listener(
+      [](const RegionEvent& event, void*) {
+        return event.kind == RegionEventKind::reclaiming ? answer_to_reclaiming : 0;
+      },
+      nullptr));
+}
+
 std::string stats(std::istream&) {
   return answer(heap.stats(), [](auto& out, const HeapStats& s) {
     out << s.used_count << ' ' << s.used_bytes << ' ' << s.total_bytes;
@@ -267,7 +282,7 @@ const std::map<std::string, Command>& commands() {
       {"recover",
        [](std::istream&) {
          return answer(domain.recover(), [](auto& out, const RecoveryReport& r) {
-           out << r.participants << ' ' << r.freed_objects;
+           out << r.participants << ' ' << r.freed_objects << ' ' << r.withheld_objects;
          });
        }},
       {"verify",
@@ -286,6 +301,7 @@ const std::map<std::string, Command>& commands() {
          return answer_of(received < 0);
        }},
       {"attach_file", attach_file},
+      {"listen", listen},
       {"region_base",
        [](std::istream& in) {
          return answer(domain.region_info(region_from(in)), [](auto& out, const RegionInfo& info) {
