@@ -10,8 +10,8 @@
 #include <random>
 #include <thread>
 
-#include "faces/dpdk/fbarray.hpp"
 #include "dpdk/fbarray_model.hpp"
+#include "faces/dpdk/fbarray.hpp"
 
 namespace {
 

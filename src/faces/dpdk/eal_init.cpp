@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "faces/dpdk/eal.hpp"
+#include "faces/dpdk/fbarray_file.hpp"
 #include "faces/dpdk/lcores.hpp"
 #include "faces/dpdk/options.hpp"
 #include "faces/dpdk/runtime_dir.hpp"
@@ -47,6 +48,7 @@ int start(const CommandLine& line, const Cpus& cpus, const cpu_set_t& process_cp
   } else if (claim_process_type(eal.process) != 0) {
     return -1;
   }
+  if (eal.shared() && eal.process == RTE_PROC_PRIMARY) remove_dead_arrays(rte_eal_get_runtime_dir());
   if (lcores_init(line.lcores, cpus, process_cpus) != 0) {
     release_process_type();
     return -1;
