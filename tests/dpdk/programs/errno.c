@@ -1,18 +1,11 @@
 /* rte_errno.h: a variable of each thread, and texts. */
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <rte_errno.h>
 
-#define CHECK(condition)                                                   \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      printf("%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      return 1;                                                            \
-    }                                                                      \
-  } while (0)
+#include "check.h"
 
 static int seen_by_thread = -1;
 
