@@ -1,7 +1,6 @@
 // What every search of rte_fbarray.h must answer, worked out one element at a time from a vector of bools.
 //
-// Uses nothing but the header, so that it compiles against any library that has it: FBARRAY_MODEL_MAIN makes it a
-// program of its own which prints each difference (docs/dpdk.md says how it was run against DPDK).
+// Uses nothing but the header, so that it compiles against DPDK as well (fbarray_reference.cpp).
 #pragma once
 
 #include <rte_errno.h>
@@ -91,8 +90,21 @@ inline Answer rev_biggest(const Bits& bits, std::int64_t start, bool used) {
   return at < 0 ? none(used) : Answer{int(at), 0};
 }
 
-/// Called with a sentence for each difference.
-using Report = std::function<void(const std::string&)>;
+/// An answer that is not the model's.
+struct Difference {
+  std::string function;
+  Answer got, expected;
+  std::size_t len;
+  unsigned start = 0, n = 0;
+
+  [[nodiscard]] std::string text() const {
+    std::ostringstream out;
+    out << function << " len " << len << " start " << start << " n " << n << ": " << got.value
+        << " (rte_errno " << got.error << "), expected " << expected.value << " (" << expected.error << ")";
+    return out.str();
+  }
+};
+using Report = std::function<void(const Difference&)>;
 
 /// Compares the answers of every search at `start`, and for `n` where it takes one.
 inline void compare(rte_fbarray* array, const Bits& bits, unsigned start, unsigned n, const Report& report) {
@@ -101,11 +113,7 @@ inline void compare(rte_fbarray* array, const Bits& bits, unsigned start, unsign
     const int got = call();
     const Answer answer{got, rte_errno};
     if (answer == expected) return;
-    std::ostringstream text;
-    text << name << " len " << bits.size() << " start " << start << " n " << n << ": " << got
-         << " (rte_errno " << answer.error << "), expected " << expected.value << " (" << expected.error
-         << ")";
-    report(text.str());
+    report(Difference{name, answer, expected, bits.size(), start, n});
   };
   using Plain = int (*)(rte_fbarray*, unsigned);
   using WithN = int (*)(rte_fbarray*, unsigned, unsigned);
@@ -168,10 +176,10 @@ inline void run(rte_fbarray* array, std::uint64_t seed, unsigned rounds, unsigne
     for (unsigned i = 0; i < len; ++i) {
       count += bits[i] ? 1u : 0u;
       if ((rte_fbarray_is_used(array, i) == 1) == bits[i]) continue;
-      if ((bits[i] ? rte_fbarray_set_used : rte_fbarray_set_free)(array, i) != 0) report("marking failed");
+      if ((bits[i] ? rte_fbarray_set_used : rte_fbarray_set_free)(array, i) != 0)
+        report(Difference{bits[i] ? "set_used" : "set_free", {-1, rte_errno}, {0, 0}, len, i});
     }
-    if (array->count != count)
-      report("count " + std::to_string(array->count) + ", not " + std::to_string(count));
+    if (array->count != count) report(Difference{"count", {int(array->count), 0}, {int(count), 0}, len});
     for (unsigned k = 0; k < searches; ++k) {
       const unsigned n = below(8) == 0 ? 1 + below(len) : 1 + below(bound + 66);
       compare(array, bits, k == 0 ? 0 : k == 1 ? len - 1 : place(), below(64) == 0 ? 0 : n, report);

@@ -84,7 +84,8 @@ TEST_F(FbarrayShare, TheFileIsOursAloneAndGoesWithTheArray) {
 TEST_F(FbarrayShare, AnswersAsTheModel) {
   for (const unsigned len : {1u, 64u, 65u, 1000u}) {
     make("model", len);
-    fbarray_model::run(&page_->array, len, 100, 10, [](const std::string& text) { ADD_FAILURE() << text; });
+    fbarray_model::run(&page_->array, len, 100, 10,
+                       [](const fbarray_model::Difference& text) { ADD_FAILURE() << text.text(); });
     destroy();
   }
 }

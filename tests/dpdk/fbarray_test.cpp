@@ -135,8 +135,9 @@ TEST_F(Fbarray, MarksManyElementsAtOnce) {
     ASSERT_EQ(extmem::dpdk::mark_elements(array_, start, n, used), 0);
     std::fill_n(bits.begin() + start, n, used);
     ASSERT_EQ(array_.count, unsigned(std::count(bits.begin(), bits.end(), true)));
-    fbarray_model::compare(&array_, bits, unsigned(random() % 1000), 1 + unsigned(random() % 200),
-                           [](const std::string& difference) { ADD_FAILURE() << difference; });
+    fbarray_model::compare(
+        &array_, bits, unsigned(random() % 1000), 1 + unsigned(random() % 200),
+        [](const fbarray_model::Difference& difference) { ADD_FAILURE() << difference.text(); });
   }
 }
 
@@ -150,9 +151,10 @@ TEST_P(FbarrayModel, EverySearchAnswersAsTheModel) {
   make(len);
   const bool large = len > 10'000;
   int differences = 0;
-  fbarray_model::run(&array_, seed, large ? 4 : 400, large ? 4 : 20, [&](const std::string& difference) {
-    if (++differences <= 10) ADD_FAILURE() << difference;
-  });
+  fbarray_model::run(&array_, seed, large ? 4 : 400, large ? 4 : 20,
+                     [&](const fbarray_model::Difference& difference) {
+                       if (++differences <= 10) ADD_FAILURE() << difference.text();
+                     });
   EXPECT_EQ(differences, 0);
 }
 INSTANTIATE_TEST_SUITE_P(Lengths, FbarrayModel,
