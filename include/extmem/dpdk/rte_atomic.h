@@ -7,6 +7,7 @@
 #define EXTMEM_DPDK_RTE_ATOMIC_H
 
 #include <stdint.h>
+#include <stdlib.h> /* DPDK's includes it, by way of the compiler's header for barriers: programs count on it */
 
 #include <rte_common.h>
 #include <rte_compat.h>

@@ -2,9 +2,12 @@
 #ifndef EXTMEM_DPDK_RTE_PAUSE_H
 #define EXTMEM_DPDK_RTE_PAUSE_H
 
+#include <assert.h>
 #include <stdint.h>
 
+#include <rte_atomic.h>
 #include <rte_common.h>
+#include <rte_compat.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -2,6 +2,7 @@
 #ifndef EXTMEM_DPDK_RTE_PREFETCH_H
 #define EXTMEM_DPDK_RTE_PREFETCH_H
 
+#include <rte_common.h>
 #include <rte_compat.h>
 
 #ifdef __cplusplus

@@ -8,7 +8,8 @@
 
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
-#include <rte_eal.h>
+#include <rte_cycles.h>
+#include <rte_lcore.h>
 #include <rte_pause.h>
 
 #ifdef __cplusplus

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include <rte_common.h>
-#include <rte_eal.h>
+#include <rte_lcore.h>
 #include <rte_pause.h>
 
 #ifdef __cplusplus
