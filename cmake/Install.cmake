@@ -50,7 +50,7 @@ if(TARGET extmem_cli)
 endif()
 
 if(TARGET extmem_preload)
-  install(TARGETS extmem_preload)
+  install(TARGETS extmem_preload extmem_record)
 endif()
 
 file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)

@@ -1,6 +1,6 @@
 # One target per line of src/LAYERS, linked to exactly the layers named there.
 #   extmem_<layer>   a static library, or an interface library while the folder holds headers only
-# faces/cli becomes the command `extmem` instead, faces/dpdk, faces/dpdk_bridge and faces/preload libraries of their own
+# faces/cli becomes the command `extmem` instead, faces/{dpdk,dpdk_bridge,preload,record} libraries of their own
 # (cmake/Library.cmake, cmake/Dpdk.cmake, cmake/DpdkBridge.cmake, cmake/Preload.cmake). '/' reads '_' in target names.
 set(layers_file ${PROJECT_SOURCE_DIR}/src/LAYERS)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${layers_file})
@@ -14,7 +14,7 @@ foreach(line IN LISTS layer_lines)
   endif()
   set(layer ${CMAKE_MATCH_1})
   string(REGEX MATCHALL "[a-z_/]+" allowed "${CMAKE_MATCH_2}")
-  if(layer MATCHES "^faces/(cli|dpdk|dpdk_bridge|preload)$")
+  if(layer MATCHES "^faces/(cli|dpdk|dpdk_bridge|preload|record)$")
     continue()
   endif()
   string(REPLACE "/" "_" target "extmem_${layer}")

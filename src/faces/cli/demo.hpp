@@ -18,6 +18,7 @@
 #include "faces/cli/demo_load.hpp"
 #include "faces/cli/demo_machine.hpp"
 #include "faces/cli/format.hpp"
+#include "faces/cli/impossible.hpp"
 
 namespace extmem::cli {
 
@@ -27,11 +28,6 @@ struct DemoOptions {
   std::string svg;       ///< "": out/extmem-demo.svg, or in the folder for temporary files
   std::string json;      ///< "": none
   bool no_color = false;
-};
-
-/// The demo cannot be run here: no memory, no place for a file.
-class Impossible : public std::runtime_error {
-  using std::runtime_error::runtime_error;
 };
 
 /// "ENOMEM: what was wrong and what to do".

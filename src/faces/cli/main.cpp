@@ -28,6 +28,9 @@ int run(int argc, char** argv) {
   extmem::cli::add_demo_command(app, exit_code);
   extmem::cli::add_demo_worker_command(app, exit_code);
   extmem::cli::add_run_command(app, exit_code);
+  extmem::cli::add_record_command(app, exit_code);
+  extmem::cli::add_replay_command(app, exit_code);
+  extmem::cli::add_advise_command(app, exit_code);
   extmem::cli::add_version_command(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -48,44 +48,10 @@ Result<void> copy(char (&to)[N], const char* text) noexcept {
   return {};
 }
 
-Result<void> read_backing(const char* text, Settings& settings) noexcept {
-  BackingSpec& spec = settings.backing;
-  const char* path = nullptr;
-  if (std::strcmp(text, "anon") == 0) {
-    spec.kind = BackingKind::anonymous;
-  } else if (std::strcmp(text, "thp") == 0) {
-    spec.kind = BackingKind::anonymous;
-    spec.thp = true;
-  } else if (std::strcmp(text, "hugetlb") == 0) {
-    spec.kind = BackingKind::hugetlb;
-  } else if (const char* size = after(text, "hugetlb:")) {
-    spec.kind = BackingKind::hugetlb;
-    EXTMEM_TRY(bytes, parse_size(size));
-    if (!base::is_power_of_two(bytes)) return EXTMEM_ERROR(EINVAL, "a hugepage's size is 2M or 1G");
-    spec.os_page_size = bytes;
-  } else if (std::strcmp(text, "memfd") == 0) {
-    spec.kind = BackingKind::memfd;
-  } else if ((path = after(text, "shm:")) != nullptr && *path != '\0') {
-    spec.kind = BackingKind::shm;
-  } else if ((path = after(text, "file:")) != nullptr && *path != '\0') {
-    spec.kind = BackingKind::file;
-  } else if ((path = after(text, "dax:")) != nullptr && *path != '\0') {
-    spec.kind = BackingKind::dax;
-  } else {
-    return EXTMEM_ERROR(
-        EINVAL, "say anon, thp, hugetlb, hugetlb:2M, hugetlb:1G, memfd, shm:/NAME, file:PATH or dax:PATH");
-  }
-  if (path != nullptr) {
-    EXTMEM_TRY_VOID(copy(settings.path, path));
-    spec.path = settings.path;
-  }
-  return {};
-}
-
 Result<void> read(Settings& s, const char*& which) noexcept {
   BackingSpec& b = s.backing;
   which = "EXTMEM_BACKING";
-  if (const char* text = value_of(which)) EXTMEM_TRY_VOID(read_backing(text, s));
+  if (const char* text = value_of(which)) EXTMEM_TRY_VOID(parse_backing(text, s));
   const bool has_path = b.path != nullptr;
   const bool huge = b.kind == BackingKind::hugetlb;
   which = "EXTMEM_STEP";
@@ -155,6 +121,40 @@ Result<void> read(Settings& s, const char*& which) noexcept {
 }
 
 }  // namespace
+
+Result<void> parse_backing(const char* text, Settings& settings) noexcept {
+  BackingSpec& spec = settings.backing;
+  const char* path = nullptr;
+  if (std::strcmp(text, "anon") == 0) {
+    spec.kind = BackingKind::anonymous;
+  } else if (std::strcmp(text, "thp") == 0) {
+    spec.kind = BackingKind::anonymous;
+    spec.thp = true;
+  } else if (std::strcmp(text, "hugetlb") == 0) {
+    spec.kind = BackingKind::hugetlb;
+  } else if (const char* size = after(text, "hugetlb:")) {
+    spec.kind = BackingKind::hugetlb;
+    EXTMEM_TRY(bytes, parse_size(size));
+    if (!base::is_power_of_two(bytes)) return EXTMEM_ERROR(EINVAL, "a hugepage's size is 2M or 1G");
+    spec.os_page_size = bytes;
+  } else if (std::strcmp(text, "memfd") == 0) {
+    spec.kind = BackingKind::memfd;
+  } else if ((path = after(text, "shm:")) != nullptr && *path != '\0') {
+    spec.kind = BackingKind::shm;
+  } else if ((path = after(text, "file:")) != nullptr && *path != '\0') {
+    spec.kind = BackingKind::file;
+  } else if ((path = after(text, "dax:")) != nullptr && *path != '\0') {
+    spec.kind = BackingKind::dax;
+  } else {
+    return EXTMEM_ERROR(
+        EINVAL, "say anon, thp, hugetlb, hugetlb:2M, hugetlb:1G, memfd, shm:/NAME, file:PATH or dax:PATH");
+  }
+  if (path != nullptr) {
+    EXTMEM_TRY_VOID(copy(settings.path, path));
+    spec.path = settings.path;
+  }
+  return {};
+}
 
 Result<std::uint64_t> parse_size(const char* text) noexcept {
   std::uint64_t value = 0;

@@ -52,6 +52,9 @@ struct Settings {
 /// A size such as 64M. Errors: EINVAL.
 Result<std::uint64_t> parse_size(const char* text) noexcept;
 
+/// Reads what EXTMEM_BACKING may say into settings.backing and .path. Errors: EINVAL, ENAMETOOLONG.
+Result<void> parse_backing(const char* text, Settings& settings) noexcept;
+
 /// Reads the environment. Errors: EINVAL, ENAMETOOLONG; *which then names the variable.
 Result<void> read_settings(Settings& settings, const char** which) noexcept;
 

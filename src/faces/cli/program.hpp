@@ -1,0 +1,35 @@
+// Program: what `extmem run` and `extmem record` turn themselves into, with a library of ours preloaded.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace extmem::cli {
+
+/// Sets an environment variable, or takes it away where the value is empty.
+void set_variable(const char* name, const std::string& value);
+
+/// Where a library of ours is: beside the command, in the build tree and where both were installed. Empty: nowhere.
+std::string find_library(const std::string& name);
+
+class Program {
+ public:
+  /// `command`: whose messages these are ("run").
+  Program(std::string command, std::vector<std::string> words)
+      : command_(std::move(command)), words_(std::move(words)) {}
+
+  /// A library in front of what is preloaded already: a name of ours, or a path.
+  void preload(const std::string& library) { libraries_.push_back(library); }
+  /// Becomes the program. Returns only where that fails, with the exit code, and has said why.
+  [[nodiscard]] int become() const;
+  /// Says what is wrong on standard error; returns `code`.
+  [[nodiscard]] int refuse(int code, const std::string& why) const;
+
+ private:
+  std::string command_;
+  std::vector<std::string> words_;
+  std::vector<std::string> libraries_;
+};
+
+}  // namespace extmem::cli

@@ -1,0 +1,340 @@
+// `extmem record`, `extmem replay`, `extmem advise`: a program's allocations, written down, done again, and weighed.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <CLI/App.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+
+#include "faces/cli/advise.hpp"
+#include "faces/cli/chart.hpp"
+#include "faces/cli/commands.hpp"
+#include "faces/cli/console.hpp"
+#include "faces/cli/exit_code.hpp"
+#include "faces/cli/format.hpp"
+#include "faces/cli/impossible.hpp"
+#include "faces/cli/json.hpp"
+#include "faces/cli/program.hpp"
+#include "faces/cli/replay.hpp"
+#include "faces/preload/settings.hpp"
+
+namespace extmem::cli {
+
+namespace {
+
+void write_file(const std::string& path, const std::string& text) {
+  if (path == "-") {
+    fmt::print("{}\n", text);
+    return;
+  }
+  std::ofstream file(path, std::ios::binary);
+  file << text << '\n';
+  file.flush();
+  if (!file) throw Impossible(fmt::format("{}: cannot be written", path));
+}
+
+/// KIND=SIZE, KIND as for `extmem run --backing`.
+RegionChoice parse_region(const std::string& text) {
+  const auto equals = text.rfind('=');
+  if (equals == std::string::npos)
+    throw CLI::ValidationError("--region", text + ": say KIND=SIZE, as in hugetlb:2M=256M");
+  preload::Settings settings;
+  RegionChoice choice;
+  choice.text = text;
+  if (auto read = preload::parse_backing(text.substr(0, equals).c_str(), settings); !read)
+    throw CLI::ValidationError("--region", fmt::format("{}: {}", text, read.error().message()));
+  const auto size = preload::parse_size(text.substr(equals + 1).c_str());
+  if (!size) throw CLI::ValidationError("--region", fmt::format("{}: {}", text, size.error().message()));
+  choice.spec = settings.backing;
+  choice.path = settings.path;
+  choice.spec.length = *size;
+  return choice;
+}
+
+constexpr const char* kOpNames[] = {"free", "malloc", "calloc", "realloc", "memalign"};
+
+struct ReplayChoices {
+  std::string trace;
+  std::string allocator = "heap";
+  std::vector<std::string> regions;
+  std::string style = "binned";
+  std::string placement = "any";
+  std::string contents = "full";
+  std::string json;
+  std::string svg;
+  ReplayOptions options;
+};
+
+double not_in_one_piece(const ReplaySample& s) {
+  return s.stats.free_bytes == 0
+             ? 0
+             : 1 - static_cast<double>(s.stats.largest_free) / static_cast<double>(s.stats.free_bytes);
+}
+
+std::string replay_json(const ReplayChoices& choices, const Trace& trace, const ReplayResult& r) {
+  Json json;
+  json.object();
+  json.text("trace", choices.trace)
+      .text("program", trace.header.program)
+      .text("allocator", choices.allocator);
+  json.integer("operations", trace.ops.size())
+      .integer("objects", trace.objects)
+      .integer("threads", trace.threads);
+  json.integer("workers", r.workers).integer("failures", r.failures).integer("corruptions", r.corruptions);
+  json.integer("breaches", r.breaches).real("seconds", r.seconds);
+  json.integer("peak_live_bytes", trace.peak_bytes).integer("peak_live_objects", trace.peak_objects);
+  json.array("times");
+  for (std::size_t k = 0; k < r.times.size(); ++k) {
+    if (r.times[k].count == 0) continue;
+    json.object().text("operation", kOpNames[k]).integer("count", r.times[k].count);
+    json.real("mean_ns",
+              r.ns_per_tick * static_cast<double>(r.times[k].ticks) / static_cast<double>(r.times[k].count));
+    json.real("median_ns", r.ns_per_tick * r.times[k].quantile(0.5));
+    json.real("p99_ns", r.ns_per_tick * r.times[k].quantile(0.99)).end();
+  }
+  json.end().array("pages_at_peak");
+  for (const PageCount& count : r.pages)
+    json.object().integer("page_size", count.page_size).integer("pages", count.pages).end();
+  json.end().array("samples");
+  for (const ReplaySample& s : r.samples) {
+    json.object().integer("operations", s.op).integer("live_bytes", s.live_bytes);
+    json.integer("total_bytes", s.stats.total_bytes).integer("used_bytes", s.stats.used_bytes);
+    json.integer("free_bytes", s.stats.free_bytes).integer("largest_free", s.stats.largest_free);
+    json.real("fragmentation", not_in_one_piece(s)).end();
+  }
+  json.end().end();
+  return json.document();
+}
+
+std::string replay_svg(const ReplayChoices& choices, const Trace& trace, const ReplayResult& r) {
+  ChartLine live{"live, as asked for", {}, "#2563eb"};
+  ChartLine used{"used, rounded", {}, "#16a34a"};
+  ChartLine total{"taken from the system", {}, "#9ca3af"};
+  ChartLine largest{"largest free run", {}, "#dc2626"};
+  for (const ReplaySample& s : r.samples) {
+    const auto x = static_cast<double>(s.op);
+    live.points.emplace_back(x, static_cast<double>(s.live_bytes));
+    used.points.emplace_back(x, static_cast<double>(s.stats.used_bytes));
+    total.points.emplace_back(x, static_cast<double>(s.stats.total_bytes));
+    largest.points.emplace_back(x, static_cast<double>(s.stats.largest_free));
+  }
+  std::vector<ChartLine> lines{live};
+  if (!r.samples.empty() && r.samples.back().stats.total_bytes != 0) lines = {live, used, total, largest};
+  return draw_chart(fmt::format("{} on {}", clean(trace.header.program), choices.allocator),
+                    fmt::format("operations, {} in all", count_text(trace.ops.size())), lines,
+                    [](double y) { return bytes_text(static_cast<std::uint64_t>(y)); });
+}
+
+void show_trace(const Console& console, const Trace& trace) {
+  console.item("trace", fmt::format("{} of {}: {} on {} objects by {}, {:.1f} bytes an operation",
+                                    bytes_text(trace.file_bytes), clean(trace.header.program),
+                                    plural(trace.ops.size(), "operation"), count_text(trace.objects),
+                                    plural(trace.threads, "thread"),
+                                    trace.ops.empty() ? 0.0
+                                                      : static_cast<double>(trace.file_bytes) /
+                                                            static_cast<double>(trace.ops.size())));
+  if (!trace.complete)
+    console.item("", "the process did not end in good order: what it had not written is missing", Tone::warn);
+  if (trace.unknown_frees + trace.lost_frees + trace.failed != 0) {
+    console.item(
+        "", fmt::format("{} frees of what was allocated before, {} frees not seen, {} failed allocations",
+                        trace.unknown_frees, trace.lost_frees, trace.failed));
+  }
+  console.item("peak", fmt::format("{} live in {} objects", bytes_text(trace.peak_bytes),
+                                   count_text(trace.peak_objects)));
+}
+
+int run_replay(const ReplayChoices& choices) {
+  const Console console = Console::create(false);
+  const Trace trace = read_trace(choices.trace);
+  HeapLayout layout;
+  for (const std::string& text : choices.regions) layout.regions.push_back(parse_region(text));
+  layout.style = choices.style == "exact" ? Style::exact : Style::binned;
+  layout.placement = choices.placement == "low"    ? Placement::low
+                     : choices.placement == "high" ? Placement::high
+                                                   : Placement::any;
+  const auto target = choices.allocator == "heap" ? heap_target(layout) : process_target();
+  const ReplayResult result = replay(trace, *target, choices.options);
+  if (choices.json != "-") {
+    console.heading("Replay");
+    show_trace(console, trace);
+    const OpTimes all = result.all();
+    Table table({"OPERATION", ">COUNT", ">MEAN", ">MEDIAN", ">P99"});
+    const auto row = [&](const std::string& name, const OpTimes& times) {
+      if (times.count == 0) return;
+      const double tick = result.ns_per_tick * 1e-9;
+      table.row({name, count_text(times.count),
+                 time_text(tick * static_cast<double>(times.ticks) / static_cast<double>(times.count)),
+                 time_text(tick * times.quantile(0.5)), time_text(tick * times.quantile(0.99))});
+    };
+    for (std::size_t k = 0; k < result.times.size(); ++k) row(kOpNames[k], result.times[k]);
+    row("all", all);
+    table.print(console);
+    for (const PageCount& count : result.pages)
+      console.item("pages at peak",
+                   fmt::format("{} of {}", count_text(count.pages), bytes_text(count.page_size)));
+    if (!result.samples.empty()) {
+      const auto most = std::max_element(
+          result.samples.begin(), result.samples.end(),
+          [](const auto& a, const auto& b) { return a.stats.used_bytes < b.stats.used_bytes; });
+      if (most->stats.total_bytes != 0)
+        console.item(
+            "memory",
+            fmt::format("at most {} used, of {} taken; of what was free then {} was not in one piece",
+                        bytes_text(most->stats.used_bytes), bytes_text(most->stats.total_bytes),
+                        share_text(not_in_one_piece(*most), 1)));
+    }
+    console.verdict(result.corruptions == 0, "contents",
+                    fmt::format("{} objects were not as written", result.corruptions));
+    console.verdict(result.breaches == 0, "invariants", fmt::format("{} breaches", result.breaches));
+    if (result.failures != 0)
+      console.item("failed", fmt::format("{} allocations found no memory", count_text(result.failures)),
+                   Tone::warn);
+  }
+  if (!choices.json.empty()) write_file(choices.json, replay_json(choices, trace, result));
+  if (!choices.svg.empty()) write_file(choices.svg, replay_svg(choices, trace, result));
+  return result.corruptions == 0 && result.breaches == 0 ? kPassed : kCheckFailed;
+}
+
+/// A library's malloc can only be that of a whole process: the command begins anew with the library preloaded.
+int run_replay_on(const ReplayChoices& choices, const std::string& library) {
+  if (::access(library.c_str(), R_OK) != 0)
+    throw Impossible(fmt::format("--allocator {}: {}", library, std::strerror(errno)));
+  std::vector<std::string> words{
+      "/proc/self/exe", "replay",         "--allocator", "process",
+      "--contents",     choices.contents, "--threads",   std::to_string(choices.options.workers)};
+  if (!choices.json.empty()) words.insert(words.end(), {"--json", choices.json});
+  if (!choices.svg.empty()) words.insert(words.end(), {"--svg", choices.svg});
+  words.push_back(choices.trace);
+  Program program("replay", words);
+  program.preload(library);
+  return program.become();
+}
+
+template <typename Action>
+int guarded(const char* command, Action&& action) {
+  try {
+    return action();
+  } catch (const Impossible& error) {
+    return Program(command, {}).refuse(kImpossible, error.what());
+  }
+}
+
+}  // namespace
+
+void add_record_command(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("record", "Write down what a program allocates");
+  command->footer(
+      "The trace has every allocation and free: sizes, addresses, times, threads and the places of the "
+      "calls, in about\n"
+      "8 bytes each. The program's malloc stays the one it has. Children write traces of their own, "
+      "FILE.PID.\n");
+  struct Choices {
+    std::string file = "extmem.trace";
+    std::vector<std::string> program;
+  };
+  auto c = std::make_shared<Choices>();
+  command->add_option("-o,--output", c->file, "Where the trace goes")
+      ->type_name("FILE")
+      ->capture_default_str();
+  command->add_option("program", c->program, "The program and its arguments, after --")
+      ->type_name("PROGRAM ARGS...");
+  command->positionals_at_end();
+  command->callback([c, &exit_code] {
+    exit_code = guarded("record", [&] {
+      char folder[4096];
+      const bool relative =
+          !c->file.empty() && c->file.front() != '/' && ::getcwd(folder, sizeof folder) != nullptr;
+      set_variable("EXTMEM_TRACE", relative ? std::string(folder) + "/" + c->file : c->file);
+      set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
+      Program program("record", c->program);
+      program.preload("libextmem-record.so");
+      return program.become();
+    });
+  });
+}
+
+void add_replay_command(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("replay", "Do a trace again, on a heap or another allocator");
+  command->footer(
+      "Times are of the allocator's calls alone. Each thread of the trace is a thread here, at most "
+      "--threads; an\n"
+      "operation waits for those before it on the same object. Exit code 1: contents were not as written.\n");
+  auto c = std::make_shared<ReplayChoices>();
+  command->add_option("trace", c->trace, "What extmem record wrote")->type_name("TRACE")->required();
+  command
+      ->add_option("--allocator", c->allocator,
+                   "heap, process (the malloc of this command), or the path of a library to preload")
+      ->type_name("WHAT")
+      ->capture_default_str();
+  command
+      ->add_option("--region", c->regions,
+                   "Memory of the heap, KIND=SIZE (again for more); default: anonymous memory that grows")
+      ->type_name("KIND=SIZE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--style", c->style, "Style of the heap")
+      ->check(CLI::IsMember({"binned", "exact"}))
+      ->capture_default_str();
+  command->add_option("--placement", c->placement, "Which end to prefer")
+      ->check(CLI::IsMember({"any", "low", "high"}))
+      ->capture_default_str();
+  command->add_option("--contents", c->contents, "How much of the objects is written and checked")
+      ->check(CLI::IsMember({"full", "ends", "none"}))
+      ->capture_default_str();
+  command->add_option("--threads", c->options.workers, "Most threads")
+      ->check(CLI::Range(1u, 512u))
+      ->capture_default_str();
+  command->add_option("--samples", c->options.samples, "How often memory is looked at")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{100000}))
+      ->capture_default_str();
+  command->add_option("--json", c->json, "Also write the report as JSON (-: to standard output, instead)")
+      ->type_name("FILE");
+  command->add_option("--svg", c->svg, "Draw memory over time")->type_name("FILE");
+  command->callback([c, &exit_code] {
+    exit_code = guarded("replay", [&] {
+      c->options.contents = c->contents == "full"   ? Contents::full
+                            : c->contents == "ends" ? Contents::ends
+                                                    : Contents::none;
+      if (c->allocator != "heap" && c->allocator != "process") return run_replay_on(*c, c->allocator);
+      return run_replay(*c);
+    });
+  });
+}
+
+void add_advise_command(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("advise", "Say how much memory a trace's program needs");
+  command->footer(
+      "The trace is done again on heaps of imaginary memory: the smallest one that serves it is what the "
+      "program needs.\n");
+  struct Choices {
+    std::string trace;
+    std::string json;
+    std::size_t top = 10;
+  };
+  auto c = std::make_shared<Choices>();
+  command->add_option("trace", c->trace, "What extmem record wrote")->type_name("TRACE")->required();
+  command->add_option("--json", c->json, "Also write it as JSON (-: to standard output, instead)")
+      ->type_name("FILE");
+  command->add_option("--top", c->top, "How many places of calls to list")->capture_default_str();
+  command->callback([c, &exit_code] {
+    exit_code = guarded("advise", [&] {
+      const Console console = Console::create(false);
+      const Trace trace = read_trace(c->trace);
+      const Advice advice = advise(trace, c->top);
+      if (c->json != "-") {
+        console.heading("Trace");
+        show_trace(console, trace);
+        show_advice(console, trace, advice);
+      }
+      if (!c->json.empty()) write_file(c->json, advice_json(trace, advice));
+      return kPassed;
+    });
+  });
+}
+
+}  // namespace extmem::cli

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""`extmem record`, `replay` and `advise`: traces of programs of ours and of real ones, and damaged traces.
+
+Usage: EXTMEM=… EXTMEM_PROGRAMS=… EXTMEM_SOURCE=. tests/preload/trace_test.py [CLASS...]
+"""
+import ctypes.util
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+EXTMEM = os.environ["EXTMEM"]
+PROGRAMS = pathlib.Path(os.environ["EXTMEM_PROGRAMS"])
+TRACES = pathlib.Path(os.environ["EXTMEM_SOURCE"]) / "tests" / "preload" / "traces"
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="extmem-trace-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
+
+    def extmem(self, *arguments, status=0, **more):
+        done = subprocess.run([EXTMEM, *map(str, arguments)], cwd=self.folder, env=self.environment, timeout=250,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+        if status is not None:
+            self.assertEqual(done.returncode, status, f"{arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        return done
+
+    def record(self, *program):
+        done = self.extmem("record", "-o", "trace", "--", *program)
+        return self.folder / "trace", done
+
+    def replay(self, trace, *options, **more):
+        return json.loads(self.extmem("replay", trace, "--json", "-", *options, **more).stdout)
+
+    def check(self, report):
+        self.assertEqual((report["corruptions"], report["breaches"], report["failures"]), (0, 0, 0), report)
+        done = sum(times["count"] for times in report["times"])
+        self.assertEqual(done, report["operations"])
+
+
+class Record(Case):
+    def test_the_program_is_not_disturbed_and_the_trace_is_small(self):
+        program = ["python3", "-c", "import json; print(len(json.dumps([{'n': i} for i in range(3000)])))"]
+        plain = subprocess.run(program, stdout=subprocess.PIPE, check=True).stdout
+        self.environment["PYTHONMALLOC"] = "malloc"
+        trace, done = self.record(*program)
+        self.assertEqual(done.stdout, plain)
+        report = self.replay(trace)
+        self.check(report)
+        self.assertGreater(report["operations"], 10000)
+        self.assertLess(trace.stat().st_size / report["operations"], 10)
+        self.assertGreater(report["peak_live_bytes"], 100000)
+
+    def test_what_it_knows_is_exact(self):
+        # Known sizes, in an order of their own: the books must agree to the byte.
+        program = self.folder / "known.c"
+        program.write_text("""#include <stdlib.h>
+int main(void) {
+  void* p[1000];
+  for (int i = 0; i < 1000; ++i) p[i] = malloc(100 + (size_t)i);
+  for (int i = 0; i < 1000; i += 2) free(p[i]);
+  for (int i = 1; i < 1000; i += 2) p[i] = realloc(p[i], 5000);
+  for (int i = 1; i < 1000; i += 2) free(p[i]);
+  free(calloc(7, 11));
+  void* a = NULL;
+  if (posix_memalign(&a, 256, 33) != 0) return 1;
+  free(a);
+  return 0;
+}""")
+        subprocess.run(["gcc", "-O0", "-fno-builtin", program, "-o", self.folder / "known"], check=True)
+        trace, _ = self.record(self.folder / "known")
+        report = self.replay(trace)
+        self.check(report)
+        counts = {times["operation"]: times["count"] for times in report["times"]}
+        self.assertEqual(counts, {"malloc": 1000, "free": 1002, "realloc": 500, "calloc": 1, "memalign": 1})
+        self.assertEqual(report["peak_live_bytes"], 500 * 5000)
+        self.assertEqual(report["threads"], 1)
+
+    def test_threads_and_children(self):
+        trace, _ = self.record("sh", "-c", f"{PROGRAMS}/preload_operators; true")
+        traces = sorted(self.folder.glob("trace*"))
+        self.assertEqual(len(traces), 2, traces)  # the shell's and its child's
+        reports = [self.replay(t) for t in traces]
+        for report in reports:
+            self.check(report)
+        self.assertGreaterEqual(max(report["threads"] for report in reports), 5)
+
+    def test_a_killed_program_leaves_what_it_had_written(self):
+        command = [EXTMEM, "record", "-o", "trace", "--", "python3", "-c",
+                   "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-1000:]"]
+        program = subprocess.Popen(command, cwd=self.folder, env=self.environment)
+        trace = self.folder / "trace"
+        for _ in range(600):
+            time.sleep(0.05)
+            if trace.exists() and trace.stat().st_size > 300000:
+                break
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        report = self.replay(trace)
+        self.check(report)
+        self.assertIn(b"did not end in good order", self.extmem("replay", trace).stdout)
+
+    def test_where_the_trace_cannot_be_written(self):
+        done = self.extmem("record", "-o", "/no/such/folder/trace", "--", "echo", "ran")
+        self.assertEqual(done.stdout, b"ran\n")
+        self.assertIn(b"cannot be written", done.stderr)
+
+
+class Replay(Case):
+    LAYOUTS = ([], ["--style", "exact"], ["--placement", "low"], ["--placement", "high"], ["--region", "anon=64M"],
+               ["--region", "memfd=8M", "--region", "thp=64M"], ["--threads", "1"], ["--contents", "ends"],
+               ["--allocator", "process"])
+
+    def test_every_trace_on_every_layout(self):
+        for trace in sorted(TRACES.glob("*.trace")):
+            for layout in self.LAYOUTS:
+                with self.subTest(trace=trace.name, layout=layout):
+                    self.check(self.replay(trace, *layout))
+
+    def test_other_allocators(self):
+        found = [ctypes.util.find_library(name) for name in ("jemalloc", "mimalloc", "tcmalloc_minimal")]
+        found = [name for name in found if name]
+        if not found:
+            self.skipTest("no other allocator is installed")
+        for library in found:
+            self.check(self.replay(TRACES / "perl.trace", "--allocator", f"/usr/lib/x86_64-linux-gnu/{library}"))
+        self.extmem("replay", TRACES / "perl.trace", "--allocator", "/no/such/library.so", status=3)
+
+    def test_a_heap_that_is_too_small_fails_and_corrupts_nothing(self):
+        report = self.replay(TRACES / "perl.trace", "--region", "anon=256K")
+        self.assertGreater(report["failures"], 0)
+        self.assertEqual((report["corruptions"], report["breaches"]), (0, 0))
+
+    def test_the_picture(self):
+        self.extmem("replay", TRACES / "perl.trace", "--svg", "memory.svg")
+        root = ElementTree.parse(self.folder / "memory.svg").getroot()
+        self.assertTrue(root.tag.endswith("svg"))
+        self.assertEqual(len(root.findall(".//{http://www.w3.org/2000/svg}polyline")), 4)
+
+    def test_bad_command_lines(self):
+        for options in (["--region", "anon"], ["--region", "tape=1M"], ["--region", "anon=1Q"], ["--style", "odd"]):
+            self.assertNotEqual(self.extmem("replay", TRACES / "perl.trace", *options, status=2).stderr, b"")
+        self.assertIn(b"no trace", self.extmem("replay", "/etc/passwd", status=3).stderr)
+        self.extmem("replay", "/no/such/file", status=3)
+        self.extmem("replay", TRACES / "perl.trace", "--json", "/no/such/folder/file", status=3)
+
+    def test_damaged_traces(self):
+        seed = int(os.environ.get("EXTMEM_SEED", random.randrange(1 << 30)))
+        print(f"seed {seed}", file=sys.stderr)
+        chance = random.Random(seed)
+        whole = (TRACES / "threads.trace").read_bytes()
+        damaged = self.folder / "damaged"
+        for round_ in range(30):
+            data = bytearray(whole)
+            if round_ % 3 == 0:
+                data = data[:chance.randrange(len(data))]
+            else:
+                for _ in range(chance.choice((1, 5, 200))):
+                    data[chance.randrange(64, len(data))] = chance.randrange(256)
+            damaged.write_bytes(data)
+            # Sizes that nobody meant may not be had; that is no crash.
+            done = self.extmem("replay", damaged, "--contents", "ends", "--region", "anon=256M", status=None)
+            self.assertIn(done.returncode, (0, 3), f"seed {seed} round {round_}: {done}")
+
+
+class Advise(Case):
+    def test_the_advice_is_enough_and_not_much_more(self):
+        for trace in sorted(TRACES.glob("*.trace")):
+            advice = json.loads(self.extmem("advise", trace, "--json", "-").stdout)
+            self.assertGreaterEqual(advice["heap_bytes"], advice["smallest_heap_bytes"])
+            self.assertGreaterEqual(advice["smallest_heap_bytes"], advice["peak_live_bytes"])
+            self.assertEqual(advice["hugepages_2m"] << 21, advice["heap_bytes"])
+            self.assertGreater(len(advice["sites"]), 0)
+            enough = self.replay(trace, "--threads", "1", "--region", f"anon={advice['smallest_heap_bytes']}")
+            self.assertEqual(enough["failures"], 0)
+            self.assertIn(b"hugepages", self.extmem("advise", trace).stdout)
+
+    def test_a_known_need(self):
+        program = self.folder / "known.c"
+        program.write_text("""#include <stdlib.h>
+int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) return 1; } return 0; }""")
+        subprocess.run(["gcc", "-O0", "-fno-builtin", program, "-o", self.folder / "known"], check=True)
+        trace, _ = self.record(self.folder / "known")
+        advice = json.loads(self.extmem("advise", trace, "--json", "-").stdout)
+        self.assertEqual(advice["peak_live_bytes"], 40 << 20)
+        self.assertLessEqual(advice["smallest_heap_bytes"], (40 << 20) * 65 // 64 + (1 << 20))
+        self.assertEqual(advice["pages_4k_at_peak"], 40 * 256)
+
+    def test_an_empty_trace(self):
+        (self.folder / "empty").write_bytes((TRACES / "perl.trace").read_bytes()[:64])
+        self.assertIn(b"no operations", self.extmem("advise", "empty", status=3).stderr)
+
+
+if __name__ == "__main__":
+    program = unittest.main(exit=False, verbosity=2)
+    sys.exit(0 if program.result.wasSuccessful() else 1)
