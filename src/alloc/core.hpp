@@ -134,7 +134,7 @@ class Core {
   bool drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Drops every cache of a heap that goes. An owner that is about to use its own finds it empty and detached: then
   /// the operation answers ESTALE. Requires: the heap's lock, all paused; the heap has no region.
-  void drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
+  Result<void> drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
   /// Gives away the records that drop_caches_paused left to slot `of`. By its thread when it leaves, or its cleaner.
   bool drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept;
 
@@ -155,7 +155,8 @@ class Core {
   Result<void> repair_heap_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
   /// The same for the cache of one thread that died inside an operation: what it had cached is free again, its slabs
   /// are everybody's, its record is unused. Requires: the heap's lock.
-  void bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  /// Errors: ETIMEDOUT a stopped process keeps the metadata's lock: it is buried again, to no effect but the last.
+  Result<void> bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Gives back all that the cache of a dead thread (or of one that has ended) holds. Requires: the heap's lock.
   Result<void> drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Changes who holds an object, with both accounts. False: it is not `from`'s any more. Requires: the heap's lock.
@@ -293,7 +294,7 @@ class Core {
   /// The heap's record of a holder, or null when it has none. Requires: the heap's lock.
   [[nodiscard]] TagRecord* find_tag_locked(HeapCore& heap, std::uint16_t holder) const noexcept;
   TagRecord* make_tag_locked(std::uint32_t slot, HeapCore& heap, std::uint16_t holder) noexcept;
-  void free_tags_locked(std::uint32_t slot, HeapCore& heap) noexcept;
+  Result<void> free_tags_locked(std::uint32_t slot, HeapCore& heap) noexcept;
   /// Counts for a thread that holds the heap's lock: at once, and after what it has not told yet.
   void count_tag_locked(std::uint32_t slot, std::uint32_t heap, TagRecord& record, std::int64_t bytes,
                         std::int64_t count) noexcept;
@@ -352,7 +353,7 @@ class Core {
   Result<void> make_delta(std::uint32_t slot, ThreadCache& cache, std::uint16_t holder) noexcept;
   void note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept;
   void empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
-  bool unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  Result<void> unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   std::uint32_t free_cached(Slab& slab, std::uint32_t by, std::uint32_t& lowest) noexcept;
   void rebuild_slab(std::uint32_t index) noexcept;
   Result<void> revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept;

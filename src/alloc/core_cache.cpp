@@ -53,11 +53,12 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
 }
 
 /// Takes the record of an empty cache out of the heap and gives it away. Requires: the heap's lock.
-bool Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+/// Errors: ETIMEDOUT a stopped process keeps the metadata's lock: the cache stays, empty, and whoever comes next tries again.
+Result<void> Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   HeapCore& h = heaps_[cache.heap];
   const auto index = static_cast<std::uint32_t>(&cache - caches_);
   const shared::LockGuard meta(roots_->small.lock, slot, peers_);
-  if (!meta.held()) return false;
+  if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
   auto tx = transaction(slot);
   auto* link = &h.first_cache;
   while (*link != index + 1 && *link != 0) link = &caches_[*link - 1].next;
@@ -77,7 +78,7 @@ bool Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept 
     tx.set(spare, index + 1);
   }
   tx.commit();
-  return true;
+  return {};
 }
 
 void Core::empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
@@ -111,19 +112,19 @@ bool Core::drop_cache(std::uint32_t slot, ThreadCache& cache) noexcept {
   const HeapGuard guard(*this, slot, cache.heap);
   if (!guard.held()) return false;
   empty_cache_locked(slot, cache);
-  return unlink_cache_locked(slot, cache);
+  return unlink_cache_locked(slot, cache).ok();
 }
 
-void Core::drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
+Result<void> Core::drop_caches_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
   HeapCore& h = heaps_[heap];
   while (h.first_cache != 0) {
     ThreadCache& cache = caches_[h.first_cache - 1];
     empty_cache_locked(slot, cache);
     // Before the record is given away: its owner may take it again at once, for another heap.
     if (cache.slot != slot) resume(cache);
-    while (!unlink_cache_locked(slot, cache)) {
-    }
+    EXTMEM_TRY_VOID(unlink_cache_locked(slot, cache));
   }
+  return {};
 }
 
 // ---- the handshake -----------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ Result<bool> Core::pause(std::uint32_t slot, ThreadCache& cache) noexcept {
     case shared::Handshake::Stand::still:
       return true;
     case shared::Handshake::Stand::dead:
-      bury_cache_locked(slot, cache);
+      EXTMEM_TRY_VOID(bury_cache_locked(slot, cache));
       return false;
     case shared::Handshake::Stand::stuck:
       break;
@@ -174,7 +175,10 @@ Result<void> Core::pause_all(std::uint32_t slot, HeapCore& h) noexcept {
       case shared::Handshake::Stand::still:
         break;
       case shared::Handshake::Stand::dead:
-        bury_cache_locked(slot, cache);
+        if (auto buried = bury_cache_locked(slot, cache); !buried) {
+          resume_all(slot, h);
+          return buried.error();
+        }
         break;
       case shared::Handshake::Stand::stuck: {
         const Error stuck = shared::stuck_error(peers_, cache.slot);

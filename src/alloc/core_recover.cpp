@@ -43,7 +43,7 @@ void Core::rebuild_slab(std::uint32_t index) noexcept {
   s.hint = hint;
 }
 
-void Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   const std::uint32_t dead = cache.slot;
   HeapCore& h = heaps_[cache.heap];
   h.untold = 1;
@@ -80,20 +80,16 @@ void Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
       }
     }
   }
-  while (!unlink_cache_locked(slot, cache)) {
-  }
+  return unlink_cache_locked(slot, cache);
 }
 
 Result<void> Core::drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   // Outside an operation a cache is whole, whether or not its thread lives: then all goes the usual way.
   if (!cache.gate.busy()) {
     empty_cache_locked(slot, cache);
-    while (!unlink_cache_locked(slot, cache)) {
-    }
-    return {};
+    return unlink_cache_locked(slot, cache);
   }
-  bury_cache_locked(slot, cache);
-  return {};
+  return bury_cache_locked(slot, cache);
 }
 
 Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) noexcept {

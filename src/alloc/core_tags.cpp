@@ -31,12 +31,12 @@ TagRecord* Core::make_tag_locked(std::uint32_t slot, HeapCore& h, std::uint16_t 
   return &record;
 }
 
-void Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
+Result<void> Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
+  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
   for (auto& bucket : h.tags) {
     while (bucket != 0) {
       const std::uint32_t index = bucket - 1;
-      const shared::LockGuard meta(roots_->small.lock, slot, peers_);
-      if (!meta.held()) continue;  // a stopped process has it: there is no way around
       auto tx = transaction(slot);
       tx.set(bucket, tags_[index].next);
       roots_->tag_list.put(
@@ -44,6 +44,7 @@ void Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
       tx.commit();
     }
   }
+  return {};
 }
 
 namespace {

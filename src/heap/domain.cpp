@@ -376,9 +376,17 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   heap->key.store(0, std::memory_order_release);
   index_.touch();
   thread_memory.see(index_.sequence());  // invariant 3 of ThreadMemory: our own cache becomes anybody's
-  core_.drop_caches_paused(slot, heap->id);
+  auto emptied = core_.drop_caches_paused(slot, heap->id);
   base::crash_point("destroy.emptied");
-  core_.free_tags_locked(slot, core);
+  if (emptied) emptied = core_.free_tags_locked(slot, core);
+  if (!emptied) {
+    // A stopped process keeps the metadata's lock. The heap has no memory left that a dropped cache could miss: it stays,
+    // and whoever uses it makes new ones.
+    core_.resume_all(slot, core);
+    refresh_heap(heap->id);
+    index_.touch();
+    return emptied.error();
+  }
   core.out_bytes.store(0, std::memory_order_relaxed);
   core.out_peak = 0;
   core.most_caches = 0;

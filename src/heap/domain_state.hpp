@@ -257,6 +257,7 @@ class DomainState {
   /// Undoes map_backing: a file that it made goes, one that was there stays.
   static void drop_mapping(os::Mapping& mapping) noexcept;
   Result<void> remove_locked(std::uint32_t region, HolderReport* holders) noexcept;
+  /// Gives a region's record and tables back. Requires: the region lock.
   void release_region(std::uint32_t slot, std::uint32_t region) noexcept;
   int notify(RegionEventKind kind, std::uint32_t region, bool foreign = false) noexcept;
   /// The lowest address for the next backing by place_backings(), or 0. Requires: the region lock.

@@ -179,8 +179,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   std::uint64_t page_table;
   std::uint64_t iova_data = 0;
   {
-    const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
-    if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
+    // Page tables and IOVA tables are made and freed with regions only: the region lock guards their space too.
     auto tx = transaction(slot);
     region = directory_->regions.take(
         tx, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
@@ -271,23 +270,18 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
     base::crash_point("release.unlinked");
     shares_[region].unlink = 0;
   }
-  for (;;) {
-    const shared::LockGuard meta(roots.large.lock, slot, core_.peers());
-    if (!meta.held()) continue;  // a stopped process has it: there is no way around
-    // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
-    segment_.discard(core.pages.descs_offset, core.page_table_bytes);
-    if (core.iova_bytes != 0)
-      segment_.discard(core.iova_offset, core.iova_bytes);  // the next page table may lie there
-    base::crash_point("release.zeroed");
-    auto tx = transaction(slot);
-    alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
-    if (core.iova_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova_offset);
-    directory_->regions.put(
-        tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
-    tx.set(core.changing, 0);
-    tx.commit();
-    return;
-  }
+  // Zeroed before the transaction gives it back: a page table must be zero when it is handed out again.
+  segment_.discard(core.pages.descs_offset, core.page_table_bytes);
+  if (core.iova_bytes != 0)
+    segment_.discard(core.iova_offset, core.iova_bytes);  // the next page table may lie there
+  base::crash_point("release.zeroed");
+  auto tx = transaction(slot);
+  alloc::free_meta(core_.segment(), roots.large, tx, core.pages.descs_offset);
+  if (core.iova_bytes != 0) alloc::free_meta(core_.segment(), roots.large, tx, core.iova_offset);
+  directory_->regions.put(
+      tx, region - 1, [&](std::uint32_t i) -> auto& { return core_.region(i + 1).next; });
+  tx.set(core.changing, 0);
+  tx.commit();
 }
 
 Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) noexcept {

@@ -17,17 +17,26 @@ class CrashStopped : public ::testing::Test {
   Child stop_in(const char* operation, const char* point) {
     const Kill hit = hit_of(world_, operation, point, false);
     EXPECT_NE(hit.nth, 0u) << point;
-    world_.log(0).stop = 1;
-    Child child = world_.start(operation, hit);
+    return stop_at(operation, hit, 0);
+  }
+  Child stop_at(const char* operation, Kill hit, int number) {
+    world_.log(number).stop = 1;
+    Child child = world_.start(operation, hit, number);
     int status = 0;
     ::waitpid(child.pid, &status, WUNTRACED);
     EXPECT_TRUE(WIFSTOPPED(status));
     return child;
   }
-  void go_on(Child& child) {
+  void let_end(Child& child) {
     ::kill(child.pid, SIGCONT);
     world_.finish(child);
     EXPECT_EQ(World::trouble(child), "");
+  }
+  void go_on(Child& child) {
+    let_end(child);
+    settle();
+  }
+  void settle() {
     world_.settle("after the stop");
     std::string all;
     for (const std::string& one : world_.tally().problems) all += one + "\n";
@@ -37,6 +46,13 @@ class CrashStopped : public ::testing::Test {
     EXPECT_EQ(error.code(), ETIMEDOUT) << error.message();
     EXPECT_NE(std::string(error.message()).find("pid " + std::to_string(child.pid)), std::string::npos)
         << error.message();
+  }
+
+  /// Stops it while it makes a slab in its own heap: nobody misses that heap, but it has the metadata's lock.
+  Child stop_with_the_metadatas_lock(Kill hit, int number) {
+    Child child = stop_at("drain_region", hit, number);
+    EXPECT_NE(world_.metadata_lock_holder(), 0u) << "else the test shows nothing";
+    return child;
   }
 
   World world_;
@@ -94,6 +110,68 @@ TEST_F(CrashStopped, RepairThatMustWaitIsDoneLater) {
   ASSERT_FALSE(recovered);
   expect_timeout(recovered.error(), stopped);
   go_on(stopped);
+}
+
+// A heap that cannot be destroyed now stays as it was, and is destroyed later.
+TEST_F(CrashStopped, HolderOfTheMetadatasLockIsNamedByWhoDestroysAHeap) {
+  const Kill hit = hit_of(world_, "drain_region", "transaction.changed", false);
+  Heap mine = *world_.domain().create_heap("mine");
+  BackingSpec spec;
+  spec.length = 2u << 20;
+  const RegionId region = *world_.domain().add_backing(mine, spec);
+  AllocOptions tagged;
+  tagged.tag = *world_.domain().intern_tag("of mine");
+  void* p = *mine.allocate(64, tagged);  // so it has a cache, and a tag
+  ASSERT_TRUE(mine.deallocate(p));
+  ASSERT_TRUE(world_.domain().drain_region(region, std::chrono::seconds(30)));
+  ASSERT_TRUE(world_.domain().remove_region(region));
+  Child child = stop_with_the_metadatas_lock(hit, 0);
+  for (int i = 0; i < 2; ++i) {
+    auto destroyed = world_.domain().destroy_heap(mine);
+    ASSERT_FALSE(destroyed);
+    expect_timeout(destroyed.error(), child);
+    EXPECT_TRUE(mine.stats()) << "the handle is not stale";
+    EXPECT_EQ(*world_.domain().find_heap("mine"), mine);
+  }
+  // Adding and removing a region needs nothing that it has.
+  auto added = world_.domain().add_backing(mine, spec);
+  ASSERT_TRUE(added) << added.error().message();
+  auto removed = world_.domain().remove_region(*added);
+  EXPECT_TRUE(removed) << removed.error().message();
+  let_end(child);
+  EXPECT_TRUE(world_.domain().recover());
+  auto again = world_.domain().add_backing(mine, spec);
+  ASSERT_TRUE(again) << again.error().message();
+  auto q = mine.allocate(64, tagged);
+  ASSERT_TRUE(q) << q.error().message();
+  EXPECT_TRUE(mine.deallocate(*q));
+  EXPECT_TRUE(world_.domain().drain_region(*again, std::chrono::seconds(30)));
+  EXPECT_TRUE(world_.domain().remove_region(*again));
+  EXPECT_TRUE(world_.domain().destroy_heap(mine));
+  settle();
+}
+
+// A dead thread's cache is emptied, but its record cannot be given away: the next cleaner does it.
+TEST_F(CrashStopped, HolderOfTheMetadatasLockIsNamedByWhoBuriesACache) {
+  const Kill busy = hit_of(world_, "allocate_refill", "refill.taken", false);
+  const Kill hit = hit_of(world_, "drain_region", "transaction.changed", false);
+  Child dead = stop_at("allocate_refill", busy, 1);  // inside its cache
+  Child child = stop_with_the_metadatas_lock(hit, 0);
+  ::kill(dead.pid, SIGKILL);
+  world_.finish(dead);
+  for (int i = 0; i < 2; ++i) {
+    auto recovered = world_.domain().recover();
+    ASSERT_FALSE(recovered);
+    expect_timeout(recovered.error(), child);
+  }
+  auto stats = world_.heap().stats();  // who pauses the heap's threads meets the dead one too
+  ASSERT_FALSE(stats);
+  expect_timeout(stats.error(), child);
+  let_end(child);
+  auto recovered = world_.domain().recover();
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_EQ(recovered->participants, 2u);
+  settle();
 }
 
 }  // namespace

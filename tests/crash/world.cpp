@@ -366,6 +366,8 @@ void World::remove_what_was_added(const std::string& what) {
   }
 }
 
+std::uint32_t World::metadata_lock_holder() const { return state_->core_.roots().small.lock.holder(); }
+
 std::string World::metadata() const {
   std::ostringstream text;
   alloc::Core& core = state_->core_;

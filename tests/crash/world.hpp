@@ -71,6 +71,8 @@ class World {
   [[nodiscard]] Tally& tally() noexcept { return tally_; }
   [[nodiscard]] Domain& domain() noexcept { return domain_; }
   [[nodiscard]] Heap heap() const noexcept { return small_; }
+  /// The thread slot that holds the lock of the small metadata, or 0.
+  [[nodiscard]] std::uint32_t metadata_lock_holder() const;
   [[nodiscard]] Log& log(int number) noexcept { return *logs_[number]; }
   [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
   /// What is wrong with the child, in words; empty: it died as it should have.

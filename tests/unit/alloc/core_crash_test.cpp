@@ -368,7 +368,7 @@ TEST_F(CoreCrash, CachesAreLeftToTheirOwners) {
   const auto destroy = [&](std::uint32_t heap) {
     const shared::LockGuard guard(world_.heap(heap).lock, kSlot, false);
     (void)world_.core().pause_all(kSlot, world_.heap(heap));
-    world_.core().drop_caches_paused(kSlot, heap);
+    EXPECT_TRUE(world_.core().drop_caches_paused(kSlot, heap));
   };
   survives(2, [&] { destroy(CoreWorld::kHeap); });
   survives(1, [&] { destroy(1); });  // the second spare record of slot 2
@@ -395,7 +395,7 @@ TEST_F(CoreCrash, TagsComeAndGo) {
     ASSERT_NE(world_.core().make_tag_locked(kSlot, h, static_cast<std::uint16_t>(kFirstTagHolder + i)),
               nullptr);
   }
-  world_.core().free_tags_locked(kSlot, h);
+  EXPECT_TRUE(world_.core().free_tags_locked(kSlot, h));
   ASSERT_NE(world_.core().make_tag_locked(kSlot, h, 77), nullptr);
   EXPECT_GT(points, 100);
 }

@@ -283,7 +283,7 @@ TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
   const auto destroy = [&](std::uint32_t slot) {
     const shared::LockGuard guard(world.heap().lock, slot, false);
     (void)world.core().pause_all(slot, world.heap());
-    world.core().drop_caches_paused(slot, CoreWorld::kHeap);
+    EXPECT_TRUE(world.core().drop_caches_paused(slot, CoreWorld::kHeap));
   };
   destroy(1);
   EXPECT_EQ(world.heap().caches, 0u);

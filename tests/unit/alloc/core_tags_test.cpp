@@ -101,7 +101,7 @@ TEST(CoreTags, SayWhenThereIsNoRoomForAnother) {
   for (const std::uint64_t ptr : held) world.must_free(1, ptr);
   EXPECT_EQ(world.leftovers(), "");
   const shared::LockGuard guard(world.heap().lock, 1, false);
-  world.core().free_tags_locked(1, world.heap());
+  EXPECT_TRUE(world.core().free_tags_locked(1, world.heap()));
   EXPECT_EQ(world.core().find_tag_locked(world.heap(), kFirstTagHolder), nullptr);
   EXPECT_NE(world.core().make_tag_locked(1, world.heap(), kFirstTagHolder + 1024), nullptr);
 }
