@@ -23,7 +23,7 @@
 
 static RTE_DEFINE_PER_LCORE(int, own) = 3;
 static unsigned cpu; /* all lcores are on it */
-static volatile int go;
+static int go;       /* atomic */
 static rte_atomic32_t ran;
 static pthread_t ran_on[RTE_MAX_LCORE];
 static int was_pinned[RTE_MAX_LCORE];
@@ -44,7 +44,7 @@ static int work(void* arg) {
 
 static int wait_for_go(void* arg) {
   (void)arg;
-  while (!go) sched_yield();
+  while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) sched_yield();
   return -77;
 }
 
@@ -124,7 +124,7 @@ static int launching(void) {
   CHECK(rte_eal_get_lcore_state(3) == RUNNING && rte_eal_remote_launch(work, &offset, 3) == -EBUSY);
   CHECK(rte_eal_mp_remote_launch(work, &offset, CALL_MAIN) == -EBUSY);
   CHECK(rte_atomic32_read(&ran) == WORKERS); /* and none was started */
-  go = 1;
+  __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
   CHECK(rte_eal_wait_lcore(3) == -77);
 
   offset = 0;

@@ -22,8 +22,8 @@ static rte_ticketlock_recursive_t ticketlock_recursive = RTE_TICKETLOCK_RECURSIV
 static rte_seqlock_t seqlock = RTE_SEQLOCK_INITIALIZER;
 static rte_atomic32_t counter = RTE_ATOMIC32_INIT(0);
 static int under_lock[5];
-static volatile uint64_t pair[2];
-static volatile int torn;
+static uint64_t pair[2]; /* written under the lock, read without: relaxed atomics, for the checker of races */
+static int torn;         /* atomic */
 
 static void* work(void* arg) {
   int i;
@@ -45,7 +45,7 @@ static void* work(void* arg) {
     under_lock[2]++;
     rte_rwlock_write_unlock(&rwlock);
     rte_rwlock_read_lock(&rwlock);
-    if (under_lock[2] == 0) torn = 1;
+    if (under_lock[2] == 0) __atomic_store_n(&torn, 1, __ATOMIC_RELAXED);
     rte_rwlock_read_unlock(&rwlock);
 
     rte_ticketlock_lock(&ticketlock);
@@ -53,21 +53,22 @@ static void* work(void* arg) {
     rte_ticketlock_unlock(&ticketlock);
 
     rte_ticketlock_recursive_lock(&ticketlock_recursive);
-    if (!rte_ticketlock_recursive_trylock(&ticketlock_recursive)) torn = 1;
+    if (!rte_ticketlock_recursive_trylock(&ticketlock_recursive))
+      __atomic_store_n(&torn, 1, __ATOMIC_RELAXED);
     under_lock[4]++;
     rte_ticketlock_recursive_unlock(&ticketlock_recursive);
     rte_ticketlock_recursive_unlock(&ticketlock_recursive);
 
     rte_seqlock_write_lock(&seqlock);
-    pair[0]++;
-    pair[1]++;
+    __atomic_store_n(&pair[0], pair[0] + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&pair[1], pair[1] + 1, __ATOMIC_RELAXED);
     rte_seqlock_write_unlock(&seqlock);
     do {
       begin = rte_seqlock_read_begin(&seqlock);
-      a = pair[0];
-      b = pair[1];
+      a = __atomic_load_n(&pair[0], __ATOMIC_RELAXED);
+      b = __atomic_load_n(&pair[1], __ATOMIC_RELAXED);
     } while (rte_seqlock_read_retry(&seqlock, begin));
-    if (a != b) torn = 1;
+    if (a != b) __atomic_store_n(&torn, 1, __ATOMIC_RELAXED);
 
     rte_atomic32_inc(&counter);
   }
