@@ -49,9 +49,9 @@ enum rte_proc_type_t rte_eal_process_type(void);
  */
 int rte_eal_init(int argc, char** argv);
 
-/* Ends what rte_eal_init() started: worker threads (it waits for their functions), memory. rte_eal_init() cannot run
- * again in this process. Returns: 0, or -1 with rte_errno: E_RTE_NO_CONFIG rte_eal_init() has not run; EALREADY the
- * second time. */
+/* Ends what rte_eal_init() started: worker threads, memory. rte_eal_init() cannot run again in this process.
+ * Returns: 0, or -1 with rte_errno: EBUSY a worker still runs a function (then nothing has changed);
+ * E_RTE_NO_CONFIG rte_eal_init() has not run; EALREADY the second time. */
 int rte_eal_cleanup(void);
 
 /* 1 where a living process is the primary one of this file prefix, else 0. `config_file_path` names its

@@ -114,6 +114,11 @@ int rte_eal_init(int argc, char** argv) {
 }
 
 int rte_eal_cleanup(void) {
+  if (a_worker_runs()) {
+    RTE_LOG(ERR, EAL,
+            "a worker still runs its function: end it, and rte_eal_mp_wait_lcore(), before the cleanup\n");
+    return fail(EBUSY);
+  }
   Stage expected = Stage::running;
   if (!stage.compare_exchange_strong(expected, Stage::ended, std::memory_order_acq_rel)) {
     if (expected == Stage::ended) RTE_LOG(WARNING, EAL, "rte_eal_cleanup() has run before\n");

@@ -109,12 +109,17 @@ int lcores_init(const LcoreOptions& options, const Cpus& cpus, const cpu_set_t& 
   return fail(failed);
 }
 
+bool a_worker_runs() noexcept {
+  for (const Lcore& lcore : lcores().all) {
+    if (lcore.has_thread && lcore.state.load(std::memory_order_acquire) == RUNNING) return true;
+  }
+  return false;
+}
+
 void lcores_cleanup() noexcept {
   Lcores& table = lcores();
   for (Lcore& lcore : table.all) {
     if (lcore.has_thread) {
-      // Waits for the function to end: a command given over it would be lost.
-      lcore.state.wait(RUNNING, std::memory_order_acquire);
       lcore.command.store(Lcore::kEnd, std::memory_order_release);
       lcore.command.notify_one();
       ::pthread_join(lcore.thread, nullptr);

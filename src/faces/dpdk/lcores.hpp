@@ -60,7 +60,9 @@ void become_lcore(unsigned id, const cpu_set_t& cpus) noexcept;
 
 /// Fills the table, pins the caller as main lcore and starts the workers. Returns: 0, or -1 with rte_errno, undone.
 int lcores_init(const LcoreOptions& options, const Cpus& cpus, const cpu_set_t& process_cpus) noexcept;
-/// Ends the workers, which must not run a function any more, and empties the table.
+/// Whether a worker runs a function.
+bool a_worker_runs() noexcept;
+/// Ends the workers, none of which may run a function, and empties the table.
 void lcores_cleanup() noexcept;
 
 /// Forgets the callbacks of rte_lcore_callback_register(); `uninit` is called for each lcore.

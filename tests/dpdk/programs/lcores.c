@@ -267,6 +267,11 @@ int main(int argc, char** argv) {
   snprintf(lcores, sizeof lcores, "(1-4)@%u,(5,6)@%u", cpu, cpu);
   CHECK(rte_eal_init(7, options) == 6);
   if (asking() || sockets() || launching() || callbacks() || dumping() || affinity()) return 1;
+  __atomic_store_n(&go, 0, __ATOMIC_RELEASE);
+  CHECK(rte_eal_remote_launch(wait_for_go, NULL, 6) == 0);
+  CHECK(rte_eal_cleanup() == -1 && rte_errno == EBUSY && rte_lcore_count() == WORKERS + 1);
+  __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+  CHECK(rte_eal_wait_lcore(6) == -77);
   CHECK(rte_eal_cleanup() == 0);
   CHECK(rte_lcore_id() == LCORE_ID_ANY && rte_lcore_count() == 0);
   CHECK(rte_eal_remote_launch(add_one, NULL, 2) == -EINVAL);
