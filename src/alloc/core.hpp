@@ -12,6 +12,7 @@
 // The way of a small free: free_fast() pushes on the magazine; full -> flush_class() returns half.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -79,6 +80,9 @@ class Core {
     ground_ = ground;
     untagged_ = untagged_holder(participant);
   }
+  /// A copy of a segment, which nobody else sees: nothing is locked, nobody is paused (heap/inspector.hpp).
+  void be_alone() noexcept { alone_ = true; }
+  [[nodiscard]] bool alone() const noexcept { return alone_; }
   [[nodiscard]] bool reaches(std::uint32_t region) const noexcept {
     return bases_ == nullptr || bases_[region] != 0;
   }
@@ -300,10 +304,38 @@ class Core {
                         std::int64_t count) noexcept;
   void spill_tags_locked(ThreadCache& cache) noexcept;
 
-  /// Checks every invariant of a heap. Requires: the heap's lock, all its caches paused.
+  /// What a check looks at beside what is journaled (runs, slabs, chains, their counts). A running heap keeps each of
+  /// these from another instant on (heap/inspector.hpp): its lock's turn, its threads' `entered`, their standing still.
+  struct Checks {
+    bool derived = true;    ///< what slabs and threads count and list
+    bool magazines = true;  ///< what is in magazines, against the states
+  };
+  /// Checks every invariant of a heap; trusts nothing that it reads. Requires: the heap's lock, all its caches paused.
+  std::size_t check_heap_locked(
+      std::uint32_t heap, FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report,
+      Checks checks) noexcept;
   std::size_t check_heap_locked(
       std::uint32_t heap,
-      FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept;
+      FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept {
+    return check_heap_locked(heap, report, Checks{});
+  }
+  // core_bounds.cpp: whether a record can be used, as far as indices and addresses go.
+  [[nodiscard]] bool sound(const RegionCore& region) const noexcept;
+  [[nodiscard]] bool sound(const Slab& slab) const noexcept;
+  /// Records of a table that were ever used, and never more than it has.
+  [[nodiscard]] std::uint32_t slabs_high() const noexcept {
+    return std::min(roots_->slab_list.high.get(), geometry_.max_slabs);
+  }
+  [[nodiscard]] std::uint32_t caches_high() const noexcept {
+    return std::min(roots_->cache_list.high.get(), geometry_.max_caches);
+  }
+  [[nodiscard]] std::uint32_t tags_high() const noexcept {
+    return std::min(roots_->tag_list.high.get(), geometry_.max_tags * 4 + 1024);
+  }
+  [[nodiscard]] std::uint32_t state_words() const noexcept {
+    return static_cast<std::uint32_t>(geometry_.small_bytes / sizeof(std::uint16_t));
+  }
+  [[nodiscard]] const CoreTables& tables() const noexcept { return tables_; }
   /// Counts the objects of a slab by state.
   struct SlabCount {
     std::uint32_t free = 0, cached = 0, held = 0;
@@ -377,6 +409,7 @@ class Core {
   shared::Ground ground_{};
   std::uint16_t untagged_ = kHolderUntagged;
   bool has_membarrier_ = false;
+  bool alone_ = false;
 };
 
 /// Holds a heap's lock for a scope, and repairs the heap first where a dead holder left it torn.

@@ -1,4 +1,5 @@
 // Thread caches: making, pausing, flushing and dropping them.
+#include "alloc/chains.hpp"
 #include "alloc/core.hpp"
 #include "base/crash_point.hpp"
 
@@ -136,6 +137,9 @@ Result<void> Core::enter(std::uint32_t slot, ThreadCache& cache) noexcept {
     if (!guard.held())
       return guard.refused(EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock already"));
   }
+  cache.entered.store(cache.entered.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  // Whoever sees a store of this operation sees the count too, if he reads that later.
+  std::atomic_thread_fence(std::memory_order_release);
   return {};
 }
 
@@ -159,41 +163,37 @@ void Core::resume(ThreadCache& cache) noexcept { cache.gate.resume(peers_.shared
 
 Result<void> Core::pause_all(std::uint32_t slot, HeapCore& h) noexcept {
   bool others = false;
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    if (caches_[link - 1].slot == slot) continue;
-    caches_[link - 1].gate.ask();
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (cache.slot == slot) return;
+    cache.gate.ask();
     others = true;
-  }
+  });
   if (!others) return {};
   base::crash_point("pause.asked");
   shared::Handshake::fence(has_membarrier_, peers_.shared);
-  for (std::uint32_t link = h.first_cache; link != 0;) {
-    ThreadCache& cache = caches_[link - 1];
-    link = cache.next;  // first: a dead one's cache goes
-    if (cache.slot == slot) continue;
+  Error stuck;
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (stuck || cache.slot == slot) return;
     switch (cache.gate.wait(peers_, cache.slot)) {
       case shared::Handshake::Stand::still:
         break;
       case shared::Handshake::Stand::dead:
-        if (auto buried = bury_cache_locked(slot, cache); !buried) {
-          resume_all(slot, h);
-          return buried.error();
-        }
+        if (auto buried = bury_cache_locked(slot, cache); !buried) stuck = buried.error();
         break;
-      case shared::Handshake::Stand::stuck: {
-        const Error stuck = shared::stuck_error(peers_, cache.slot);
-        resume_all(slot, h);
-        return stuck;
-      }
+      case shared::Handshake::Stand::stuck:
+        stuck = shared::stuck_error(peers_, cache.slot);
+        break;
     }
-  }
-  return {};
+  });
+  if (!stuck) return {};
+  resume_all(slot, h);
+  return stuck;
 }
 
 void Core::resume_all(std::uint32_t slot, HeapCore& h) noexcept {
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    if (caches_[link - 1].slot != slot) resume(caches_[link - 1]);
-  }
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (cache.slot != slot) resume(cache);
+  });
 }
 
 // ---- flushing ----------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
 namespace extmem::alloc {
 
 std::size_t Core::check_heap_locked(
-    std::uint32_t heap,
-    FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) noexcept {
+    std::uint32_t heap, FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report,
+    Checks checks) noexcept {
   std::size_t breaches = 0;
   const auto breach = [&](const char* what, std::uint64_t where, std::uint64_t expected,
                           std::uint64_t found) {
@@ -19,17 +19,21 @@ std::size_t Core::check_heap_locked(
   std::uint64_t span_count = 0;
   std::uint64_t span_bytes = 0;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
-    if (region > geometry_.max_regions || ++regions > h.regions) {
+    if (region > geometry_.max_regions || ++regions > h.regions || regions > geometry_.max_regions) {
       breach("the heap's chain of regions ends", region, h.regions, regions);
       return breaches;
     }
     const RegionCore& r = regions_[region];
     if ((r.flags & kRegionSlabs) != 0) ++slab_regions;
     if (r.heap != heap) breach("a heap's region names the heap", region, heap, r.heap);
+    if (!sound(r)) {
+      breach("a region's page table lies in its area", region, 0, r.pages.descs_offset);
+      continue;
+    }
     const PageAllocator allocator(segment_, regions_[region].pages);
     const std::size_t bad = allocator.check(
         [&](std::uint32_t slab, std::uint32_t page) {
-          if (!slab_covers(slab, region, page)) return 0u;
+          if (!slab_covers(slab, region, page) || !sound(slabs_[slab])) return 0u;
           const Slab& s = slabs_[slab];
           return s.offset() >> r.pages.page_shift == page ? slab_pages(s) : 0u;
         },
@@ -47,11 +51,11 @@ std::size_t Core::check_heap_locked(
         breach("the slab map names the slab that lies there", unit, 0, link);
     }
     std::uint64_t mappable = 0;
-    for (std::uint32_t page = 0; page < r.pages.pages;) {
-      const PageDesc& desc = allocator.desc(page);
+    for (std::uint64_t page = 0; page < r.pages.pages;) {
+      const PageDesc& desc = allocator.desc(static_cast<std::uint32_t>(page));
       if (desc.kind() == PageKind::slab &&
-          slab_map(r)[(std::uint64_t{page} << r.pages.page_shift) >>
-                      slab_map_shift(r.pages.pages, r.pages.page_shift)] == desc.slab() + 1) {
+          slab_map(r)[(page << r.pages.page_shift) >> slab_map_shift(r.pages.pages, r.pages.page_shift)] ==
+              desc.slab() + 1) {
         const std::uint64_t bytes = std::uint64_t{slab_pages(slabs_[desc.slab()])} << r.pages.page_shift;
         mappable += (bytes + (std::uint64_t{1} << kSlabMapShift) - 1) >> kSlabMapShift;
       }
@@ -71,19 +75,31 @@ std::size_t Core::check_heap_locked(
 
   std::uint64_t slab_count = 0;
   std::uint64_t cached_states = 0;
+  std::uint64_t counted = 0;
+  const std::uint32_t words = state_words();
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     std::uint32_t previous = 0;
     for (std::uint32_t link = h.all_slabs[cls]; link != 0;
          previous = link, link = slabs_[link - 1].all_next) {
-      if (link > geometry_.max_slabs || ++slab_count > h.slab_count) {
+      if (link > slabs_high() || ++slab_count > h.slab_count || slab_count > slabs_high()) {
         breach("the heap's list of slabs ends", link, h.slab_count, slab_count);
         return breaches;
       }
       const Slab& s = slabs_[link - 1];
+      if (!sound(s)) {
+        breach("a slab's memory and states lie in their areas", link - 1, 0, s.first);
+        return breaches;
+      }
+      counted += s.objects;
+      if (counted > words) {
+        breach("no two slabs have the same states", link - 1, words, counted);
+        return breaches;
+      }
       if (s.heap() != heap || s.cls() != cls)
         breach("a slab names its heap and class", link - 1, heap, s.heap());
       if (s.all_prev != previous)
         breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
+      if (!checks.derived) continue;
       const SlabCount count = count_slab(s);
       cached_states += count.cached;
       if (count.free != s.free) breach("a slab counts its free objects", link - 1, count.free, s.free);
@@ -106,7 +122,7 @@ std::size_t Core::check_heap_locked(
     std::uint32_t previous = 0;
     std::uint32_t empty = 0;
     for (std::uint32_t link = head; link != 0; previous = link, link = slabs_[link - 1].list_next) {
-      if (link > geometry_.max_slabs || ++listed > h.slab_count) {
+      if (link > slabs_high() || ++listed > slab_count) {
         breach("the lists of slabs with free objects end", link, h.slab_count, listed);
         break;
       }
@@ -120,22 +136,28 @@ std::size_t Core::check_heap_locked(
     }
     return empty;
   };
-  for (std::uint32_t cls = 0; cls < kClasses; ++cls) (void)check_list(h.partial[cls], cls, 0);
+  for (std::uint32_t cls = 0; checks.derived && cls < kClasses; ++cls)
+    (void)check_list(h.partial[cls], cls, 0);
   std::uint64_t caches = 0;
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    if (link > geometry_.max_caches || ++caches > h.caches) {
+    if (link > caches_high() || ++caches > h.caches || caches > caches_high()) {
       breach("the heap's list of caches ends", link, h.caches, caches);
       return breaches;
     }
     const ThreadCache& cache = caches_[link - 1];
-    for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-      if (cache.count(cls) > kSizeClasses[cls].capacity) {
-        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, cache.count(cls));
+    for (std::uint32_t cls = 0; checks.derived && cls < kClasses; ++cls) {
+      const std::uint32_t count = cache.count(cls);
+      if (count > kSizeClasses[cls].capacity) {
+        breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, count);
         continue;
       }
-      entries += cache.count(cls);
-      for (std::uint32_t i = 0; i < cache.count(cls); ++i) {
+      entries += count;
+      for (std::uint32_t i = 0; checks.magazines && i < count; ++i) {
         const CachedObject& object = cache.objects(cls)[i];
+        if (object.state >= words) {
+          breach("an object in a magazine has a state", object.address, words, object.state);
+          continue;
+        }
         const std::uint16_t state = states_[object.state].load(std::memory_order_relaxed);
         if (state != cached_by(cache.slot))
           breach("an object in a magazine is cached by its thread", object.address, cache.slot, state);
@@ -150,7 +172,8 @@ std::size_t Core::check_heap_locked(
     }
   }
   if (caches != h.caches) breach("caches counts the heap's caches", heap, h.caches, caches);
-  if (entries != cached_states) breach("every cached object is in a magazine", heap, cached_states, entries);
+  if (checks.derived && checks.magazines && entries != cached_states)
+    breach("every cached object is in a magazine", heap, cached_states, entries);
   return breaches;
 }
 

@@ -7,6 +7,7 @@
 // short at any instruction and simply be run again.
 #include <algorithm>
 
+#include "alloc/chains.hpp"
 #include "alloc/core.hpp"
 #include "alloc/held.hpp"
 #include "base/crash_point.hpp"
@@ -153,22 +154,19 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
 void Core::settle_tags_paused(std::uint32_t heap) noexcept {
   HeapCore& h = heaps_[heap];
   if (h.untold == 0) return;
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    ThreadCache& cache = caches_[link - 1];
+  (void)for_each_cache(*this, h, [](ThreadCache& cache) {
     cache.out_delta = 0;
     for (TagDelta& delta : cache.deltas) {
       delta.bytes = 0;
       delta.most = 0;
       delta.count = 0;
     }
-  }
-  for (const auto& bucket : h.tags) {
-    for (std::uint32_t link = bucket; link != 0; link = tags_[link - 1].next) {
-      tags_[link - 1].bytes = 0;
-      tags_[link - 1].count = 0;
-    }
-  }
-  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+  });
+  (void)for_each_tag(*this, h, [](std::uint32_t, TagRecord& record) {
+    record.bytes = 0;
+    record.count = 0;
+  });
+  (void)for_each_region(*this, h, [&](std::uint32_t region, const RegionCore&) {
     for_each_held(*this, region, [&](std::uint16_t holder, std::uint64_t bytes, std::uint64_t count) {
       if (holder < kFirstTagHolder) return;
       TagRecord* record = find_tag_locked(h, holder);
@@ -177,13 +175,12 @@ void Core::settle_tags_paused(std::uint32_t heap) noexcept {
       record->count.add(static_cast<std::int64_t>(count));
       record->peak = std::max(record->peak.get(), record->bytes.get());
     });
-  }
+  });
   std::int64_t out = 0;
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    for (std::uint32_t link = h.all_slabs[cls]; link != 0; link = slabs_[link - 1].all_next) {
-      const Slab& s = slabs_[link - 1];
+    (void)for_each_slab(*this, h, cls, [&](std::uint32_t, const Slab& s) {
       out += static_cast<std::int64_t>(std::uint64_t{s.objects - s.free} * s.size);
-    }
+    });
   }
   h.out_bytes.store(out, std::memory_order_relaxed);
   h.untold = 0;

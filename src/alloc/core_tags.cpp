@@ -6,7 +6,10 @@
 namespace extmem::alloc {
 
 TagRecord* Core::find_tag_locked(HeapCore& h, std::uint16_t holder) const noexcept {
-  for (std::uint32_t link = h.tags[holder % kTagBuckets]; link != 0; link = tags_[link - 1].next) {
+  const std::uint32_t high = tags_high();
+  std::uint32_t left = high;
+  for (std::uint32_t link = h.tags[holder % kTagBuckets]; link != 0 && link <= high && left != 0;
+       link = tags_[link - 1].next, --left) {
     if (tags_[link - 1].holder == holder) return &tags_[link - 1];
   }
   return nullptr;

@@ -10,12 +10,16 @@ namespace extmem::alloc {
 template <typename Fn>
 void for_each_held(const Core& core, std::uint32_t region, Fn&& fn) noexcept {
   const RegionCore& r = core.region(region);
+  if (!core.sound(r)) return;  // verify() says more
   const PageAllocator pages = core.pages(region);
-  for (std::uint32_t page = 0; page < r.pages.pages;) {
-    const PageDesc& desc = pages.desc(page);
+  for (std::uint64_t page = 0; page < r.pages.pages;) {
+    const PageDesc& desc = pages.desc(static_cast<std::uint32_t>(page));
     std::uint32_t length = desc.length();
     if (desc.kind() == PageKind::slab) {
-      const Slab& slab = core.slab(desc.slab());
+      const std::uint32_t index = desc.slab();
+      if (!core.slab_covers(index, region, static_cast<std::uint32_t>(page)) || !core.sound(core.slab(index)))
+        return;
+      const Slab& slab = core.slab(index);
       length = core.slab_pages(slab);
       std::uint32_t count = 0;
       std::uint16_t holder = 0;

@@ -19,7 +19,6 @@ inline constexpr unsigned kLargePageShift = 16;
 
 struct alignas(64) MetaSpace {
   shared::Lock lock;
-  std::uint32_t padding;
   std::uint64_t area_offset;  // segment offset of page 0; constant
   PageSpace pages;
 };

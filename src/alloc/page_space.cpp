@@ -282,9 +282,12 @@ std::uint32_t PageAllocator::find_head(std::uint32_t page) const noexcept {
 std::uint32_t PageAllocator::largest_free() const noexcept {
   if (space_.row_bits == 0) return 0;
   const unsigned row = base::floor_log2(space_.row_bits);
-  const unsigned column = base::floor_log2(space_.column_bits[row]);
+  const std::uint32_t columns = space_.column_bits[row] & ((1u << kBinColumns) - 1);
+  if (columns == 0) return 0;  // damaged: verify() says more
   std::uint32_t largest = 0;
-  for (std::uint32_t link = space_.heads[row][column]; link != 0; link = descs_[link - 1].low()) {
+  std::uint32_t left = space_.pages;
+  for (std::uint32_t link = space_.heads[row][base::floor_log2(columns)];
+       link != 0 && link <= space_.pages && left != 0; link = descs_[link - 1].low(), --left) {
     if (descs_[link - 1].length() > largest) largest = descs_[link - 1].length();
   }
   return largest;

@@ -11,6 +11,7 @@
 //  3. `own[c]` lists exactly the listed slabs of class c whose owner is `slot`.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -60,6 +61,10 @@ struct alignas(64) ThreadCache {
   base::Relaxed<std::uint32_t> own[kClasses];    // + 1
   base::Relaxed<std::uint32_t> empty[kClasses];  // wholly free slabs in own[c]
   TagDelta deltas[kTagDeltas];
+  // How often the owner began an operation by the long way (Core::enter): whoever only looks can tell that meanwhile
+  // nothing but pops and pushes of magazines can have happened. Written by the owner, inside its gate.
+  std::atomic<std::uint32_t> entered;
+  std::uint32_t padding;
   CachedObject stacks[kClasses][1 + kMagazineCapacity];  // [c][0]: the null entry
 
   [[nodiscard]] CachedObject& entry(std::uint32_t at) noexcept {

@@ -147,11 +147,12 @@ DomainState::Tables DomainState::place_tables(const shared::Geometry& g) noexcep
 void DomainState::bind_tables(const Tables& t, const shared::Geometry& g) noexcept {
   directory_ = segment_.at<Directory>(t.directory);
   heaps_.bind(segment_.at<HeapRecord>(t.heaps), segment_.at<base::Relaxed<std::uint32_t>>(t.heaps_hash),
-              t.heap_heads, &directory_->heaps);
+              t.heap_heads, &directory_->heaps, g.max_heaps);
   tags_.bind(segment_.at<TagName>(t.tags), segment_.at<base::Relaxed<std::uint32_t>>(t.tags_hash),
-             t.tag_heads, &directory_->tags);
+             t.tag_heads, &directory_->tags, g.max_tags);
   memzones_.bind(segment_.at<MemzoneRecord>(t.zones), segment_.at<base::Relaxed<std::uint32_t>>(t.zones_hash),
-                 t.zone_heads, &directory_->memzones);
+                 t.zone_heads, &directory_->memzones, g.max_memzones);
+  holder_count_ = t.holder_count;
   memzones_by_ptr_ = segment_.at<base::Relaxed<std::uint32_t>>(t.zones_by_ptr);
   memzone_mask_ = t.zone_heads - 1;
   holders_ = segment_.at<HolderRecord>(t.holders);
@@ -215,7 +216,7 @@ Result<void> DomainState::make_node_heaps() noexcept {
 
 void DomainState::close() noexcept {
   delist(this);
-  for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
+  for (std::uint32_t slot = 1; slot <= regions_high(); ++slot) {
     if (bases_[slot] == 0) continue;
     const RegionInfo info = make_region_info(slot, true);  // no vote: the domain goes whatever they say
     for (std::uint32_t i = 0; i < listener_count_; ++i) {
@@ -223,7 +224,7 @@ void DomainState::close() noexcept {
     }
   }
   if (participants_.self() != 0) leave();
-  for (std::uint32_t slot = 1; slot <= directory_->regions.high; ++slot) {
+  for (std::uint32_t slot = 1; slot <= regions_high(); ++slot) {
     if (bases_[slot] != 0) unmap_region(slot);
   }
   if (shared_) finish_leaving();

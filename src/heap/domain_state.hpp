@@ -10,6 +10,7 @@
 // inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +61,8 @@ struct LeftOut {
     return first;
   }
 };
+
+class InspectorState;
 
 class DomainState {
  public:
@@ -152,6 +155,9 @@ class DomainState {
   Result<void> deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept;
   /// The object at or around p. Errors: EFAULT in no region.
   Result<ObjectInfo> object_at(const void* p, std::uint16_t* holder) noexcept;
+  /// The same by its place, whether or not it is mapped here; base is `address` + what lies before the object.
+  ObjectInfo object_in(std::uint32_t region, std::uint64_t offset, std::uintptr_t base,
+                       std::uint16_t* holder) noexcept;
   Result<ObjectInfo> held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept;
 
   // regions.cpp, removal.cpp
@@ -209,6 +215,15 @@ class DomainState {
   Result<HeapStats> stats(HeapLocal& heap) noexcept;
   Result<std::size_t> tag_stats(HeapLocal& heap, std::span<TagStats> out) noexcept;
   Result<std::size_t> verify_heap(HeapLocal& heap, FunctionRef<void(const Breach&)> report) noexcept;
+  /// Requires: the heap stands still. `quiet_names`: so does the directory.
+  std::size_t verify_heap_paused(std::uint32_t heap, FunctionRef<void(const Breach&)> report,
+                                 alloc::Core::Checks checks, FunctionRef<bool()> quiet_names) noexcept;
+  /// The parts of verify() beside the heaps. Require: the directory's lock; the region lock; a space's lock.
+  std::size_t verify_names_locked(FunctionRef<void(const Breach&)> report) noexcept;
+  /// That the memzones of a heap have their memory. Requires: the directory's lock.
+  std::size_t verify_zones_locked(std::uint32_t heap, FunctionRef<void(const Breach&)> report) noexcept;
+  std::size_t verify_regions_locked(FunctionRef<void(const Breach&)> report) noexcept;
+  std::size_t verify_space_locked(bool large, FunctionRef<void(const Breach&)> report) noexcept;
   Result<std::size_t> verify(FunctionRef<void(const Breach&)> report) noexcept;
   Result<void> walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry&)> visit,
                     const WalkOptions& options) noexcept;
@@ -228,6 +243,7 @@ class DomainState {
 
  private:
   friend class extmem::Domain;
+  friend class InspectorState;
   DomainState() noexcept = default;
   ~DomainState() = default;
 
@@ -242,6 +258,7 @@ class DomainState {
   static Result<DomainState*> make(const DomainOptions& options) noexcept;
   void unmake() noexcept;
   static shared::Geometry geometry_of(const DomainOptions& options) noexcept;
+  static DomainOptions options_of(const shared::Geometry& geometry) noexcept;
   static Tables place_tables(const shared::Geometry& geometry) noexcept;
   void bind_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   void format_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
@@ -299,6 +316,14 @@ class DomainState {
   [[nodiscard]] std::uint16_t orphan_of(std::uint16_t holder) const noexcept;
   /// This process' view of the domain in an open folder, with one more user, or null.
   static DomainState* find_live(int folder) noexcept;
+  /// Regions that were ever used: [1, this].
+  [[nodiscard]] std::uint32_t regions_high() const noexcept {
+    return std::min(directory_->regions.high.get(), core_.geometry().max_regions);
+  }
+  /// Thread slots that were ever used: [1, this].
+  [[nodiscard]] std::uint32_t slots_high() const noexcept {
+    return std::min(directory_->slots_high.get(), core_.geometry().max_threads);
+  }
   void leave() noexcept;
   void finish_leaving() noexcept;
   /// At the first use in a fork's child. Errors: those of joining; ESTALE; EDEADLK.
@@ -333,6 +358,7 @@ class DomainState {
   base::Relaxed<std::uint32_t>* memzones_by_ptr_ = nullptr;
   std::uint32_t memzone_mask_ = 0;
   HolderRecord* holders_ = nullptr;
+  std::uint32_t holder_count_ = 0;
   RegionShare* shares_ = nullptr;                        // by region slot
   base::Relaxed<std::uint32_t>* mapped_ = nullptr;       // by participant and region: 0 no, 1 yes, 2 + fd
   base::Relaxed<std::uint16_t>* tag_holders_ = nullptr;  // by tag: this process' holder of it
@@ -344,6 +370,8 @@ class DomainState {
 
   // Between processes.
   bool shared_ = false;
+  bool looking_ =
+      false;  // the segment is an inspector's own copy: of a shared domain, and nobody works in it
   bool remove_when_last_ = false;
   bool same_address_ = false;  // OpenOptions::same_address
   // place_backings(); 0: anywhere. Relaxed: looked at without the lock, to know whether it is needed.

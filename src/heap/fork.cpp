@@ -30,8 +30,7 @@ void DomainState::forked(std::uint32_t slot) noexcept {
   new (&fork_lock_) shared::Lock{};
   forked_slot_ = slot;
   listener_count_ = 0;  // what they map for devices is the parent's
-  for (std::uint32_t region = 1; region <= core_.geometry().max_regions && region <= directory_->regions.high;
-       ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     if (bases_[region] != 0) os::keep_name(locals_[region].mapping);
   }
   const bool torn = index_.torn();
@@ -48,8 +47,7 @@ void DomainState::forked(std::uint32_t slot) noexcept {
   index_.rebind(own_sequence_);  // even again, and nobody else's
   if (torn) {
     index_.clear();
-    for (std::uint32_t region = 1;
-         region <= core_.geometry().max_regions && region <= directory_->regions.high; ++region) {
+    for (std::uint32_t region = 1; region <= regions_high(); ++region) {
       if (bases_[region] != 0) index_.insert(bases_[region], locals_[region].length, region);
     }
   }
@@ -108,7 +106,7 @@ Result<void> DomainState::join_anew() noexcept {
 
 Result<void> DomainState::bury_other_threads() noexcept {
   const std::uint32_t own = forked_slot_;
-  const std::uint32_t slots = directory_->slots_high;
+  const std::uint32_t slots = slots_high();
   if (own != 0 && core_.slot(own).ranks != 0) {
     return EXTMEM_ERROR(
         EDEADLK, "this process was forked inside a callback: the domain can be used when that has returned");
@@ -145,7 +143,7 @@ Result<void> DomainState::bury_other_threads() noexcept {
 
 /// Gives back what the dead threads' caches hold, and opens and repairs the heaps that they were changing.
 Result<void> DomainState::bury_caches(std::uint32_t slot) noexcept {
-  const std::uint32_t slots = directory_->slots_high;
+  const std::uint32_t slots = slots_high();
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) {
     alloc::HeapCore& heap = core_.heap(id);
     const std::uint32_t holder = heap.lock.holder();
@@ -175,7 +173,7 @@ Result<void> DomainState::bury_caches(std::uint32_t slot) noexcept {
 /// The bytes of shared mappings are the parent's, whose copy of the metadata knows nothing of ours: so nothing is
 /// allocated there any more. What was allocated before can be read, and freed in our copy.
 Result<void> DomainState::retire_shared_regions(std::uint32_t slot) noexcept {
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     const alloc::RegionCore& core = core_.region(region);
     if ((core.flags & alloc::kRegionAttached) == 0 || bases_[region] == 0) continue;
     const RegionLocal& local = locals_[region];

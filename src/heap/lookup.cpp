@@ -79,7 +79,7 @@ Result<void*> DomainState::address_of(Iova iova) noexcept {
   if (!guard.held())
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "device addresses cannot be looked up inside a listener or a walk"));
-  for (std::uint32_t i = 1; i <= directory_->regions.high; ++i) {
+  for (std::uint32_t i = 1; i <= regions_high(); ++i) {
     const alloc::RegionCore& core = core_.region(i);
     if ((core.flags & alloc::kRegionUsed) == 0) continue;
     const region::IovaTable& table = core.iova;

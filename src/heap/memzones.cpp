@@ -25,8 +25,9 @@ std::uint64_t hash_ptr(std::uint64_t ptr) noexcept {
 
 MemzoneInfo DomainState::make_memzone_info(const MemzoneRecord& record) noexcept {
   MemzoneInfo info;
-  std::memcpy(info.name, record.name.text, sizeof info.name);
+  std::memcpy(info.name, record.name.text, kMaxNameLength);
   info.ptr = RegionPtr{record.ptr};
+  if (info.ptr.slot() > core_.geometry().max_regions) return info;         // damaged: verify() says more
   info.addr = bases_[info.ptr.slot()] == 0 ? nullptr : address(info.ptr);  // not mapped in this process
   info.length = record.length;
   const alloc::RegionCore& region = core_.region(info.ptr.slot());
@@ -162,8 +163,10 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
     if (!heap_guard.held()) return heap_guard.refused(locked());
     auto tx = transaction(slot);
     auto* link = &memzones_by_ptr_[hash_ptr(ptr.bits) & memzone_mask_];
-    while (*link != index + 1) link = &memzones_[*link - 1].ptr_next;
-    tx.set(*link, record.ptr_next);
+    std::uint32_t left = memzones_.high();
+    for (; *link != index + 1 && *link != 0 && *link <= memzones_.high() && left != 0; --left)
+      link = &memzones_[*link - 1].ptr_next;
+    if (*link == index + 1) tx.set(*link, record.ptr_next);  // else the table is damaged
     tx.add(directory_->memzone_count, ~std::uint32_t{0});
     tx.add(heaps_[heap].memzones, ~std::uint32_t{0});
     memzones_.erase(tx, index);
@@ -187,9 +190,11 @@ Result<void> DomainState::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> vi
 }
 
 const char* DomainState::memzone_name_at(RegionPtr ptr) const noexcept {
-  for (std::uint32_t link = memzones_by_ptr_[hash_ptr(ptr.bits) & memzone_mask_]; link != 0;
-       link = memzones_[link - 1].ptr_next) {
-    if (memzones_[link - 1].ptr == ptr.bits) return memzones_[link - 1].name.text;
+  std::uint32_t left = memzones_.high();
+  for (std::uint32_t link = memzones_by_ptr_[hash_ptr(ptr.bits) & memzone_mask_];
+       link != 0 && link <= memzones_.high() && left != 0; link = memzones_[link - 1].ptr_next, --left) {
+    const MemzoneRecord& record = memzones_[link - 1];
+    if (record.ptr == ptr.bits) return record.name.text[kMaxNameLength] == '\0' ? record.name.text : nullptr;
   }
   return nullptr;
 }

@@ -4,6 +4,7 @@
 // Invariant: a record is in the chain of its name's hash exactly when used != 0.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -36,15 +37,18 @@ class NameTable {
   static constexpr std::uint32_t kNone = shared::IndexList::kNone;
 
   void bind(Record* records, base::Relaxed<std::uint32_t>* heads, std::uint32_t head_count,
-            shared::IndexList* list) noexcept {
+            shared::IndexList* list, std::uint32_t capacity) noexcept {
     records_ = records;
     heads_ = heads;
     mask_ = head_count - 1;
     list_ = list;
+    capacity_ = capacity;
   }
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0;
-         link = records_[link - 1].hash_next) {
+    // Bounded: of a damaged table this says that the name is not there.
+    std::uint32_t left = capacity_;
+    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0 && link <= capacity_ && left != 0;
+         link = records_[link - 1].hash_next, --left) {
       const Record& record = records_[link - 1];
       if (record.name.text[name.size()] == '\0' &&
           std::memcmp(record.name.text, name.data(), name.size()) == 0) {
@@ -69,21 +73,24 @@ class NameTable {
   }
   void erase(shared::Transaction& tx, std::uint32_t index) noexcept {
     Record& record = records_[index];
-    auto* link = &heads_[hash_name(std::string_view(record.name.text)) & mask_];
-    while (*link != index + 1) link = &records_[*link - 1].hash_next;
-    tx.set(*link, record.hash_next);
+    auto* link = &heads_[hash_name(record.name.view()) & mask_];
+    std::uint32_t left = capacity_;
+    for (; *link != index + 1 && *link != 0 && *link <= capacity_ && left != 0; --left)
+      link = &records_[*link - 1].hash_next;
+    if (*link == index + 1) tx.set(*link, record.hash_next);  // else the table is damaged
     tx.set(record.used, 0);
     list_->put(
         tx, index, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
   }
   [[nodiscard]] Record& operator[](std::uint32_t index) const noexcept { return records_[index]; }
   /// Records that were ever used: [0, high()).
-  [[nodiscard]] std::uint32_t high() const noexcept { return list_->high; }
+  [[nodiscard]] std::uint32_t high() const noexcept { return std::min(list_->high.get(), capacity_); }
 
  private:
   Record* records_ = nullptr;
   base::Relaxed<std::uint32_t>* heads_ = nullptr;
   std::uint32_t mask_ = 0;
+  std::uint32_t capacity_ = 0;
   shared::IndexList* list_ = nullptr;
 };
 

@@ -29,18 +29,6 @@ os::FolderRequest folder_request(std::string_view name, const char* directory, b
   return request;
 }
 
-DomainOptions options_of(const shared::Geometry& g) noexcept {
-  DomainOptions o;
-  o.max_regions = g.max_regions;
-  o.max_heaps = g.max_heaps;
-  o.max_memzones = g.max_memzones;
-  o.max_tags = g.max_tags;
-  o.max_threads = g.max_threads;
-  o.small_metadata = g.small_bytes;
-  o.large_metadata = g.large_bytes;
-  return o;
-}
-
 /// Reads the participants of a segment that nobody of this process has open. Not its own mapping: a few records.
 Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
@@ -60,6 +48,18 @@ Result<void> look_at(int control, int token, std::uint64_t participants_at, Doma
 }
 
 }  // namespace
+
+DomainOptions DomainState::options_of(const shared::Geometry& g) noexcept {
+  DomainOptions o;
+  o.max_regions = g.max_regions;
+  o.max_heaps = g.max_heaps;
+  o.max_memzones = g.max_memzones;
+  o.max_tags = g.max_tags;
+  o.max_threads = g.max_threads;
+  o.small_metadata = g.small_bytes;
+  o.large_metadata = g.large_bytes;
+  return o;
+}
 
 Result<void> DomainState::check_options(const DomainOptions& o) noexcept {
   if (o.max_regions == 0 || o.max_regions > 65535)
@@ -186,8 +186,8 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
 Result<void> DomainState::join() noexcept {
   ground_ = shared::Ground(segment_);
   const Tables tables = place_tables(core_.geometry());
-  participants_.bind(segment_.base(), segment_.at<shared::Participant>(tables.participants), &core_.slot(0),
-                     core_.geometry().max_threads, token_fd_, segment_.fd());
+  participants_.bind(segment_.base(), segment_.bytes(), segment_.at<shared::Participant>(tables.participants),
+                     &core_.slot(0), core_.geometry().max_threads, token_fd_, segment_.fd());
   EXTMEM_TRY(self, participants_.join());
   if (!ground_.ensure(&mapped(self, 0),
                       sizeof(std::uint32_t) * (std::uint64_t{core_.geometry().max_regions} + 1))) {

@@ -161,31 +161,36 @@ Result<ObjectInfo> DomainState::object_at(const void* p, std::uint16_t* holder) 
   RegionLocal* region = region_at(p);
   if (region == nullptr)
     return EXTMEM_ERROR(EFAULT, "foreign pointer: the address is in no region of this domain");
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
-  const alloc::RegionCore& core = core_.region(region->slot);
-  const unsigned shift = region->page_shift;
+  return object_in(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base, region->base, holder);
+}
+
+ObjectInfo DomainState::object_in(std::uint32_t region, std::uint64_t offset, std::uintptr_t base,
+                                  std::uint16_t* holder) noexcept {
+  const alloc::RegionCore& core = core_.region(region);
+  const unsigned shift = core.pages.page_shift;
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   ObjectInfo info;
   info.heap_id = core.heap;
-  info.region = RegionId{region->slot, core.generation};
+  info.region = RegionId{region, core.generation};
   std::uint16_t found = alloc::kHolderUntagged;
   if (page >= core.pages.pages) return info;
-  const alloc::PageAllocator pages = core_.pages(region->slot);
+  const alloc::PageAllocator pages = core_.pages(region);
   const alloc::PageDesc& desc = pages.desc(page);
   if (desc.kind() == alloc::PageKind::slab) {
     const std::uint32_t index = desc.slab();
-    if (!core_.slab_covers(index, region->slot, page)) return info;
+    if (!core_.slab_covers(index, region, page)) return info;
     const alloc::Slab& slab = core_.slab(index);
     const std::uint64_t object = alloc::place_of(offset - slab.offset(), slab.reciprocal).number;
     if (object >= slab.objects) return info;
-    const std::uint16_t state =
-        core_.state(slab.first_state + static_cast<std::uint32_t>(object)).load(std::memory_order_relaxed);
-    info.base = reinterpret_cast<void*>(region->base + slab.offset() + object * slab.size);
+    const std::uint64_t word = slab.first_state + object;
+    if (word >= core_.state_words()) return info;  // damaged
+    const std::uint16_t state = core_.state(static_cast<std::uint32_t>(word)).load(std::memory_order_relaxed);
+    info.base = reinterpret_cast<void*>(base + slab.offset() + object * slab.size);
     info.size = slab.size;
     info.held = alloc::is_held(state);
     if (info.held) found = alloc::holder_of(state);
   } else if (const std::uint32_t head = pages.find_head(page); head != alloc::kNoPage) {
-    info.base = reinterpret_cast<void*>(region->base + (std::uint64_t{head} << shift));
+    info.base = reinterpret_cast<void*>(base + (std::uint64_t{head} << shift));
     info.size = std::uint64_t{pages.desc(head).length()} << shift;
     info.held = true;
     found = pages.desc(head).holder();

@@ -57,15 +57,19 @@ class RankHeld {
 class OrderedGuard {
  public:
   OrderedGuard(alloc::Core& core, std::uint32_t slot, shared::Lock& lock, Rank rank) noexcept
-      : lock_(lock), peers_(core.peers()), rank_(core, slot, rank) {
+      : lock_(lock), peers_(core.peers()), alone_(core.alone()), rank_(core, slot, rank) {
     if (!rank_.allowed()) return;
+    if (alone_) {
+      locked_ = shared::Locked::yes;
+      return;
+    }
     locked_ = lock_.lock(slot, peers_);
     // Stuck: who keeps it may be another one by the time that the message is made.
     if (locked_ == shared::Locked::stuck) holder_ = lock.holder();
   }
   OrderedGuard(const OrderedGuard&) = delete;
   ~OrderedGuard() {
-    if (held()) lock_.unlock(peers_);
+    if (held() && !alone_) lock_.unlock(peers_);
   }
   // An inherited lock needs no repair: all that it guards is journaled, or finished by the dead one's cleaner.
   [[nodiscard]] bool held() const noexcept { return locked_ <= shared::Locked::inherited; }
@@ -77,6 +81,7 @@ class OrderedGuard {
  private:
   shared::Lock& lock_;
   shared::Peers peers_;
+  bool alone_;
   RankHeld rank_;
   shared::Locked locked_ = shared::Locked::mine;
   std::uint32_t holder_ = 0;

@@ -67,7 +67,7 @@ Result<RecoveryReport> DomainState::recover() noexcept {
 }
 
 Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, RecoveryReport& report) noexcept {
-  const std::uint32_t slots = directory_->slots_high;
+  const std::uint32_t slots = slots_high();
   participants_.release_cleanings_of(dead, slots);
   alloc::CoreRoots& roots = core_.roots();
   for (std::uint32_t s = 1; s <= slots; ++s) {
@@ -110,7 +110,7 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
 
 Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot,
                                       RecoveryReport& report) noexcept {
-  const std::uint32_t slots = directory_->slots_high;
+  const std::uint32_t slots = slots_high();
   const auto keeps = [&](std::uint32_t id) {
     return heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
   };
@@ -173,7 +173,7 @@ Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_di
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held())
     return guard.refused(EXTMEM_ERROR(EDEADLK, "recovery cannot run inside a walk over regions"));
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     alloc::RegionCore& core = core_.region(region);
     const std::uint32_t changing = core.changing;
     if (changing == 0 || !slot_died(changing & ~alloc::kUndrain)) continue;
@@ -199,7 +199,7 @@ void DomainState::remove_leftovers(std::uint32_t dead) noexcept {
   os::Path prefix("region-");
   prefix.add(std::uint64_t{dead}).add("-");
   folder_.remove_files(prefix.c_str(), [&](const char* name) {
-    for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+    for (std::uint32_t region = 1; region <= regions_high(); ++region) {
       if ((core_.region(region).flags & alloc::kRegionUsed) == 0 || shares_[region].unlink == 0) continue;
       if (const char* path = std::strrchr(shares_[region].path, '/');
           path != nullptr && std::strcmp(path + 1, name) == 0)
@@ -257,7 +257,7 @@ void DomainState::leave() noexcept {
   auto mine = thread_slot();
   if (!mine) return;  // then our cleaner does it
   const std::uint32_t slot = *mine;
-  for (std::uint32_t s = 1; s <= directory_->slots_high; ++s) {
+  for (std::uint32_t s = 1; s <= slots_high(); ++s) {
     if (participants_.of_slot(s) != self) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
       if (alloc::ThreadCache* cache = core_.cache_of(s, heap); cache != nullptr)
@@ -266,7 +266,7 @@ void DomainState::leave() noexcept {
   }
   RecoveryReport report;
   (void)clean_heaps(self, slot, report);
-  for (std::uint32_t s = 1; s <= directory_->slots_high; ++s) {
+  for (std::uint32_t s = 1; s <= slots_high(); ++s) {
     if (participants_.of_slot(s) != self) continue;
     (void)core_.drop_spare_caches(slot, s);
     if (s != slot && !participants_.free_slot(s, slot)) return;  // then our cleaner does it

@@ -14,6 +14,11 @@ class PausedHeap {
   PausedHeap(alloc::Core& core, std::uint32_t slot, std::uint32_t heap) noexcept
       : core_(core), heap_(core.heap(heap)), slot_(slot), rank_(core, slot, Rank::heap) {
     if (!rank_.allowed()) return;
+    if (core_.alone()) {
+      error_ = Error{};
+      core_.settle_tags_paused(heap);
+      return;
+    }
     guard_.emplace(core, slot, heap);
     if (!guard_->held()) {
       error_ = guard_->refused(deadlock());
@@ -26,7 +31,7 @@ class PausedHeap {
   }
   PausedHeap(const PausedHeap&) = delete;
   ~PausedHeap() {
-    if (held()) core_.resume_all(slot_, heap_);
+    if (held() && !core_.alone()) core_.resume_all(slot_, heap_);
   }
   /// False: this thread holds this heap or another already (it is inside a walk's callback), or a stopped process
   /// keeps the lock or does not stand still.

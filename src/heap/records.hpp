@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
+#include <string_view>
 
 #include "base/relaxed.hpp"
 #include "extmem/types.hpp"
@@ -17,6 +19,8 @@ namespace extmem::heap {
 /// A name in a record; compared by bytes, ends in zeros.
 struct Name {
   char text[kMaxNameLength + 1];
+  /// Whatever the bytes are.
+  [[nodiscard]] std::string_view view() const noexcept { return {text, ::strnlen(text, kMaxNameLength)}; }
 };
 
 /// A growth policy as every process can follow it.

@@ -449,7 +449,7 @@ bool DomainState::backs_a_region(const os::Mapping& mapping) noexcept {
   if (!has_name) return false;
   const auto file = os::identify(mapping.fd);
   if (!file) return false;
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
     if (shared_) {  // of other processes too
       const RegionShare& share = shares_[region];

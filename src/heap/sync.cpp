@@ -66,7 +66,7 @@ void DomainState::tend_slowly(bool again) noexcept {
 void DomainState::sync_locked(bool again) noexcept {
   const std::uint64_t epoch = directory_->epoch.load(std::memory_order_acquire);
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) refresh_heap(id);
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     const alloc::RegionCore& core = core_.region(region);
     RegionLocal& local = locals_[region];
     const bool there = (core.flags & alloc::kRegionAttached) != 0;

@@ -31,7 +31,9 @@ Result<std::uint16_t> DomainState::intern_holder_locked(std::uint32_t slot, std:
   if (tag.index == 0)
     return participant == kOrphanOwner ? alloc::kHolderOrphan : alloc::untagged_holder(participant);
   TagName& name = tags_[tag.index - 1u];
-  for (std::uint32_t link = name.holders; link != 0; link = holders_[link - 1].next) {
+  std::uint32_t left = holder_count_;
+  for (std::uint32_t link = name.holders; link != 0 && link <= holder_count_ && left != 0;
+       link = holders_[link - 1].next, --left) {
     if (holders_[link - 1].participant == participant) return static_cast<std::uint16_t>(link - 1);
   }
   auto tx = transaction(slot);
@@ -70,19 +72,23 @@ Result<const char*> DomainState::tag_name(Tag tag) noexcept {
 }
 
 Tag DomainState::holder_tag(std::uint16_t holder) const noexcept {
-  return holder < alloc::kFirstTagHolder ? Tag{}
-                                         : Tag{static_cast<std::uint16_t>(holders_[holder].tag.get())};
+  if (holder < alloc::kFirstTagHolder || holder >= holder_count_) return {};
+  const std::uint32_t tag = holders_[holder].tag;
+  return tag > tags_.high() ? Tag{} : Tag{static_cast<std::uint16_t>(tag)};
 }
 
 std::uint32_t DomainState::holder_participant(std::uint16_t holder) const noexcept {
-  if (holder >= alloc::kFirstTagHolder) return holders_[holder].participant;
+  if (holder >= alloc::kFirstTagHolder)
+    return holder < holder_count_ ? holders_[holder].participant.get() : 0;
   if (holder == alloc::kHolderOrphan) return kOrphanOwner;
   return holder <= alloc::kHolderMemzone ? 0 : holder - 1u;
 }
 
 const char* DomainState::holder_name(std::uint16_t holder) const noexcept {
   const Tag tag = holder_tag(holder);
-  return tag.index == 0 ? "" : tags_[tag.index - 1u].name.text;
+  if (tag.index == 0) return "";
+  const Name& name = tags_[tag.index - 1u].name;
+  return name.text[kMaxNameLength] == '\0' ? name.text : "";
 }
 
 }  // namespace extmem::heap

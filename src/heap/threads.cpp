@@ -118,6 +118,7 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
   for (const ThreadMemory::Seat& seat : memory.seats) {
     if (seat.serial == serial_) return seat.slot;
   }
+  if (looking_) return std::uint32_t{1};  // it only names whose ranks are held
   if (forked_.load(std::memory_order_acquire)) [[unlikely]]
     EXTMEM_TRY_VOID(after_fork());
   EXTMEM_TRY(slot, claim_slot(os::thread_id()));
@@ -128,7 +129,7 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
 
 Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
   const std::uint64_t me = owner_word(participants_.self(), thread);
-  const std::uint32_t high = directory_->slots_high;
+  const std::uint32_t high = slots_high();
   for (std::uint32_t slot = 1; slot <= high; ++slot) {
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) == me) return slot;
   }
@@ -164,7 +165,7 @@ Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
 
 void DomainState::leave_thread(std::uint32_t thread) noexcept {
   const std::uint64_t me = owner_word(participants_.self(), thread);
-  for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
+  for (std::uint32_t slot = 1; slot <= slots_high(); ++slot) {
     if (core_.slot(slot).owner.load(std::memory_order_relaxed) != me) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
       if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr)

@@ -6,6 +6,10 @@
 
 namespace extmem::heap {
 
+namespace {
+Error damaged() noexcept { return EXTMEM_ERROR(EUCLEAN, "the heap's metadata is damaged: run verify"); }
+}  // namespace
+
 RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   alloc::RegionCore& core = core_.region(region);
   const RegionLocal& local = locals_[region];
@@ -51,7 +55,7 @@ Result<void> DomainState::walk_regions(FunctionRef<bool(const RegionInfo&)> visi
   if (!guard.held())
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "regions cannot be walked inside a listener or another walk over regions"));
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
     if (!visit(make_region_info(region, true))) break;
   }
@@ -81,7 +85,10 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
       entry.name = memzone_name_at(RegionPtr{alloc::make_ptr(entry.region.slot, entry.offset)});
     }
   };
+  std::uint32_t left = core_.geometry().max_regions;
   for (std::uint32_t region = h.first_region; region != 0; region = core_.region(region).next) {
+    if (region > core_.geometry().max_regions || left-- == 0 || !core_.sound(core_.region(region)))
+      return damaged();
     const alloc::RegionCore& r = core_.region(region);
     const std::uintptr_t base = bases_[region];  // 0: not mapped in this process
     const unsigned shift = r.pages.page_shift;
@@ -98,11 +105,14 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
     fresh(WalkKind::region, 0, r.length);
     if (!visit(entry)) return {};
     const alloc::PageAllocator pages = core_.pages(region);
-    for (std::uint32_t page = 0; page < r.pages.pages;) {
-      const alloc::PageDesc& desc = pages.desc(page);
-      const std::uint64_t offset = std::uint64_t{page} << shift;
+    for (std::uint64_t page = 0; page < r.pages.pages;) {
+      const alloc::PageDesc& desc = pages.desc(static_cast<std::uint32_t>(page));
+      const std::uint64_t offset = page << shift;
       std::uint32_t length = desc.length();
       if (desc.kind() == alloc::PageKind::slab) {
+        if (!core_.slab_covers(desc.slab(), region, static_cast<std::uint32_t>(page)) ||
+            !core_.sound(core_.slab(desc.slab())))
+          return damaged();
         const alloc::Slab& slab = core_.slab(desc.slab());
         length = core_.slab_pages(slab);
         const alloc::Core::SlabCount count = core_.count_slab(slab);
@@ -123,7 +133,7 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
         if (desc.kind() == alloc::PageKind::held_head) held_entry(desc.holder(), WalkKind::held_span);
         if (!visit(entry)) return {};
       }
-      if (length == 0) return EXTMEM_ERROR(EUCLEAN, "the heap's metadata is damaged: run verify");
+      if (length == 0) return damaged();
       page += length;
     }
   }

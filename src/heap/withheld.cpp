@@ -73,7 +73,7 @@ Result<void> DomainState::ask_about(std::uint32_t dead, std::uint32_t slot) noex
   if (!guard.held()) return guard.refused(inside_a_walk());
   if (listener_count_ == 0) return {};
   const std::uint32_t pid = participants_.record(dead).pid;
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     const alloc::RegionCore& core = core_.region(region);
     if ((core.flags & alloc::kRegionAttached) == 0 ||
         heaps_[core.heap].on_death == static_cast<std::uint32_t>(OnDeath::keep))
@@ -123,7 +123,7 @@ Result<void> DomainState::ask_again(std::uint32_t slot, RecoveryReport& report) 
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return guard.refused(inside_a_walk());
   bool any = false;
-  for (std::uint32_t region = 1; region <= directory_->regions.high; ++region) {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     if ((core_.region(region).flags & alloc::kRegionAttached) == 0 || !withheld(region)) continue;
     RegionShare& share = shares_[region];
     bool ours = false;

@@ -15,16 +15,21 @@
 
 namespace extmem::shared {
 
-Result<void> ControlSegment::create_private(const SegmentLayout& layout, const Geometry& geometry) noexcept {
+Result<void> ControlSegment::create_copy(std::uint64_t bytes) noexcept {
   // A guard page at each end: a stray access faults, and the mapping stays one of its own in /proc.
   const std::size_t guard = os::page_size();
-  EXTMEM_TRY(memory, os::reserve(layout.total_bytes() + 2 * guard));
-  if (auto committed = os::commit(memory + guard, layout.total_bytes()); !committed) {
-    os::unmap(memory, layout.total_bytes() + 2 * guard);
+  EXTMEM_TRY(memory, os::reserve(bytes + 2 * guard));
+  if (auto committed = os::commit(memory + guard, bytes); !committed) {
+    os::unmap(memory, bytes + 2 * guard);
     return committed.error();
   }
   base_ = memory + guard;
-  bytes_ = layout.total_bytes();
+  bytes_ = bytes;
+  return {};
+}
+
+Result<void> ControlSegment::create_private(const SegmentLayout& layout, const Geometry& geometry) noexcept {
+  EXTMEM_TRY_VOID(create_copy(layout.total_bytes()));
   auto* header = at<SegmentHeader>(0);
   header->abi = kSegmentAbi;
   header->layout_hash = layout.hash();
@@ -109,8 +114,7 @@ Result<void> ControlSegment::map_file(int fd, std::uint64_t bytes) noexcept {
 
 Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry,
                                            std::uint64_t always) noexcept {
-  std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
-  total += held_bytes(total + held_bytes(total));
+  const std::uint64_t total = file_bytes(layout);
   if (::ftruncate(fd, static_cast<off_t>(total)) != 0) return space_error(errno);
   const auto hold = [&](std::uint64_t offset, std::uint64_t length) {
     int failed = 0;
@@ -140,8 +144,7 @@ Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, 
 
 Result<void> ControlSegment::open_shared(int fd, const SegmentHeader& header,
                                          const SegmentLayout& layout) noexcept {
-  std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
-  total += held_bytes(total + held_bytes(total));
+  const std::uint64_t total = file_bytes(layout);
   if (header.layout_hash != layout.hash() || header.total_bytes != total) {
     return EXTMEM_ERROR(
         EPROTO,

@@ -85,8 +85,15 @@ class ControlSegment {
   /// ensure() is called. The descriptor is the segment's from then on. Errors: ENOSPC; those of mapping.
   Result<void> create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry,
                              std::uint64_t always) noexcept;
+  /// The length of a file that holds a segment of this layout.
+  static std::uint64_t file_bytes(const SegmentLayout& layout) noexcept {
+    const std::uint64_t total = base::align_up(layout.total_bytes(), 65536);
+    return total + held_bytes(total + held_bytes(total));
+  }
   /// Maps a segment that another process made. Requires: `header` is what read_header gave, `layout` computed from it.
   Result<void> open_shared(int fd, const SegmentHeader& header, const SegmentLayout& layout) noexcept;
+  /// Makes room for a copy of a segment of `bytes` bytes, private to this process: all zero. Errors: those of os::reserve.
+  Result<void> create_copy(std::uint64_t bytes) noexcept;
   void close() noexcept;
   /// Puts a copy of its own in the mapping's place: from now on no store reaches other processes. False: it could not.
   [[nodiscard]] bool sever() noexcept;

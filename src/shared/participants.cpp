@@ -18,9 +18,10 @@ constexpr std::uint32_t kHealer = kMaxThreadSlots;
 static_assert((kHealer & (kHealer + 1)) == 0);
 }  // namespace
 
-void Participants::bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count,
-                        int token_fd, int control_fd) noexcept {
+void Participants::bind(std::byte* segment, std::uint64_t bytes, Participant* records, ThreadSlot* slots,
+                        std::uint32_t slot_count, int token_fd, int control_fd) noexcept {
   segment_ = segment;
+  bytes_ = bytes;
   records_ = records;
   slots_ = slots;
   slot_count_ = slot_count;
@@ -176,7 +177,7 @@ std::uint32_t Participants::claim_patiently(std::uint32_t slot, std::uint32_t by
 bool Participants::heal(std::uint32_t dead_slot, std::uint32_t by) noexcept {
   const std::uint32_t claimed = claim_patiently(dead_slot, by);
   if (claimed == 0) return false;
-  if (slot_dead(dead_slot)) undo(segment_, slots_[dead_slot].journal);
+  if (slot_dead(dead_slot)) undo(segment_, slots_[dead_slot].journal, bytes_);
   base::crash_point("heal.undone");
   unclaim(dead_slot, claimed);
   return true;
@@ -191,7 +192,7 @@ bool Participants::inherit(std::atomic<std::uint32_t>& word, std::uint32_t dead_
   bool ours = false;
   std::uint32_t seen = word.load(std::memory_order_acquire);
   if ((seen & ~kSleepers) == dead_slot && slot_dead(dead_slot)) {
-    undo(segment_, slots_[dead_slot].journal);
+    undo(segment_, slots_[dead_slot].journal, bytes_);
     base::crash_point("inherit.undone");
     while ((seen & ~kSleepers) == dead_slot && !ours) {
       ours = word.compare_exchange_weak(seen, by | kSleepers, std::memory_order_acq_rel);

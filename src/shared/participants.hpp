@@ -52,10 +52,10 @@ class Participants {
  public:
   Participants() noexcept = default;
 
-  /// Requires: the tables lie in a segment at `segment`, which `control_fd` has open; `token_fd` is the domain's token
+  /// Requires: the tables lie in a segment of `bytes` bytes at `segment`, which `control_fd` has open; `token_fd` is the domain's token
   /// file, opened once in this process.
-  void bind(std::byte* segment, Participant* records, ThreadSlot* slots, std::uint32_t slot_count,
-            int token_fd, int control_fd) noexcept;
+  void bind(std::byte* segment, std::uint64_t bytes, Participant* records, ThreadSlot* slots,
+            std::uint32_t slot_count, int token_fd, int control_fd) noexcept;
 
   /// Takes a free record, with its token. Returns its number. Errors: ENOSPC; those of the record lock.
   Result<std::uint32_t> join() noexcept;
@@ -112,6 +112,7 @@ class Participants {
   [[nodiscard]] bool process_lives(const Participant& record) const noexcept;
 
   std::byte* segment_ = nullptr;
+  std::uint64_t bytes_ = 0;
   Participant* records_ = nullptr;
   ThreadSlot* slots_ = nullptr;
   std::uint32_t slot_count_ = 0;  // slots [1, slot_count_]

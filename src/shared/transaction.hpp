@@ -10,6 +10,7 @@
 //  2. Process death needs program order only, so compiler fences order journal and word.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -22,12 +23,18 @@
 namespace extmem::shared {
 
 /// Writes the old values of an unfinished transaction back, newest first. Idempotent: may itself be cut short.
-inline void undo(std::byte* base, Journal& journal) noexcept {
-  for (std::uint32_t left = journal.count.load(std::memory_order_acquire); left > 0; --left) {
-    const JournalEntry& entry = journal.entries[left - 1];
-    std::byte* where = base + (entry.where >> 8);
+/// An entry that names no word of the segment's `bytes` bytes is damage, and left out.
+inline void undo(std::byte* base, Journal& journal, std::uint64_t bytes = std::uint64_t{1} << 56) noexcept {
+  for (std::uint32_t left =
+           std::min(journal.count.load(std::memory_order_acquire), std::uint32_t{kJournalCapacity});
+       left > 0; --left) {
+    const JournalEntry entry = journal.entries[left - 1];
+    const std::uint64_t size = entry.where & 0xff;
+    const std::uint64_t offset = entry.where >> 8;
+    if ((size != 2 && size != 4 && size != 8) || offset % size != 0 || offset + size > bytes) continue;
+    std::byte* where = base + offset;
     // The size is one of 2, 4, 8; relaxed atomic stores because lock-free readers may look at the word.
-    switch (entry.where & 0xff) {
+    switch (size) {
       case 2:
         reinterpret_cast<std::atomic<std::uint16_t>*>(where)->store(static_cast<std::uint16_t>(entry.old),
                                                                     std::memory_order_relaxed);
