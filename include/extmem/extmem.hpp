@@ -5,6 +5,7 @@
 #include "extmem/function_ref.hpp"
 #include "extmem/heap.hpp"
 #include "extmem/heap_map.hpp"
+#include "extmem/inspect.hpp"
 #include "extmem/memory_resource.hpp"
 #include "extmem/raii.hpp"
 #include "extmem/region_pointer.hpp"

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/thread.hpp"
@@ -73,6 +74,12 @@ Result<void> check_tmpfs(int fd) noexcept {
   return {};
 }
 
+Result<int> open_to_read(int at, const char* path) noexcept {
+  const int fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return folder_error(errno, path);
+  return fd;
+}
+
 Result<int> open_folder(int at, const char* path, bool create, bool group) noexcept {
   const mode_t mode = group ? 0770 : 0700;
   const bool made = create && ::mkdirat(at, path, mode) == 0;
@@ -87,7 +94,8 @@ Result<int> open_folder(int at, const char* path, bool create, bool group) noexc
   return fd;
 }
 
-Result<int> open_runtime_directory(const char* directory, bool create, bool group) noexcept {
+/// The path of the runtime directory.
+Path runtime_directory(const char* directory) noexcept {
   const auto from_environment = [](const char* name) {
     const char* value = ::secure_getenv(name);
     return value != nullptr && value[0] != '\0' ? value : nullptr;
@@ -102,8 +110,16 @@ Result<int> open_runtime_directory(const char* directory, bool create, bool grou
   } else {
     path.add("/dev/shm/extmem-").add(std::uint64_t{::geteuid()});
   }
-  if (!path.ok())
-    return EXTMEM_ERROR(ENAMETOOLONG, "the path of the runtime directory is longer than 255 bytes");
+  return path;
+}
+
+Error too_long() noexcept {
+  return EXTMEM_ERROR(ENAMETOOLONG, "the path of the runtime directory is longer than 255 bytes");
+}
+
+Result<int> open_runtime_directory(const char* directory, bool create, bool group) noexcept {
+  const Path path = runtime_directory(directory);
+  if (!path.ok()) return too_long();
   EXTMEM_TRY(fd, open_folder(AT_FDCWD, path.c_str(), create, group));
   if (auto checked = check_tmpfs(fd); !checked) {
     ::close(fd);
@@ -163,6 +179,27 @@ Result<DomainFolder> DomainFolder::open_locked(const FolderRequest& request) noe
     // Somebody has removed the domain while we waited.
     ::close(std::exchange(folder.fd_, -1));
   }
+}
+
+Result<int> DomainFolder::open_to_look(const FolderRequest& request) noexcept {
+  EXTMEM_TRY_VOID(check_name(request.name));
+  const Path path = runtime_directory(request.directory);
+  if (!path.ok()) return too_long();
+  char name[64] = {};
+  std::memcpy(name, request.name.data(), request.name.size());
+  EXTMEM_TRY(parent, open_to_read(AT_FDCWD, path.c_str()));
+  const Descriptor parent_fd(parent);
+  EXTMEM_TRY(folder, open_to_read(parent, name));
+  const Descriptor folder_fd(folder);
+  Descriptor control(::openat(folder, kControlFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!control.is_open()) {
+    if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists");
+    return EXTMEM_SYS_ERROR(errno, "cannot open the domain's control file for reading");
+  }
+  struct stat status {};
+  if (::fstat(control.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    return EXTMEM_ERROR(EPERM, "the domain's control file is no regular file: remove the domain's folder");
+  return control.release();
 }
 
 bool DomainFolder::has_name() const noexcept {

@@ -41,6 +41,9 @@ class DomainFolder {
   /// Errors: EINVAL the name; ENOENT no such domain; EPERM, ELOOP a folder that is not safe; ENOTSUP not on a tmpfs;
   /// ETIMEDOUT somebody keeps the lock; what mkdir and open say.
   static Result<DomainFolder> open_locked(const FolderRequest& request) noexcept;
+  /// Opens the control file of a domain for reading only, whoever owns it, without any lock. For those who trust nothing of
+  /// what they read. Errors: EINVAL the name; ENOENT no such domain; EACCES; EPERM not a regular file; what open says.
+  static Result<int> open_to_look(const FolderRequest& request) noexcept;
   void unlock() noexcept;
   Result<void> lock() noexcept;
 

@@ -160,4 +160,30 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
   }
 }
 
+ThreadActivity thread_activity(std::uint32_t pid, std::uint32_t thread) noexcept {
+  const ErrnoKeeper keeper;
+  ThreadActivity activity;
+  std::array<char, 4096> buffer;
+  const auto text = read_text(
+      Path("/proc/").add(std::uint64_t{pid}).add("/task/").add(std::uint64_t{thread}).add("/status").c_str(),
+      buffer);
+  if (!text) {
+    activity.gone = errno == ENOENT || errno == ESRCH;
+    activity.known = activity.gone;
+    return activity;
+  }
+  constexpr std::string_view kState = "\nState:\t";
+  const std::size_t at = text->find(kState);
+  const auto voluntary = number_after(*text, "voluntary_ctxt_switches:");
+  const auto forced = number_after(*text, "nonvoluntary_ctxt_switches:");
+  if (at == std::string_view::npos || at + kState.size() >= text->size() || !voluntary || !forced)
+    return activity;
+  const char state = (*text)[at + kState.size()];
+  activity.known = true;
+  activity.gone = state == 'Z' || state == 'X';
+  activity.asleep = state == 'S' || state == 'D' || state == 'T' || state == 't';
+  activity.switches = *voluntary + *forced;
+  return activity;
+}
+
 }  // namespace extmem::os

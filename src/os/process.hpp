@@ -42,4 +42,20 @@ void process_name(char (&name)[16]) noexcept;
 /// is gone is answered with false.
 [[nodiscard]] bool process_maps_file(std::uint32_t pid, int fd) noexcept;
 
+/// What the kernel tells of a thread: whether it runs, and how often it stopped running.
+struct ThreadActivity {
+  bool known = false;  ///< false: /proc does not tell
+  bool gone = false;   ///< there is no such thread
+  bool asleep =
+      false;  ///< it sleeps, or is stopped: it does not run, and does not wait for a processor either
+  std::uint64_t switches = 0;  ///< how often it left a processor
+
+  /// Whether a thread of which `before` was told earlier has run no instruction of its program since.
+  [[nodiscard]] bool still_since(const ThreadActivity& before) const noexcept {
+    if (!known || !before.known || gone != before.gone) return false;
+    return gone || (asleep && before.asleep && switches == before.switches);
+  }
+};
+[[nodiscard]] ThreadActivity thread_activity(std::uint32_t pid, std::uint32_t thread) noexcept;
+
 }  // namespace extmem::os

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "crash/world.hpp"
+#include "extmem/inspect.hpp"
 
 namespace extmem::crash {
 
@@ -47,6 +48,15 @@ void World::check_copy(Child& child, const std::string& what) {
   ::close(from);
   ::close(to);
   if (!copied) return problem(what + ": the control segment cannot be copied");
+  {
+    // Before anybody recovers anything: who only looks finds no breach at any instruction.
+    auto inspector = Inspector::open(kCopy, directory_.c_str());
+    if (!inspector) return problem(what + ": no inspector opens the copy: " + inspector.error().message());
+    std::size_t unstable = 0;
+    auto breaches = inspector->verify(
+        [&](const Breach& breach) { problem(what + ": an inspector reports: " + breach.what); }, &unstable);
+    if (!breaches) problem(what + ": an inspector cannot verify: " + breaches.error().message());
+  }
   OpenOptions options;
   options.mode = OpenMode::open_only;
   options.directory = directory_.c_str();
