@@ -82,10 +82,16 @@ Result<int> open_to_read(int at, const char* path) noexcept {
 
 Result<int> open_folder(int at, const char* path, bool create, bool group) noexcept {
   const mode_t mode = group ? 0770 : 0700;
-  const bool made = create && ::mkdirat(at, path, mode) == 0;
-  if (create && !made && errno != EEXIST) return folder_error(errno, path);
-  const int fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return folder_error(errno, path);
+  bool made = false;
+  int fd = -1;
+  for (;;) {
+    made = create && ::mkdirat(at, path, mode) == 0;
+    if (create && !made && errno != EEXIST) return folder_error(errno, path);
+    fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0) break;
+    // Who only opens and finds a folder without a control segment removes it: it may be the one made just now.
+    if (!create || errno != ENOENT) return folder_error(errno, path);
+  }
   if (made && group) (void)::fchmod(fd, mode);  // whatever the umask says
   if (auto checked = check_folder(fd, group); !checked) {
     ::close(fd);
