@@ -46,6 +46,9 @@ target_link_libraries(extmem_dpdk_bridge_static PUBLIC extmem_static INTERFACE $
 foreach(library IN ITEMS extmem_dpdk_bridge extmem_dpdk_bridge_static)
   set_target_properties(${library} PROPERTIES OUTPUT_NAME extmem-dpdk-bridge)
   target_include_directories(${library} PRIVATE ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(${library} PRIVATE $<BUILD_INTERFACE:extmem_library_flags> $<BUILD_INTERFACE:extmem_dpdk_headers>)
+  # As every library of ours, but not optimised at link time: it is small, and calls into others.
+  target_compile_options(${library} PRIVATE
+    -fvisibility=hidden -fvisibility-inlines-hidden -ftls-model=initial-exec)
+  target_link_libraries(${library} PRIVATE $<BUILD_INTERFACE:extmem_flags> $<BUILD_INTERFACE:extmem_dpdk_headers>)
 endforeach()
 add_library(extmem::dpdk_bridge ALIAS extmem_dpdk_bridge)

@@ -83,11 +83,11 @@ class Buffers {
   std::vector<Chunk> take_over() noexcept { return std::exchange(chunks_, {}); }
 
  private:
-  /// One run of device addresses, first by IOVA; where EAL takes addresses for IOVAs, plain memory is one as well.
+  /// One run of device addresses. Where no IOVA is known plain memory is one, too: of addresses that are taken for IOVAs, or
+  /// (in PA mode) of unknown ones.
   int allocate_chunk(std::uint32_t count, std::uint32_t size) {
     const int failed = allocate_run(count, size, true);
-    return failed == -ENOMEM && ::rte_eal_iova_mode() == RTE_IOVA_VA ? allocate_run(count, size, false)
-                                                                     : failed;
+    return failed == -ENOMEM ? allocate_run(count, size, false) : failed;
   }
 
   int allocate_run(std::uint32_t count, std::uint32_t size, bool by_iova) {
