@@ -41,6 +41,7 @@ TEST_F(Processes, ShareTheWorkAmongReaders) {
 struct ReaderStep {
   const char* step;
   std::uint64_t orphans, dropped_hands, sent_again;
+  friend std::ostream& operator<<(std::ostream& out, const ReaderStep& at) { return out << at.step; }
 };
 class ReaderDies : public Processes, public ::testing::WithParamInterface<ReaderStep> {};
 
@@ -72,6 +73,7 @@ struct SourceStep {
   const char* step;
   std::uint64_t count;
   std::uint32_t sources;  // that have begun, in the end
+  friend std::ostream& operator<<(std::ostream& out, const SourceStep& at) { return out << at.step; }
 };
 class SourceDies : public Processes, public ::testing::WithParamInterface<SourceStep> {};
 
@@ -174,6 +176,9 @@ TEST_F(Processes, WaitForAReaderThatIsStopped) {
 struct Random {
   bool source;
   std::uint64_t packets;
+  friend std::ostream& operator<<(std::ostream& out, const Random& of) {
+    return out << of.packets << " packets";
+  }
 };
 class RandomKills : public Processes, public ::testing::WithParamInterface<Random> {};
 
