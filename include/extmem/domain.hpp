@@ -179,7 +179,7 @@ class EXTMEM_API Domain {
   /// The reverse of attach_region, also for the process that added the region: memory of the caller's that this process
   /// goes without from now on, while the others keep it. What is allocated in it stays so; here it can be freed again after
   /// another attach_region. Requires: no thread of this process uses it meanwhile. Errors: ENOENT the region, or it is not
-  /// mapped here; ENOTSUP a private domain, or an own backing; what a listener answered.
+  /// mapped here; ENOTSUP an own backing; what a listener answered.
   Result<void> detach_region(RegionId region) noexcept;
 
   // ---- seeing ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Growth: a heap takes memory from a backing by itself, and gives it back.
+// Growth: a heap takes memory from a backing by itself, and gives it back. And where backings are placed.
 #include <algorithm>
 
 #include "base/error.hpp"
@@ -6,7 +6,21 @@
 #include "os/hugepages.hpp"
 #include "os/mapping.hpp"
 
+namespace extmem {
+
+Result<void> Domain::place_backings(std::uint64_t lowest) noexcept {
+  if (state_ == nullptr) return EXTMEM_ERROR(EINVAL, "the domain is not open: get one from Domain::create");
+  return state_->place_backings(lowest);
+}
+
+}  // namespace extmem
+
 namespace extmem::heap {
+
+namespace {
+constexpr std::uint64_t kPlaced = 2u << 20;  // place_backings()
+constexpr std::uint64_t kHighestPlace = std::uint64_t{1} << 46;
+}  // namespace
 
 Result<void> DomainState::check_growth(const GrowthPolicy& growth) noexcept {
   if (growth.step == 0) return {};
@@ -124,6 +138,25 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
     }
     region = next;
   }
+}
+
+Result<void> DomainState::place_backings(std::uint64_t lowest) noexcept {
+  if (!base::is_aligned(lowest, kPlaced) || lowest > kHighestPlace)
+    return EXTMEM_ERROR(EINVAL, "backings can be placed from a multiple of 2 MiB upwards, at most 2^46");
+  lowest_address_ = lowest;
+  return {};
+}
+
+/// By the addresses at the adder, for those are what others want too.
+std::uint64_t DomainState::next_address() noexcept {
+  const std::uint64_t lowest = lowest_address_;
+  std::uint64_t next = lowest;
+  for (std::uint32_t region = 1; lowest != 0 && region <= directory_->regions.high; ++region) {
+    const alloc::RegionCore& core = core_.region(region);
+    if ((core.flags & alloc::kRegionUsed) == 0 || core.phase < lowest || core.phase > kHighestPlace) continue;
+    next = std::max(next, core.phase + core.length);
+  }
+  return base::align_up(next, kPlaced);
 }
 
 }  // namespace extmem::heap

@@ -344,10 +344,6 @@ Result<RegionId> Domain::add_backing(Heap heap, const BackingSpec& spec) noexcep
   if (state_ == nullptr) return closed();
   return tended(state_)->add_backing(heap, spec);
 }
-Result<void> Domain::place_backings(std::uint64_t lowest) noexcept {
-  if (state_ == nullptr) return closed();
-  return state_->place_backings(lowest);
-}
 Result<void> Domain::remove_region(RegionId region, HolderReport* holders) noexcept {
   if (state_ == nullptr) return closed();
   return tended(state_)->remove_region(region, holders);

@@ -20,9 +20,7 @@ namespace extmem::heap {
 namespace {
 
 constexpr std::uint64_t kMinOsPage = 64;
-constexpr int kMaxNode = 1023;               // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
-constexpr std::uint64_t kPlaced = 2u << 20;  // place_backings()
-constexpr std::uint64_t kHighestPlace = std::uint64_t{1} << 46;
+constexpr int kMaxNode = 1023;                   // the kernel's own limit (CONFIG_NODES_SHIFT is at most 10)
 constexpr std::uint64_t kSlabRegion = 1u << 20;  // smaller regions have small pages instead of slabs
 
 Result<std::uint64_t> check_spec(const RegionSpec& spec) noexcept {
@@ -314,25 +312,6 @@ Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingS
                                                  bool grown) noexcept {
   EXTMEM_TRY(mapping, map_backing(spec));
   return add_mapped(heap, spec, mapping, grown);
-}
-
-Result<void> DomainState::place_backings(std::uint64_t lowest) noexcept {
-  if (!base::is_aligned(lowest, kPlaced) || lowest > kHighestPlace)
-    return EXTMEM_ERROR(EINVAL, "backings can be placed from a multiple of 2 MiB upwards, at most 2^46");
-  lowest_address_ = lowest;
-  return {};
-}
-
-/// By the addresses at the adder, for those are what others want too.
-std::uint64_t DomainState::next_address() noexcept {
-  const std::uint64_t lowest = lowest_address_;
-  std::uint64_t next = lowest;
-  for (std::uint32_t region = 1; lowest != 0 && region <= directory_->regions.high; ++region) {
-    const alloc::RegionCore& core = core_.region(region);
-    if ((core.flags & alloc::kRegionUsed) == 0 || core.phase < lowest || core.phase > kHighestPlace) continue;
-    next = std::max(next, core.phase + core.length);
-  }
-  return base::align_up(next, kPlaced);
 }
 
 /// How others can map what this process has just mapped.

@@ -236,8 +236,6 @@ Result<void> DomainState::attach_region(RegionId id, void* base) noexcept {
 }
 
 Result<void> DomainState::detach_region(RegionId id) noexcept {
-  if (!shared_)
-    return EXTMEM_ERROR(ENOTSUP, "a private domain has no other process that would keep the region");
   EXTMEM_TRY(slot, thread_slot());
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held())

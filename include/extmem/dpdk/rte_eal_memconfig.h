@@ -1,8 +1,9 @@
 /* Locks that a program may hold around several walks or lookups.
  *
- * In DPDK they are the library's own locks, shared by its processes. extmem's functions need none of them and take
- * none; here they only keep the threads of one process that use them out of each other's way. A reader may read-lock
- * again; a lock is given back by the thread that took it.
+ * In DPDK they are the library's own locks, shared by its processes. Here they are of this process; what extmem shares has
+ * locks of its own, which survive the death of a process. While the memory lock is read, no memory goes: walks read it,
+ * and removing memory writes it. A thread may take it again, but not write it while it reads. Of the others a reader may
+ * read-lock again. A lock is given back by the thread that took it.
  */
 #ifndef EXTMEM_DPDK_RTE_EAL_MEMCONFIG_H
 #define EXTMEM_DPDK_RTE_EAL_MEMCONFIG_H

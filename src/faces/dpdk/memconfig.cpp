@@ -1,11 +1,10 @@
-// The locks of rte_eal_memconfig.h: this process' own.
+// The locks of rte_eal_memconfig.h: this process' own. That of memory is in memory_lock.cpp.
 #include <pthread.h>
 #include <rte_eal_memconfig.h>
 
 namespace {
 
 // glibc's default prefers readers, so a reader may read-lock again while a writer waits.
-pthread_rwlock_t memory = PTHREAD_RWLOCK_INITIALIZER;
 pthread_rwlock_t tailq = PTHREAD_RWLOCK_INITIALIZER;
 pthread_rwlock_t mempool = PTHREAD_RWLOCK_INITIALIZER;
 pthread_mutex_t timer = PTHREAD_MUTEX_INITIALIZER;
@@ -18,10 +17,6 @@ void unlock(pthread_rwlock_t& lock) { (void)::pthread_rwlock_unlock(&lock); }
 
 extern "C" {
 
-void rte_mcfg_mem_read_lock(void) { read_lock(memory); }
-void rte_mcfg_mem_read_unlock(void) { unlock(memory); }
-void rte_mcfg_mem_write_lock(void) { write_lock(memory); }
-void rte_mcfg_mem_write_unlock(void) { unlock(memory); }
 void rte_mcfg_tailq_read_lock(void) { read_lock(tailq); }
 void rte_mcfg_tailq_read_unlock(void) { unlock(tailq); }
 void rte_mcfg_tailq_write_lock(void) { write_lock(tailq); }
