@@ -29,6 +29,7 @@
 
 #include "extmem/export.h"
 #include "extmem/extmem_heap.h"
+#include "extmem/extmem_inspect.h"
 #include "extmem/extmem_process.h"
 #include "extmem/extmem_region.h"
 #include "extmem/extmem_ring.h"

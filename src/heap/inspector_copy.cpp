@@ -12,10 +12,10 @@ namespace extmem::heap {
 namespace {
 
 constexpr std::uint64_t kUnit = 65536;  // copied at once
-constexpr int kTries = 48;
+constexpr int kTries = 32;
 constexpr int kTriesInVain = 6;  // while somebody stands still in the midst of a change
 constexpr std::uint64_t kFirstNapNs = 20'000;
-constexpr std::uint64_t kLongestNapNs = 2'000'000;
+constexpr std::uint64_t kLongestNapNs = 1'000'000;
 constexpr int kLooksForABreak = 200;  // of a thread, between two of its operations
 
 }  // namespace

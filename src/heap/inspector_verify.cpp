@@ -8,7 +8,7 @@
 namespace extmem::heap {
 
 namespace {
-constexpr int kRounds = 12;
+constexpr int kRounds = 8;
 constexpr std::uint64_t kNapNs = 500'000;
 }  // namespace
 
