@@ -210,6 +210,12 @@ class DomainState {
   bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
   void give_back(HeapLocal& heap) noexcept;
+  /// give_back, after a free: where something became empty. A hint without a lock; give_back looks for itself. It is of
+  /// slabs too, which empty when a magazine is flushed.
+  void tidy_growth(HeapLocal& heap) noexcept {
+    if (heap.grows && core_.heap(heap.id).emptied != 0) [[unlikely]]
+      give_back(heap);
+  }
 
   // inspect.cpp, walk.cpp
   Result<HeapStats> stats(HeapLocal& heap) noexcept;

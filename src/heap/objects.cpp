@@ -251,8 +251,7 @@ Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept
     return EXTMEM_ERROR(
         EALREADY, "nothing is allocated at this address: it was freed (a double free), or never allocated");
   }
-  // A hint without a lock; give_back looks for itself. It is of slabs too, which empty when a magazine is flushed.
-  if (freed && heap.grows && core_.heap(heap.id).emptied != 0) give_back(heap);
+  if (freed) tidy_growth(heap);
   return freed;
 }
 
