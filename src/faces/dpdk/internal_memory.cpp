@@ -51,10 +51,9 @@ std::uint64_t choose_hugepages(const EalOptions& options) noexcept {
     }
   }
   if (size == 0)
-    (void)rte_log(
-        RTE_LOG_ERR, RTE_LOGTYPE_EAL,
-        "no free hugepages: reserve some (/sys/kernel/mm/hugepages/hugepages-*kB/nr_hugepages), or use "
-        "pages of the system's size with --no-huge\n");
+    RTE_LOG(ERR, EAL,
+            "no free hugepages: reserve some (/sys/kernel/mm/hugepages/hugepages-*kB/nr_hugepages), or use "
+            "pages of the system's size with --no-huge\n");
   return size;
 }
 

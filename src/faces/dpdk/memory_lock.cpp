@@ -64,10 +64,9 @@ void rte_mcfg_mem_read_lock(void) { MemoryLock::read(); }
 void rte_mcfg_mem_read_unlock(void) { MemoryLock::end_read(); }
 void rte_mcfg_mem_write_lock(void) {
   if (!MemoryLock::write())
-    (void)rte_log(
-        RTE_LOG_ERR, RTE_LOGTYPE_EAL,
-        "rte_mcfg_mem_write_lock(): not inside a walk, a read lock or a memory event callback; the lock "
-        "is not held\n");
+    RTE_LOG(ERR, EAL,
+            "rte_mcfg_mem_write_lock(): not inside a walk, a read lock or a memory event callback; the lock "
+            "is not held\n");
 }
 void rte_mcfg_mem_write_unlock(void) { MemoryLock::end_write(); }
 

@@ -42,11 +42,10 @@ bool mask_allows(const RegionInfo& info) noexcept {
   const std::uint32_t bits = state->dma_bits.load(std::memory_order_relaxed);  // as above
   if (bits == SharedState::kNoMask || fits(reinterpret_cast<std::uintptr_t>(info.base), info.length, bits))
     return true;
-  (void)rte_log(
-      RTE_LOG_ERR, RTE_LOGTYPE_EAL,
-      "memory at %p has IOVAs of more than %u bits, which rte_mem_check_dma_mask() promised not to be "
-      "there: it is refused\n",
-      info.base, bits);
+  RTE_LOG(ERR, EAL,
+          "memory at %p has IOVAs of more than %u bits, which rte_mem_check_dma_mask() promised not to be "
+          "there: it is refused\n",
+          info.base, bits);
   return false;
 }
 
