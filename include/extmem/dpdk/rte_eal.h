@@ -51,7 +51,8 @@ int rte_eal_init(int argc, char** argv);
 
 /* Ends what rte_eal_init() started: worker threads, memory. rte_eal_init() cannot run again in this process.
  * Returns: 0, or -1 with rte_errno: EBUSY a worker still runs a function (then nothing has changed);
- * E_RTE_NO_CONFIG rte_eal_init() has not run; EALREADY the second time. */
+ * E_RTE_NO_CONFIG rte_eal_init() has not run; EALREADY the second time.
+ * A process may exit without it, at any time; a fork's child may call it for itself. */
 int rte_eal_cleanup(void);
 
 /* 1 where a living process is the primary one of this file prefix, else 0. `config_file_path` names its

@@ -63,6 +63,13 @@ int start(const CommandLine& line, const Cpus& cpus, const cpu_set_t& process_cp
   return 0;
 }
 
+// A process that ends without rte_eal_cleanup() still leaves what it shares, so that its last user removes it; but not
+// while another thread may be using it. Then, and after a kill, the next primary process does.
+[[gnu::destructor]] void leave_at_exit() {
+  if (initialized() && the_options.shared() && !a_worker_runs() && other_threads() == 1)
+    (void)rte_eal_cleanup();
+}
+
 }  // namespace
 
 const EalOptions& options() noexcept { return the_options; }

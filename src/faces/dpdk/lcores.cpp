@@ -3,13 +3,16 @@
 
 #include <rte_errno.h>
 #include <rte_log.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "faces/dpdk/eal.hpp"
+#include "os/kernel_text.hpp"
 
 extern "C" {
 RTE_DEFINE_PER_LCORE(unsigned, _lcore_id) = LCORE_ID_ANY;
@@ -85,6 +88,7 @@ int lcores_init(const LcoreOptions& options, const Cpus& cpus, const cpu_set_t& 
   table.cpus = cpus;
   table.process_cpus = process_cpus;
   table.main = *options.main;
+  table.process = ::getpid();
   int index = 0;
   for (unsigned id = 0; id < kMaxLcores; ++id) {
     if (!options.wanted[id]) continue;
@@ -110,21 +114,32 @@ int lcores_init(const LcoreOptions& options, const Cpus& cpus, const cpu_set_t& 
 }
 
 bool a_worker_runs() noexcept {
+  if (lcores().process != ::getpid()) return false;
   for (const Lcore& lcore : lcores().all) {
     if (lcore.has_thread && lcore.state.load(std::memory_order_acquire) == RUNNING) return true;
   }
   return false;
 }
 
+unsigned other_threads() noexcept {
+  std::array<char, 4096> buffer{};
+  const std::string_view text = os::read_text("/proc/self/status", buffer).value_or(std::string_view{});
+  const std::uint64_t threads = os::number_after(text, "Threads:").value_or(0);
+  std::uint64_t workers = 0;
+  for (const Lcore& lcore : lcores().all) workers += lcore.has_thread ? 1u : 0u;
+  return threads > workers ? static_cast<unsigned>(threads - workers) : 0;
+}
+
 void lcores_cleanup() noexcept {
   Lcores& table = lcores();
+  const bool has_workers = table.process == ::getpid();
   for (Lcore& lcore : table.all) {
-    if (lcore.has_thread) {
+    if (lcore.has_thread && has_workers) {
       lcore.command.store(Lcore::kEnd, std::memory_order_release);
       lcore.command.notify_one();
       ::pthread_join(lcore.thread, nullptr);
-      lcore.has_thread = false;
     }
+    lcore.has_thread = false;
     lcore.role.store(ROLE_OFF, std::memory_order_release);
     lcore.index = -1;
     lcore.result = 0;

@@ -43,6 +43,7 @@ struct Lcores {
   unsigned main = 0;
   std::atomic<unsigned> count{0};  // relaxed: a figure
   Cpus cpus{};
+  pid_t process = 0;         // that has the workers; a fork's child has none
   cpu_set_t process_cpus{};  // what the process might use before rte_eal_init()
 };
 
@@ -60,8 +61,10 @@ void become_lcore(unsigned id, const cpu_set_t& cpus) noexcept;
 
 /// Fills the table, pins the caller as main lcore and starts the workers. Returns: 0, or -1 with rte_errno, undone.
 int lcores_init(const LcoreOptions& options, const Cpus& cpus, const cpu_set_t& process_cpus) noexcept;
-/// Whether a worker runs a function.
+/// Whether a worker of this process runs a function.
 bool a_worker_runs() noexcept;
+/// How many threads this process has beside the workers; 0 where the kernel does not tell.
+unsigned other_threads() noexcept;
 /// Ends the workers, none of which may run a function, and empties the table.
 void lcores_cleanup() noexcept;
 

@@ -27,7 +27,14 @@
 namespace extmem::dpdk {
 namespace {
 
-constinit Domain the_domain{};
+// Never destroyed: when the process exits, other threads may still be using it. See leave_at_exit() in eal_init.cpp.
+union Kept {
+  Domain domain;
+  constexpr Kept() noexcept : domain{} {}
+  ~Kept() {}
+};
+constinit Kept kept{};
+constinit Domain& the_domain = kept.domain;
 constinit SharedState* the_state = nullptr;  // written by memory_init() and memory_cleanup()
 
 constexpr const char* kStateName =
