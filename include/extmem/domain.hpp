@@ -38,7 +38,9 @@ class EXTMEM_API Domain {
   /// damaged, of another version or layout, or of before a reboot; ENOSPC; ETIMEDOUT a stopped process is in the way;
   /// EBUSY this process has it open without OpenOptions::same_address and now asks for that.
   static Result<Domain> open(std::string_view name, const OpenOptions& options = {}) noexcept;
-  /// Removes a domain that no living process uses, with the memory of its own backings. Errors: EBUSY; ENOENT.
+  /// Removes a domain that no living process uses, with the memory of its own backings and the files that were to go with
+  /// their regions (BackingSpec::unlink_on_remove). Errors: EBUSY; ENOENT; EACCES, ... such a file, which the message names,
+  /// cannot be removed: then the domain stays.
   static Result<void> remove(std::string_view name, const char* directory = nullptr) noexcept;
   /// Visits the named domains of a runtime directory (null: as in OpenOptions); the visitor returns true to go on.
   static Result<void> list(FunctionRef<bool(const DomainInfo&)> visit,

@@ -102,11 +102,13 @@ EXTMEM_API int extmem_domain_open(const char* name, const extmem_open_options_t*
                                   extmem_domain_t** domain);
 
 /**
- * Removes a named domain that no living process uses, with the memory of its own backings.
+ * Removes a named domain that no living process uses, with the memory of its own backings and the files that were to go
+ * with their regions (unlink_on_remove).
  *
  * Requires: directory NULL (as in extmem_open_options_t) or a runtime directory.
  * Returns: 0; -errno.
- * Errors: EBUSY a living process uses it; ENOENT; EINVAL, ENAMETOOLONG the name; those of the runtime directory.
+ * Errors: EBUSY a living process uses it; ENOENT; EINVAL, ENAMETOOLONG the name; those of the runtime directory; EACCES, ...
+ * such a file, which the message names, cannot be removed: then the domain stays.
  * Threads: any.
  */
 EXTMEM_API int extmem_domain_remove(const char* name, const char* directory);

@@ -9,8 +9,6 @@
 // as a participant of its own.
 // Both happen at the child's first use: a child that goes on to exec pays next to nothing. Only what must not wait is
 // done in the fork itself, on the child's only thread.
-#include <unistd.h>
-
 #include <new>
 
 #include "base/error.hpp"

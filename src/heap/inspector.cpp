@@ -1,9 +1,6 @@
 // Inspector: opening, and what there is to see.
 #include "heap/inspector.hpp"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -13,6 +10,7 @@
 #include "base/error.hpp"
 #include "os/descriptor.hpp"
 #include "os/domain_folder.hpp"
+#include "os/file.hpp"
 #include "os/mapping.hpp"
 #include "region/iova_table.hpp"
 
@@ -95,7 +93,7 @@ Result<InspectorState*> InspectorState::open_fd(int fd, bool named) noexcept {
 }
 
 void InspectorState::close() noexcept {
-  ::close(fd_);
+  os::close_file(fd_);
   view_->segment_.close();
   view_->unmake();
   const std::uint64_t bytes = mapping_bytes_;
@@ -103,10 +101,7 @@ void InspectorState::close() noexcept {
   os::unmap(this, bytes);
 }
 
-std::uint64_t InspectorState::resident_bytes() const noexcept {
-  struct stat status {};
-  return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
-}
+std::uint64_t InspectorState::resident_bytes() const noexcept { return os::occupied_bytes(fd_); }
 
 Result<void> InspectorState::refresh() noexcept {
   if (walking_) return inside_walk();

@@ -2,10 +2,6 @@
 //
 // The folder's lock (os/domain_folder.hpp) is held while a domain is created or joined, and while it is removed: so of
 // two creators exactly one creates, and nobody joins what is being removed. The control file appears by a rename, whole.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstring>
 #include <utility>
 
@@ -13,7 +9,10 @@
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
 #include "os/descriptor.hpp"
+#include "os/file.hpp"
+#include "os/kernel_text.hpp"
 #include "os/record_lock.hpp"
+#include "os/shared_mapping.hpp"
 
 namespace extmem::heap {
 
@@ -33,8 +32,9 @@ os::FolderRequest folder_request(std::string_view name, const char* directory, b
 Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     std::uint64_t state = 0;
-    const auto at = static_cast<off_t>(participants_at + i * sizeof(shared::Participant));
-    if (::pread(control, &state, sizeof state, at) != sizeof state) {
+    const std::uint64_t at = participants_at + i * sizeof(shared::Participant);
+    const auto got = os::read_at(control, &state, sizeof state, at);
+    if (!got || *got != sizeof state) {
       return EXTMEM_ERROR(EUCLEAN, "the control segment of the domain is cut short: remove the domain");
     }
     if (shared::Participant::life_of(state) == shared::Life::free) continue;
@@ -62,21 +62,23 @@ DomainOptions DomainState::options_of(const shared::Geometry& g) noexcept {
 }
 
 Result<void> DomainState::check_options(const DomainOptions& o) noexcept {
-  if (o.max_regions == 0 || o.max_regions > 65535)
+  if (o.max_regions == 0 || o.max_regions > shared::kMostRegions)
     return EXTMEM_ERROR(EINVAL, "max_regions must be 1 to 65535");
-  if (o.max_heaps == 0 || o.max_heaps > 65536) return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
-  if (o.max_memzones > 1u << 24) return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
-  if (o.max_tags > 48000) {
+  if (o.max_heaps == 0 || o.max_heaps > shared::kMostHeaps)
+    return EXTMEM_ERROR(EINVAL, "max_heaps must be 1 to 65536");
+  if (o.max_memzones > shared::kMostMemzones)
+    return EXTMEM_ERROR(EINVAL, "max_memzones must be at most 2^24");
+  if (o.max_tags > shared::kMostTags) {
     return EXTMEM_ERROR(EINVAL, "max_tags must be at most 48,000: a tag is part of an object's 16-bit state");
   }
   if (o.max_threads == 0 || o.max_threads > shared::kMaxThreadSlots) {
     return EXTMEM_ERROR(EINVAL,
                         "max_threads must be 1 to 16383: a thread is part of an object's 16-bit state");
   }
-  if (o.small_metadata < 65536 || o.small_metadata > std::uint64_t{8} << 30) {
+  if (o.small_metadata < shared::kLeastSmallBytes || o.small_metadata > shared::kMostSmallBytes) {
     return EXTMEM_ERROR(EINVAL, "small_metadata must be 64 KiB to 8 GiB");
   }
-  if (o.large_metadata < 1u << 20 || o.large_metadata > std::uint64_t{1} << 45) {
+  if (o.large_metadata < shared::kLeastLargeBytes || o.large_metadata > shared::kMostLargeBytes) {
     return EXTMEM_ERROR(EINVAL, "large_metadata must be 1 MiB to 32 TiB");
   }
   return {};
@@ -145,11 +147,11 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   const auto fail = [&](Error why) {
     // Under the folder's lock: what has no control segment is nobody's, so a failed creation leaves nothing behind.
     if (auto there = state->folder_.open_file(os::kControlFile, false); there) {
-      ::close(*there);
+      os::close_file(*there);
     } else if (there.error().code() == ENOENT) {
       (void)state->folder_.remove_all();
     }
-    if (state->token_fd_ >= 0) ::close(state->token_fd_);
+    os::close_file(state->token_fd_);
     state->segment_.close();
     state->unmake();
     return why;
@@ -205,7 +207,7 @@ Result<void> DomainState::join() noexcept {
 void DomainState::finish_leaving() noexcept {
   const std::uint32_t self = participants_.self();
   if (self == 0) {  // a fork's child that never used the domain
-    ::close(token_fd_);
+    os::close_file(token_fd_);
     return;
   }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
@@ -220,9 +222,12 @@ void DomainState::finish_leaving() noexcept {
                  shared::Life::free ||
              !os::byte_is_locked(token_fd_, i);
     }
+    // With a file that cannot be removed the domain stays, which alone knows of it: remove_named() tries again.
+    for (std::uint32_t region = 1; region <= directory_->regions.high && last; ++region)
+      last = remove_path(shares_[region]).ok();
     if (last) (void)folder_.remove_all();
   }
-  ::close(token_fd_);
+  os::close_file(token_fd_);
   if (locked) folder_.unlock();
 }
 
@@ -245,7 +250,39 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
       }
     }
   }
+  if (control) EXTMEM_TRY_VOID(remove_paths(control_fd.get()));
   return folder.remove_all();
+}
+
+/// Removes the file outside the domain's folder that is to go with a region, if there is one.
+Result<void> DomainState::remove_path(const RegionShare& share) noexcept {
+  if (share.unlink != 2 || std::memchr(share.path, '\0', sizeof share.path) == nullptr) return {};
+  auto removed = os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+  if (removed) return {};
+  struct Stays {
+    ErrorInfo info;
+    os::Path text;
+  };
+  // It names the file: one per thread, which lives until this thread's next such error.
+  static thread_local constinit Stays stays{{EIO, nullptr}, os::Path()};
+  stays.text = os::Path("the domain stays: cannot remove a region's file: ").add(share.path);
+  stays.info = ErrorInfo{removed.error().code(), stays.text.c_str()};
+  return Error(&stays.info);
+}
+
+/// The same for all regions of a domain that nobody uses.
+Result<void> DomainState::remove_paths(int control) noexcept {
+  const auto header = shared::ControlSegment::read_header(control);
+  if (!header) return {};  // damaged or another version's: nothing that it says is to be believed
+  const Tables tables = place_tables(header->geometry);
+  if (header->layout_hash != tables.layout.hash()) return {};
+  for (std::uint64_t region = 1; region <= header->geometry.max_regions; ++region) {
+    alignas(RegionShare) std::byte bytes[sizeof(RegionShare)] = {};
+    const auto got = os::read_at(control, bytes, sizeof bytes, tables.shares + region * sizeof(RegionShare));
+    if (!got || *got != sizeof bytes) break;
+    EXTMEM_TRY_VOID(remove_path(*reinterpret_cast<const RegionShare*>(bytes)));
+  }
+  return {};
 }
 
 Result<void> DomainState::list_named(const char* directory,
@@ -259,9 +296,7 @@ Result<void> DomainState::list_named(const char* directory,
     auto control = folder->open_file(os::kControlFile, false);
     if (!control) return true;
     const os::Descriptor control_fd(*control);
-    struct stat status {};
-    if (::fstat(control_fd.get(), &status) == 0)
-      info.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
+    info.bytes = os::occupied_bytes(control_fd.get());
     if (DomainState* open = find_live(folder->fd()); open != nullptr) {
       (void)open->walk_participants([&](const ParticipantInfo& one) {
         ++(one.dead ? info.dead : info.participants);

@@ -231,10 +231,9 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   if (shared_) describe_share(region, mapping);
   publish_local(region, base, mapping, mapping != nullptr ? mapping->kind : BackingKind::external);
   const auto withdraw = [&] {
-    index_.erase(base);
     locals_[region].mapping = os::Mapping{};  // the caller's to close
     locals_[region].kind = BackingKind::external;
-    unmap_region(region);
+    forget_region(region);
     release_region(slot, region);
   };
   if (const int refused = notify(RegionEventKind::added, region); refused != 0) {
@@ -261,7 +260,7 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   if (shared_ && shares_[region].unlink != 0) {
     const RegionShare& share = shares_[region];
     if (share.unlink == 2) {
-      os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+      (void)remove_path(share);  // else the name stays: the region goes all the same
     } else if (const char* name = std::strrchr(share.path, '/'); name != nullptr) {
       folder_.remove_file(name + 1);
     }
@@ -330,6 +329,7 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   share.device = file->device;
   share.inode = file->inode;
   const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
+  if (!named) share.path[0] = '\0';
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
   // Last: whoever releases the region after our death trusts the path only then.
   if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;

@@ -1,5 +1,4 @@
 // Threads: claiming a slot at first use, returning everything at thread exit.
-#include <sys/stat.h>
 
 #include <new>
 
@@ -7,6 +6,7 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
+#include "os/file.hpp"
 #include "os/thread.hpp"
 
 namespace extmem::heap {
@@ -93,12 +93,8 @@ void delist(DomainState* state) noexcept {
 
 DomainState* DomainState::find_live(int folder) noexcept {
   const LiveGuard guard;
-  struct stat wanted {};
-  if (::fstat(folder, &wanted) != 0) return nullptr;
   for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) {
-    struct stat status {};
-    if (!state->shared_ || ::fstat(state->folder_.fd(), &status) != 0) continue;
-    if (status.st_ino != wanted.st_ino || status.st_dev != wanted.st_dev) continue;
+    if (!state->shared_ || !os::same_file(state->folder_.fd(), folder)) continue;
     ++state->users_;
     return state;
   }

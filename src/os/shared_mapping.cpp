@@ -90,11 +90,15 @@ Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept {
       EXTMEM_ERROR(EPERM, "the memfd is not sealed: whoever has it could cut it short under the region"));
 }
 
-void unlink_shared_path(const char* path, const SharedFile& file) noexcept {
+Result<void> unlink_shared_path(const char* path, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
-  if (::lstat(path, &status) == 0 && status.st_dev == file.device && status.st_ino == file.inode)
-    (void)::unlink(path);
+  if (::lstat(path, &status) == 0) {
+    if (status.st_dev != file.device || status.st_ino != file.inode) return {};
+    if (::unlink(path) == 0) return {};
+  }
+  if (errno == ENOENT || errno == ENOTDIR) return {};
+  return EXTMEM_SYS_ERROR(errno, "cannot remove the file of the region");
 }
 
 Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {

@@ -1,17 +1,16 @@
 #include "shared/control_segment.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "base/error.hpp"
+#include "os/file.hpp"
 #include "os/mapping.hpp"
 #include "os/process.hpp"
 #include "os/resident.hpp"
+#include "os/shared_mapping.hpp"
+#include "shared/thread_slot.hpp"
 
 namespace extmem::shared {
 
@@ -60,21 +59,21 @@ Error space_error(int failed) noexcept {
 
 /// Header, geometry and all: sums and products stay far below 2^64.
 bool sane(const Geometry& g) noexcept {
-  return g.max_regions != 0 && g.max_regions <= 65535 && g.max_heaps != 0 && g.max_heaps <= 65536 &&
-         g.max_memzones <= 1u << 24 && g.max_tags != 0 && g.max_tags <= 48000 && g.max_threads != 0 &&
-         g.max_threads < 1u << 14 && g.max_caches != 0 && g.max_caches <= 65536 && g.max_slabs != 0 &&
-         g.max_slabs <= 1u << 26 && g.small_bytes >= 65536 && g.small_bytes <= std::uint64_t{8} << 30 &&
-         g.small_bytes % 65536 == 0 && g.large_bytes >= 1u << 20 && g.large_bytes <= std::uint64_t{1} << 45 &&
-         g.large_bytes % 65536 == 0;
+  return g.max_regions != 0 && g.max_regions <= kMostRegions && g.max_heaps != 0 &&
+         g.max_heaps <= kMostHeaps && g.max_memzones <= kMostMemzones && g.max_tags != 0 &&
+         g.max_tags <= kMostTags && g.max_threads != 0 && g.max_threads <= kMaxThreadSlots &&
+         g.max_caches != 0 && g.max_caches <= kMostCaches && g.max_slabs != 0 && g.max_slabs <= kMostSlabs &&
+         g.small_bytes >= kLeastSmallBytes && g.small_bytes <= kMostSmallBytes &&
+         g.small_bytes % 65536 == 0 && g.large_bytes >= kLeastLargeBytes &&
+         g.large_bytes <= kMostLargeBytes && g.large_bytes % 65536 == 0;
 }
 
 }  // namespace
 
 Result<SegmentHeader> ControlSegment::read_header(int fd) noexcept {
   SegmentHeader header{};
-  const ssize_t got = ::pread(fd, &header, sizeof header, 0);
-  if (got < 0) return EXTMEM_SYS_ERROR(errno, "cannot read the control segment");
-  if (static_cast<std::size_t>(got) < sizeof header) {
+  EXTMEM_TRY(got, os::read_at(fd, &header, sizeof header, 0));
+  if (got < sizeof header) {
     return EXTMEM_ERROR(
         EUCLEAN, "the control segment is cut short: remove the domain (extmem domain rm, or its folder)");
   }
@@ -90,9 +89,8 @@ Result<SegmentHeader> ControlSegment::read_header(int fd) noexcept {
     return EXTMEM_ERROR(ESTALE,
                         "the domain is from before a reboot, its processes and memory are gone: remove it");
   }
-  struct stat status {};
-  if (::fstat(fd, &status) != 0) return EXTMEM_SYS_ERROR(errno, "cannot look at the control segment");
-  if (!sane(header.geometry) || static_cast<std::uint64_t>(status.st_size) != header.total_bytes) {
+  EXTMEM_TRY(file, os::identify(fd));
+  if (!sane(header.geometry) || file.bytes != header.total_bytes) {
     return EXTMEM_ERROR(
         EUCLEAN, "the control segment's header is damaged, or the file was cut short: remove the domain");
   }
@@ -115,16 +113,10 @@ Result<void> ControlSegment::map_file(int fd, std::uint64_t bytes) noexcept {
 Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, const Geometry& geometry,
                                            std::uint64_t always) noexcept {
   const std::uint64_t total = file_bytes(layout);
-  if (::ftruncate(fd, static_cast<off_t>(total)) != 0) return space_error(errno);
-  const auto hold = [&](std::uint64_t offset, std::uint64_t length) {
-    int failed = 0;
-    do failed = ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0 ? 0 : errno;
-    while (failed == EINTR);
-    return failed;
-  };
+  if (const int failed = os::set_length(fd, total); failed != 0) return space_error(failed);
   const std::uint64_t bits = held_bytes(total);
-  if (const int failed = hold(0, 65536); failed != 0) return space_error(failed);
-  if (const int failed = hold(total - bits, bits); failed != 0) return space_error(failed);
+  if (const int failed = os::take_space(fd, 0, 65536); failed != 0) return space_error(failed);
+  if (const int failed = os::take_space(fd, total - bits, bits); failed != 0) return space_error(failed);
   EXTMEM_TRY_VOID(map_file(fd, total));
   fd_ = fd;
   if (!ensure(0, always)) {
@@ -162,12 +154,7 @@ bool ControlSegment::ensure(std::uint64_t offset, std::uint64_t length) noexcept
     const std::uint64_t bit = std::uint64_t{1} << (unit % 64);
     // Relaxed: the bit says only that the file has the space, which the kernel knows at once for everybody.
     if ((bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0) continue;
-    int failed = 0;
-    do
-      failed =
-          ::fallocate(fd_, 0, static_cast<off_t>(unit * kUnit), static_cast<off_t>(kUnit)) == 0 ? 0 : errno;
-    while (failed == EINTR);
-    if (failed != 0) return false;
+    if (os::take_space(fd_, unit * kUnit, kUnit) != 0) return false;
     bits[unit / 64].fetch_or(bit, std::memory_order_relaxed);
   }
   return true;
@@ -177,7 +164,7 @@ bool ControlSegment::sever() noexcept { return fd_ < 0 || os::map_copy(base_, by
 
 void ControlSegment::close() noexcept {
   if (base_ != nullptr) os::unmap(base_ - os::page_size(), bytes_ + 2 * os::page_size());
-  if (fd_ >= 0) ::close(fd_);
+  os::close_file(fd_);
   base_ = nullptr;
   bytes_ = 0;
   fd_ = -1;
@@ -196,9 +183,7 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
       const bool held = (bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0;
       if (to - from == kUnit) {
         bits[unit / 64].fetch_and(~bit, std::memory_order_relaxed);
-        if (held)
-          (void)::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
-                            static_cast<off_t>(kUnit));
+        if (held) os::give_space_back(fd_, from, kUnit);
       } else if (held) {
         std::memset(base_ + from, 0, to - from);
       }
@@ -219,8 +204,7 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
 
 std::uint64_t ControlSegment::resident_bytes() const noexcept {
   if (fd_ < 0) return os::resident_bytes(base_, bytes_);
-  struct stat status {};
-  return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
+  return os::occupied_bytes(fd_);
 }
 
 }  // namespace extmem::shared

@@ -22,6 +22,13 @@ inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1
 inline constexpr std::uint32_t kSegmentAbi = 3;
 inline constexpr std::uint32_t kSegmentShared = 1;  // SegmentHeader::flags: in a file, for several processes
 
+// The bounds of a Geometry, and so of DomainOptions.
+inline constexpr std::uint32_t kMostRegions = 65535, kMostHeaps = 65536, kMostMemzones = 1u << 24;
+inline constexpr std::uint32_t kMostTags = 48000;  // a tag is part of an object's 16-bit state
+inline constexpr std::uint32_t kMostCaches = 65536, kMostSlabs = 1u << 26;
+inline constexpr std::uint64_t kLeastSmallBytes = 65536, kMostSmallBytes = std::uint64_t{8} << 30;
+inline constexpr std::uint64_t kLeastLargeBytes = 1u << 20, kMostLargeBytes = std::uint64_t{1} << 45;
+
 /// Sizes that a layout is computed from. Two builds agree when the ABI and the layout hash agree.
 struct Geometry {
   std::uint32_t max_regions;

@@ -122,6 +122,74 @@ TEST_P(NamedDomain, IsRemovedWhenNobodyUsesIt) {
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 
+TEST_P(NamedDomain, FilesOfRegionsElsewhereGoWithIt) {
+  const std::string outside = directory_.path() + ".outside";
+  const std::string shm = "/extmem-test-" + std::to_string(::getpid());
+  std::filesystem::create_directory(outside);
+  const auto file = [&](const char* name) { return outside + "/" + name; };
+  for (const bool by_its_last_user : {false, true}) {
+    SCOPED_TRACE(by_its_last_user);
+    Companion other;
+    ASSERT_EQ(other.code(open("d", "create", by_its_last_user ? "last" : "")), 0);
+    ASSERT_EQ(other.ask("heap_new h"), "ok");
+    for (const char* name : {"goes", "removed", "replaced"})
+      ASSERT_EQ(other.code(words("add", "file", 1 << 20, file(name), "unlink")), 0);
+    ASSERT_EQ(other.code(words("add", "file", 1 << 20, file("stays"))), 0);
+    ASSERT_EQ(other.code(words("add", "shm", 1 << 20, shm, "unlink")), 0);
+    ASSERT_TRUE(std::filesystem::exists("/dev/shm" + shm));
+    std::filesystem::remove(file("removed"));
+    std::filesystem::remove(file("replaced"));
+    std::ofstream(file("replaced")) << "somebody else's";
+    if (by_its_last_user) {
+      EXPECT_EQ(other.code("close"), 0);
+    } else {
+      other.kill();
+      EXPECT_EQ(face()->remove("d", directory_.c_str()), 0);
+    }
+    EXPECT_TRUE(list().empty());
+    EXPECT_FALSE(std::filesystem::exists(file("goes")));
+    EXPECT_FALSE(std::filesystem::exists("/dev/shm" + shm));
+    EXPECT_TRUE(std::filesystem::exists(file("stays"))) << "nobody asked for its removal";
+    EXPECT_TRUE(std::filesystem::exists(file("replaced"))) << "another file's name by now";
+  }
+  std::filesystem::remove_all(outside);
+}
+
+TEST_P(NamedDomain, AFileThatCannotBeRemovedIsNamedAndKeepsTheDomain) {
+  const std::string outside = directory_.path() + ".outside";
+  std::filesystem::create_directory(outside);
+  if (::geteuid() == 0) {  // root may remove everything: so as another user
+    ASSERT_EQ(::chown(outside.c_str(), 65534, 65534), 0);
+    ASSERT_EQ(::chown(directory_.c_str(), 65534, 65534), 0);
+  }
+  Companion other;
+  if (::geteuid() == 0) {
+    ASSERT_EQ(other.ask("become 65534 65534"), "ok");
+  }
+  ASSERT_EQ(other.code(open("d", "create")), 0);
+  ASSERT_EQ(other.ask("heap_new h"), "ok");
+  const std::string path = outside + "/memory";
+  ASSERT_EQ(other.code(words("add", "file", 1 << 20, path, "unlink")), 0);
+  ASSERT_EQ(other.code("close"), 0);
+  ASSERT_EQ(::chmod(outside.c_str(), 0500), 0);
+  const std::string why = other.ask(words("remove_domain", "d", directory_.path()));
+  EXPECT_EQ(Companion::code_of(why), EACCES) << why;
+  EXPECT_NE(why.find(path), std::string::npos) << why;
+  EXPECT_TRUE(std::filesystem::exists(path));
+  ASSERT_EQ(other.code(open("d", "only", "last")), 0) << "the domain is there as before";
+  EXPECT_EQ(other.code("close"), 0);
+  EXPECT_TRUE(std::filesystem::exists(directory_.file("d", "control")))
+      << "its last user cannot remove it either";
+  ASSERT_EQ(::chmod(outside.c_str(), 0700), 0);
+  EXPECT_EQ(other.ask(words("remove_domain", "d", directory_.path())), "ok");
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() + "/d"));
+  if (::geteuid() == 0) {
+    ASSERT_EQ(::chown(directory_.c_str(), 0, 0), 0);
+  }
+  std::filesystem::remove_all(outside);
+}
+
 TEST_P(NamedDomain, ADeadProcessKeepsNothing) {
   Companion other;
   ASSERT_EQ(other.code(open("d", "create")), 0);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "crash/role.hpp"
 #include "extmem/domain.hpp"
 
 namespace extmem::crash {
@@ -16,16 +17,6 @@ namespace {
 
 class CrashOpening : public ::testing::Test {
  protected:
-  CrashOpening() {
-    options_.directory = directory_.c_str();
-    options_.sizes.max_regions = 16;
-    options_.sizes.max_heaps = 16;
-    options_.sizes.max_memzones = 16;
-    options_.sizes.max_tags = 16;
-    options_.sizes.max_threads = 32;
-    options_.sizes.small_metadata = 4u << 20;
-    options_.sizes.large_metadata = 4u << 20;
-  }
   ~CrashOpening() override {
     (void)Domain::remove("opening", directory_.c_str());
     (void)::rmdir(directory_.c_str());
@@ -48,7 +39,7 @@ class CrashOpening : public ::testing::Test {
   }
 
   std::string directory_ = "/dev/shm/extmem-crash-" + std::to_string(::getpid()) + "-opening";
-  OpenOptions options_;
+  OpenOptions options_ = small_domain(directory_);
 };
 
 TEST_F(CrashOpening, AllOfManyCreatorsSucceedAndOneCreates) {

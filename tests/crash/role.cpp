@@ -365,16 +365,7 @@ void Role::act(const std::string& op) {
       allocate(exact_, 64);
     }).join();
   } else if (op == "create_domain") {
-    OpenOptions options;
-    options.directory = directory_.c_str();
-    options.sizes.max_regions = 8;
-    options.sizes.max_heaps = 8;
-    options.sizes.max_memzones = 8;
-    options.sizes.max_tags = 8;
-    options.sizes.max_threads = 8;
-    options.sizes.small_metadata = 1u << 20;
-    options.sizes.large_metadata = 1u << 20;
-    domain_ = must(Domain::open("another", options), "create");
+    domain_ = must(Domain::open("another", small_domain(directory_)), "create");
   } else if (op == "join") {
     open();
   } else if (op == "leave") {

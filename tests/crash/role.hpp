@@ -10,6 +10,20 @@
 
 namespace extmem::crash {
 
+/// How the domains of these tests are opened: small ones, as many of them are made.
+inline OpenOptions small_domain(const std::string& directory) {
+  OpenOptions options;
+  options.directory = directory.c_str();
+  options.sizes.max_regions = 16;
+  options.sizes.max_heaps = 16;
+  options.sizes.max_memzones = 16;
+  options.sizes.max_tags = 16;
+  options.sizes.max_threads = 32;
+  options.sizes.small_metadata = 4u << 20;
+  options.sizes.large_metadata = 4u << 20;
+  return options;
+}
+
 class Role {
  public:
   Role(Log& log, const char* directory, const char* name) : log_(log), directory_(directory), name_(name) {}

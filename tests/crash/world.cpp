@@ -20,6 +20,7 @@
 #include <memory>
 #include <sstream>
 
+#include "crash/role.hpp"
 #include "heap/domain_state.hpp"
 
 extern char** environ;
@@ -324,14 +325,8 @@ void World::check_zones(const std::string& what) {
 void World::check_another(const std::string& what) {
   struct stat status {};
   if (::stat((directory_ + "/another").c_str(), &status) != 0) return;
-  OpenOptions options;
-  options.directory = directory_.c_str();
-  options.sizes.max_heaps = 8;
-  options.sizes.max_threads = 8;
-  options.sizes.small_metadata = 1u << 20;
-  options.sizes.large_metadata = 1u << 20;
   {
-    auto opened = Domain::open("another", options);
+    auto opened = Domain::open("another", small_domain(directory_));
     if (!opened) {
       problem(what + ": the domain cannot be opened: " + opened.error().message());
     } else if (!opened->create_heap("h") || !opened->heap_by_id(0) || *opened->verify() != 0) {

@@ -43,6 +43,15 @@ class LintLayers(unittest.TestCase):
     def test_a_clean_tree_passes(self):
         self.assertEqual(self.lint(), (0, "lint_layers: 0 findings\n"))
 
+    def test_a_system_call_outside_of_os_and_faces_is_found(self):
+        for header in ("fcntl.h", "unistd.h", "sys/stat.h", "linux/futex.h"):
+            self.assert_found(
+                {"src/alloc/page.hpp": f"#include <cstdint>\n#include <{header}>\n"},
+                "src/alloc/page.hpp:2:",
+                f"alloc may not include <{header}>; make the system call in src/os",
+            )
+        self.assertEqual(self.lint({"src/faces/c/c.cpp": "#include <unistd.h>\n"})[0], 0)
+
     def test_an_include_that_layers_forbids_is_found(self):
         self.assert_found(
             {"src/alloc/page.hpp": '#include <vector>\n#include "os/file.hpp"\n'},

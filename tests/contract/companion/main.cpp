@@ -94,9 +94,12 @@ std::string check(std::istream& in) {
 std::string add(std::istream& in) {
   std::string kind, path;
   BackingSpec spec;
-  in >> kind >> spec.length >> path;
+  std::string flag;
+  in >> kind >> spec.length >> path >> flag;
+  spec.unlink_on_remove = flag == "unlink";
   spec.kind = kind == "memfd"  ? BackingKind::memfd
               : kind == "file" ? BackingKind::file
+              : kind == "shm"  ? BackingKind::shm
                                : BackingKind::anonymous;
   if (!path.empty()) spec.path = path.c_str();
   return answer(domain.add_backing(heap, spec),
@@ -291,6 +294,12 @@ const std::map<std::string, Command>& commands() {
       {"become", become},
       {"occupy", occupy},
       {"vacate", vacate},
+      {"remove_domain",
+       [](std::istream& in) {
+         std::string name, directory;
+         in >> name >> directory;
+         return answer(Domain::remove(name, directory.c_str()));
+       }},
       {"user_data", user_data},
       {"receive",
        [](std::istream& in) {
