@@ -13,6 +13,7 @@ namespace bridge_test {
 namespace {
 
 BeforeEal answers_before;
+std::string failure;
 
 using DmaFn = int (*)(rte_device*, void*, std::uint64_t, std::size_t);
 
@@ -68,22 +69,19 @@ void Bridge::SetUpTestSuite() {
   answers_before.pool = extmem_dpdk_pktmbuf_pool_create(early, none, &options, &pool);
   ASSERT_EQ(extmem_domain_close(early), 0);
 
-  std::string words[] = {"dpdk_bridge",
-                         "--no-huge",
-                         "--no-shconf",
-                         "--no-pci",
-                         "--no-telemetry",
-                         "--file-prefix=bridge" + std::to_string(::getpid()),
-                         "-m64",
-                         "-l0",
-                         "--log-level=critical",
-                         "--vdev=net_null0",
-                         "--vdev=net_ring0"};
+  std::vector<std::string> words = eal_options();
+  for (const char* word :
+       {"--no-pci", "--no-telemetry", "-l0", "--log-level=critical", "--vdev=net_null0", "--vdev=net_ring0"})
+    words.emplace_back(word);
+  words.push_back("--file-prefix=bridge" + std::to_string(::getpid()));
+  words.insert(words.begin(), "dpdk_bridge");
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
-  ASSERT_GT(::rte_eal_init(static_cast<int>(arguments.size()), arguments.data()), 0)
-      << ::rte_strerror(rte_errno);
+  if (::rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
+    failure = ::rte_strerror(rte_errno);
 }
+
+const std::string& eal_failure() { return failure; }
 
 void Bridge::SetUp() {
   dma() = Dma{};

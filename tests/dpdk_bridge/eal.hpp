@@ -61,6 +61,11 @@ class Memory {
   std::size_t length_;
 };
 
+/// How this program starts EAL, besides what all have in common. Each program defines it.
+std::vector<std::string> eal_options();
+/// Why EAL did not start; empty: it runs.
+const std::string& eal_failure();
+
 /// Runs with EAL (started once, with the vdevs net_null0 and net_ring0) and a private domain with an empty heap "h".
 class Bridge : public ::testing::Test {
  protected:

@@ -11,6 +11,9 @@
 #include "eal.hpp"
 
 namespace bridge_test {
+
+std::vector<std::string> eal_options() { return {"--no-huge", "--no-shconf", "-m64"}; }
+
 namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
@@ -32,6 +35,7 @@ struct Lend : Bridge {
 };
 
 TEST_F(Lend, NeedsEal) {
+  ASSERT_EQ(eal_failure(), "");
   EXPECT_EQ(before_eal().lend, -ENODEV);
   EXPECT_NE(before_eal().message.find("rte_eal_init"), std::string::npos) << before_eal().message;
   EXPECT_EQ(before_eal().give, -ENODEV);

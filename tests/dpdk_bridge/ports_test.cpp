@@ -123,7 +123,8 @@ TEST_F(Ports, AndBuffersMayUseHugepages) {
     std::this_thread::sleep_for(2ms);
   }
   const int status = the_source.wait();
-  if (status == 77) GTEST_SKIP() << "needs free hugepages: others took them meanwhile";
+  if (status == 77 || (status == 1 && counters().sources == 0))
+    GTEST_SKIP() << "needs 40 free hugepages: others took them meanwhile";
   EXPECT_EQ(status, 0);
   EXPECT_EQ(next.wait(), 0);
   const Outcome outcome = audit();
