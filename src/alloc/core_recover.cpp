@@ -54,10 +54,13 @@ Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noe
   cache.forget();
   base::crash_point("bury.emptied");
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+    // Bounded as alloc/chains.hpp does it; damage is verify()'s to tell.
+    std::uint32_t left = slabs_high();
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0 && link <= slabs_high() && left != 0; --left) {
       const std::uint32_t index = link - 1;
       Slab& s = slabs_[index];
       link = s.all_next;
+      if (!sound(s)) continue;
       const std::uint32_t owner = s.owner();
       if (owner != dead && owner != 0) continue;
       std::uint32_t lowest;
@@ -99,28 +102,30 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   h.untold = 1;
   base::crash_point("repair.begun");
   // Threads may be paused already, by the dead one: then they are merely asked again. A dead thread needs no pause.
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    if (caches_[link - 1].slot != slot) caches_[link - 1].gate.ask();
-  }
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (cache.slot != slot) cache.gate.ask();
+  });
   shared::Handshake::fence(has_membarrier_, peers_.shared);
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    ThreadCache& cache = caches_[link - 1];
-    if (cache.slot == slot || cache.gate.wait(peers_, cache.slot) != shared::Handshake::Stand::stuck)
-      continue;
-    // Nobody is resumed: the dead one may have been half way through any cache. Who enters its own meanwhile waits, looks
-    // at the lock after a while, and tries the repair again.
-    return shared::stuck_error(peers_, cache.slot);
-  }
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
-    caches_[link - 1].forget();
-  }
+  Error stuck;
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (stuck || cache.slot == slot) return;
+    if (cache.gate.wait(peers_, cache.slot) == shared::Handshake::Stand::stuck)
+      stuck = shared::stuck_error(peers_, cache.slot);
+  });
+  // Nobody is resumed: the dead one may have been half way through any cache. Who enters its own meanwhile waits, looks
+  // at the lock after a while, and tries the repair again.
+  if (stuck) return stuck;
+  (void)for_each_cache(*this, h, [](ThreadCache& cache) { cache.forget(); });
   for (auto& partial : h.partial) partial = 0;
   base::crash_point("repair.emptied");
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+    // Bounded as alloc/chains.hpp does it; damage is verify()'s to tell.
+    std::uint32_t left = slabs_high();
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0 && link <= slabs_high() && left != 0; --left) {
       const std::uint32_t index = link - 1;
       Slab& s = slabs_[index];
       link = s.all_next;
+      if (!sound(s)) continue;
       std::atomic<std::uint16_t>* const states = &states_[s.first_state];
       for (std::uint32_t i = 0; i < s.objects; ++i) {
         const std::uint16_t state = states[i].load(std::memory_order_relaxed);
@@ -242,10 +247,13 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
   HeapCore& h = heaps_[heap];
   Reclaimed sum;
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    for (std::uint32_t link = h.all_slabs[cls]; link != 0;) {
+    // Bounded as alloc/chains.hpp does it; damage is verify()'s to tell.
+    std::uint32_t left = slabs_high();
+    for (std::uint32_t link = h.all_slabs[cls]; link != 0 && link <= slabs_high() && left != 0; --left) {
       const std::uint32_t index = link - 1;
       Slab& s = slabs_[index];
       link = s.all_next;
+      if (!sound(s)) continue;
       std::atomic<std::uint16_t>* const states = &states_[s.first_state];
       bool ours = s.owner() == 0 || (s.owner() == slot && cache_of(slot, heap) != nullptr);
       std::uint32_t freed = 0;
@@ -310,16 +318,22 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
       }
     }
   }
-  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+  std::uint32_t regions_left = geometry_.max_regions;
+  for (std::uint32_t region = h.first_region;
+       region != 0 && region <= geometry_.max_regions && regions_left != 0;
+       region = regions_[region].next, --regions_left) {
     RegionCore& r = regions_[region];
+    if (!sound(r)) continue;
     PageAllocator allocator = pages(region);
     for (std::uint32_t page = 0; page < r.pages.pages;) {
       const PageDesc& desc = allocator.desc(page);
       const bool slab = desc.kind() == PageKind::slab;
+      if (slab && !slab_covers(desc.slab(), region, page)) break;
       const std::uint32_t length = slab ? slab_pages(slabs_[desc.slab()]) : desc.length();
-      if (length == 0) break;  // a broken space: verify() says more
+      if (length == 0 || length > r.pages.pages - page) break;  // a broken space: verify() says more
       // Where the next run begins, also when this one is freed and merged with what lies around it.
-      const std::uint32_t next = page + length + (slab ? 0 : allocator.free_after(page, length));
+      const std::uint64_t next =
+          std::uint64_t{page} + length + (slab ? 0 : allocator.free_after(page, length));
       if (desc.kind() == PageKind::held_head) {
         const std::uint16_t to = heir(desc.holder(), region);
         if (to != kLeaveIt) {
@@ -340,7 +354,8 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
           base::crash_point("reclaim.span");
         }
       }
-      page = next;
+      if (next >= r.pages.pages) break;
+      page = static_cast<std::uint32_t>(next);
     }
     if (r.flags & kRegionDraining)
       r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire

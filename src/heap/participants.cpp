@@ -179,6 +179,7 @@ Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_di
     if (changing == 0 || !slot_died(changing & ~alloc::kUndrain)) continue;
     ++report.regions;
     if ((core.flags & alloc::kRegionAttached) != 0) {
+      if (!core_.sound(core)) continue;  // damaged: verify() says more
       // A removal that had not got far, or an add that had just succeeded: the region stays.
       const alloc::HeapGuard heap(core_, slot, core.heap);
       if (!heap.held())

@@ -132,6 +132,8 @@ void DomainState::unmap_region(std::uint32_t region) noexcept {
 
 Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
   const alloc::RegionCore& core = core_.region(region);
+  if (!core_.sound(core))
+    return EXTMEM_ERROR(EUCLEAN, "the region's record is damaged: run verify, and remove the domain");
   const RegionShare& share = shares_[region];
   os::SharedFile file;
   file.device = share.device;
