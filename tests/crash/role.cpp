@@ -386,6 +386,7 @@ void Role::act(const std::string& op) {
     const RecoveryReport report = must(domain_.recover(), "recover");
     if (!refuse) return;
     if (report.withheld_objects == 0) complain("nothing was withheld", Error{});
+    (void)must(domain_.recover(), "recover while it is withheld");
     refuse = false;
     const RecoveryReport later = must(domain_.recover(), "recover again");
     if (later.freed_objects != report.withheld_objects)
