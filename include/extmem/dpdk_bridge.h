@@ -9,6 +9,8 @@
  * The conventions of extmem.h hold here, but for these:
  *  Messages  extmem_dpdk_last_error_message() tells about this library's functions; it passes on what libextmem said.
  *  EAL       Every function fails with ENODEV where rte_eal_init has not succeeded in this process yet.
+ *  Devices   None is attached to DPDK or detached from it while one of these functions runs, or while a region of a lent
+ *            heap comes or goes: DPDK's list of devices has no lock.
  *  Memory    This library calls malloc.
  *  fork      Do not use it in a child: DPDK does not survive a fork either.
  * C++ programs open a named domain a second time, with extmem_domain_open: it stays one participant, and its heaps the same.

@@ -222,13 +222,11 @@ int extmem_dpdk_lease::begin() {
   const int failed = cover_all();
   if (failed == 0) return 0;
   const Message why;
-  // A region that only the listener has lent meanwhile goes too.
-  (void)for_each_region(domain_, [&](const extmem_region_info_t&) {
+  // What only the listener has lent meanwhile goes too. A device that holds on keeps it: nothing else can be done here.
+  if (stop() != 0) {
     const std::lock_guard lock(state().mutex);
-    (void)take_all_back();
     ended_ = true;
-    return 1;
-  });
+  }
   (void)::extmem_listener_remove(domain_, listen, this);
   return why.again(failed);
 }
@@ -250,26 +248,31 @@ int extmem_dpdk_lease::take_all_back() {
   return 0;
 }
 
-int extmem_dpdk_lease::end() {
-  bool visited = false;
-  const int answer = for_each_region(domain_, [&](const extmem_region_info_t&) {
-    visited = true;
-    const std::lock_guard lock(state().mutex);
-    for (const Pool& pool : state().pools) {
-      for (const Chunk& chunk : pool.chunks) {
-        if (overlaps(chunk.base, chunk.length))
-          return fail(EBUSY, "a pool of packets has its buffers in this heap; destroy the pool first");
+/// Takes everything back and stops to follow the heap, as one step for those who add and remove regions.
+int extmem_dpdk_lease::stop() {
+  for (;;) {
+    const int answer = for_each_region(domain_, [&](const extmem_region_info_t&) {
+      const std::lock_guard lock(state().mutex);
+      for (const Pool& pool : state().pools) {
+        for (const Chunk& chunk : pool.chunks) {
+          if (overlaps(chunk.base, chunk.length))
+            return fail(EBUSY, "a pool of packets has its buffers in this heap; destroy the pool first");
+        }
       }
-    }
-    BRIDGE_TRY(take_all_back());
-    ended_ = true;
-    return 1;  // one region is enough: this runs for the sake of the lock
-  });
-  if (answer < 0) return answer;
-  if (!visited) {  // the domain has no regions
+      BRIDGE_TRY(take_all_back());
+      ended_ = true;
+      return 1;  // one region is enough: this runs for the sake of the lock
+    });
+    if (answer < 0) return answer;
     const std::lock_guard lock(state().mutex);
-    ended_ = true;
+    // The domain had no region. Has one come since, the listener has lent it: once more.
+    if (regions_.empty()) ended_ = true;
+    if (ended_) return 0;
   }
+}
+
+int extmem_dpdk_lease::end() {
+  BRIDGE_TRY(stop());
   if (const int failed = ::extmem_listener_remove(domain_, listen, this); failed != 0)
     return fail_as_extmem(failed);
   return 0;
@@ -306,13 +309,15 @@ int extmem_dpdk_lend(extmem_domain_t* domain, extmem_heap_t heap, uint32_t flags
     std::uint32_t id = 0;
     BRIDGE_TRY(checked_heap(domain, heap, id));
     auto made = std::make_unique<extmem_dpdk_lease>(domain, id, flags);
-    {
+    {  // known before it lends anything: a range of the heap that is given meanwhile meets it
       const std::lock_guard lock(state().mutex);
-      state().leases.reserve(state().leases.size() + 1);
+      state().leases.push_back(made.get());
     }
-    BRIDGE_TRY(made->begin());
-    const std::lock_guard lock(state().mutex);
-    state().leases.push_back(made.get());
+    if (const int failed = made->begin(); failed != 0) {
+      const std::lock_guard lock(state().mutex);
+      std::erase(state().leases, made.get());
+      return failed;
+    }
     *lease = made.release();
     return 0;
   });

@@ -39,6 +39,7 @@ struct extmem_dpdk_lease {
   int map_new_devices(LentRegion& region);
   int unmap_since(LentRegion& region, std::size_t first);
   int take_all_back();
+  int stop();  // takes the lock
   /// Lends a visited region of the heap, or maps it for new devices. On failure undoes what this walk has done, which
   /// `before` remembers: the regions, and for how many devices each was mapped.
   int cover(const extmem_region_info_t& region,
