@@ -67,7 +67,8 @@ inline int fail(int error) noexcept {
 // ---- what rte_eal_init() starts, in this order; each returns 0, or -1 with rte_errno and nothing left behind ----
 
 /// Opens the domain: "dpdk-" and the file prefix where the options share, else a private one; makes the internal heaps.
-int memory_init(const EalOptions& options) noexcept;
+/// Who joins a domain takes its IOVA mode over, whatever the options said.
+int memory_init(EalOptions& options) noexcept;
 /// Closes the domain. What was allocated is gone, memzones of a shared domain stay while another process has it open.
 void memory_cleanup() noexcept;
 

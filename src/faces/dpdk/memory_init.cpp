@@ -158,7 +158,7 @@ int new_socket() noexcept {
   return socket <= INT32_MAX ? static_cast<int>(socket) : -1;
 }
 
-int memory_init(const EalOptions& options) noexcept {
+int memory_init(EalOptions& options) noexcept {
   auto opened = open_domain(options);
   if (!opened) return fail_with("cannot open the domain", opened.error());
   the_domain = std::move(*opened);
@@ -181,6 +181,7 @@ int memory_init(const EalOptions& options) noexcept {
     memory_cleanup();
     return fail(failed);
   }
+  options.iova_mode = static_cast<rte_iova_mode>(the_state->iova_mode);
   return 0;
 }
 

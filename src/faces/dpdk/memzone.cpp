@@ -131,7 +131,12 @@ const rte_memzone* reserve(const char* name, Where where, std::size_t length, un
         return refuse(ENOMEM);
     }
   }
-  return memzones::describe(*zone);
+  const rte_memzone* const mz = memzones::describe(*zone);
+  if (mz == nullptr) {
+    (void)domain().free_memzone(memzones::domain_name(name));
+    return refuse(ENOMEM);
+  }
+  return mz;
 }
 
 Where of_socket(int socket) noexcept {
@@ -148,7 +153,8 @@ std::vector<const rte_memzone*> all_zones() noexcept {
   });
   std::vector<const rte_memzone*> zones;
   for (const MemzoneInfo& info : infos) {
-    if (memzones::is_program_zone(info)) zones.push_back(memzones::describe(info));
+    const rte_memzone* const mz = memzones::is_program_zone(info) ? memzones::describe(info) : nullptr;
+    if (mz != nullptr) zones.push_back(mz);
   }
   return zones;
 }

@@ -1,47 +1,86 @@
-// The descriptions of memzones: a pool of structs that stay, and two ways to find one.
+// The descriptions of memzones: an array that stays where it is, and a way to find one by its name.
+//
+// As in DPDK a new memzone gets the lowest place that is free: programs compare the addresses.
 #include "faces/dpdk/memzone_table.hpp"
 
 #include <cstring>
-#include <deque>
+#include <functional>
 #include <mutex>
+#include <queue>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/bits.hpp"
 #include "faces/dpdk/memory_domain.hpp"
 #include "faces/dpdk/memory_heaps.hpp"
+#include "os/mapping.hpp"
 
 namespace extmem::dpdk::memzones {
 namespace {
 
 constexpr const char* kEmptyName = "(the memzone of the DPDK interface whose name is empty)";
 
-struct Place {
-  rte_memzone zone;
-  RegionPtr ptr;  // null: free
+constexpr std::size_t kMost = std::size_t{1} << 24;        // more than a domain can have
+constexpr std::size_t kCommitted = std::size_t{64} << 10;  // memory is taken in pieces of this size
+
+/// Zones in address space that is reserved once, so that no address changes.
+class Zones {
+ public:
+  /// Null where there is no memory.
+  rte_memzone* place(std::size_t index) noexcept {
+    if (base_ == nullptr) {
+      const auto reserved = os::reserve(base::align_up(kMost * sizeof(rte_memzone), kCommitted));
+      if (!reserved) return nullptr;
+      base_ = *reserved;
+    }
+    const std::size_t wanted = base::align_up((index + 1) * sizeof(rte_memzone), kCommitted);
+    if (wanted > committed_) {
+      if (index >= kMost || !os::commit(base_ + committed_, wanted - committed_)) return nullptr;
+      committed_ = wanted;
+    }
+    return reinterpret_cast<rte_memzone*>(base_) + index;
+  }
+  /// The index of what place() has given, or kMost.
+  [[nodiscard]] std::size_t index_of(const rte_memzone* mz) const noexcept {
+    const auto offset = reinterpret_cast<std::uintptr_t>(mz) - reinterpret_cast<std::uintptr_t>(base_);
+    return base_ != nullptr && offset < committed_ && offset % sizeof(rte_memzone) == 0
+               ? offset / sizeof(rte_memzone)
+               : kMost;
+  }
+
+ private:
+  std::byte* base_ = nullptr;
+  std::size_t committed_ = 0;
 };
 
 struct Table {
   std::mutex lock;
-  std::deque<Place> places;  // their addresses stay
-  std::vector<Place*> free;
-  std::unordered_map<std::string, Place*> by_name;
-  std::unordered_map<const rte_memzone*, Place*> by_address;
+  Zones zones;
+  std::vector<RegionPtr> ptrs;  // of the zone in each place; null: free
+  std::priority_queue<std::size_t, std::vector<std::size_t>, std::greater<>> free;
+  std::unordered_map<std::string, std::size_t> by_name;
 };
 Table& table() noexcept {
   static Table* const all = new Table;  // never destroyed: descriptions are good until the program ends
   return *all;
 }
 
-Place* new_place(Table& all) {
+/// The place of that name, a new one where it has none; kMost where there is no memory.
+std::size_t place_of(Table& all, const char* name) {
+  const auto at = all.by_name.find(name);
+  if (at != all.by_name.end()) return at->second;
+  std::size_t index = all.ptrs.size();
   if (!all.free.empty()) {
-    Place* const place = all.free.back();
-    all.free.pop_back();
-    return place;
+    index = all.free.top();
+    all.free.pop();
+  } else if (all.zones.place(index) != nullptr) {
+    all.ptrs.emplace_back();
+  } else {
+    return kMost;
   }
-  Place& place = all.places.emplace_back();
-  all.by_address[&place.zone] = &place;
-  return &place;
+  all.by_name[name] = index;
+  return index;
 }
 
 const char* program_name(const MemzoneInfo& info) noexcept {
@@ -61,9 +100,10 @@ const rte_memzone* describe(const MemzoneInfo& info) noexcept {
   const char* const name = program_name(info);
   Table& all = table();
   const std::lock_guard guard(all.lock);
-  Place*& place = all.by_name[name];
-  if (place == nullptr) place = new_place(all);
-  if (place->ptr == info.ptr && place->zone.len == info.length) return &place->zone;
+  const std::size_t index = place_of(all, name);
+  if (index == kMost) return nullptr;
+  rte_memzone* const place = all.zones.place(index);
+  if (all.ptrs[index] == info.ptr && place->len == info.length) return place;
   // New; or another process has freed the zone and reserved the name anew: the name's description goes on.
   rte_memzone zone{};
   std::memcpy(zone.name, name, std::strlen(name));
@@ -72,18 +112,18 @@ const rte_memzone* describe(const MemzoneInfo& info) noexcept {
   zone.len = info.length;
   zone.hugepage_sz = info.os_page_size;
   zone.socket_id = role.socket;
-  place->zone = zone;
-  place->ptr = info.ptr;
-  return &place->zone;
+  *place = zone;
+  all.ptrs[index] = info.ptr;
+  return place;
 }
 
 bool find(const rte_memzone* mz, char (&name)[RTE_MEMZONE_NAMESIZE], RegionPtr& ptr) noexcept {
   Table& all = table();
   const std::lock_guard guard(all.lock);
-  const auto at = all.by_address.find(mz);
-  if (at == all.by_address.end() || !at->second->ptr) return false;
-  std::memcpy(name, at->second->zone.name, sizeof name);
-  ptr = at->second->ptr;
+  const std::size_t index = all.zones.index_of(mz);
+  if (index >= all.ptrs.size() || !all.ptrs[index]) return false;
+  std::memcpy(name, mz->name, sizeof name);
+  ptr = all.ptrs[index];
   return true;
 }
 
@@ -92,18 +132,20 @@ void forget(const char* name) noexcept {
   const std::lock_guard guard(all.lock);
   const auto at = all.by_name.find(name);
   if (at == all.by_name.end()) return;
-  *at->second = Place{};
-  all.free.push_back(at->second);
+  const std::size_t index = at->second;
+  *all.zones.place(index) = rte_memzone{};
+  all.ptrs[index] = RegionPtr{};
+  all.free.push(index);
   all.by_name.erase(at);
 }
 
 void clear() noexcept {
   Table& all = table();
   const std::lock_guard guard(all.lock);
+  for (std::size_t i = 0; i < all.ptrs.size(); ++i) *all.zones.place(i) = rte_memzone{};
   all.by_name.clear();
-  all.by_address.clear();
-  all.free.clear();
-  all.places.clear();
+  all.ptrs.clear();
+  all.free = {};
 }
 
 }  // namespace extmem::dpdk::memzones

@@ -13,7 +13,7 @@
 
 namespace extmem::dpdk::memzones {
 
-/// The description of a memzone, the same as before if it was given out before.
+/// The description of a memzone, the same as before if it was given out before. Null: there is no memory for it.
 const rte_memzone* describe(const MemzoneInfo& info) noexcept;
 /// Whether `mz` is the description of a living memzone as far as this process knows, and if so its name and place.
 bool find(const rte_memzone* mz, char (&name)[RTE_MEMZONE_NAMESIZE], RegionPtr& ptr) noexcept;

@@ -142,6 +142,23 @@ static void test_biggest(void) {
   munmap(memory, 64 * PAGE);
 }
 
+/* A new memzone gets the lowest place that is free. DPDK's own test compares the addresses. */
+static void test_places(void) {
+  const struct rte_memzone* first = rte_memzone_reserve("first", 64, SOCKET_ID_ANY, 0);
+  const struct rte_memzone* second = rte_memzone_reserve("second", 64, SOCKET_ID_ANY, 0);
+  const struct rte_memzone* third = rte_memzone_reserve("third", 64, SOCKET_ID_ANY, 0);
+  const struct rte_memzone* again;
+  EXPECT(first < second && second < third);
+  EXPECT(rte_memzone_free(first) == 0);
+  EXPECT(rte_memzone_free(second) == 0);
+  again = rte_memzone_reserve("again", 64, SOCKET_ID_ANY, 0);
+  EXPECT(again == first);
+  EXPECT(rte_memzone_reserve("and again", 64, SOCKET_ID_ANY, 0) == second);
+  EXPECT(rte_memzone_free(third) == 0);
+  EXPECT(rte_memzone_free(second) == 0);
+  EXPECT(rte_memzone_free(again) == 0);
+}
+
 static unsigned walked, walked_mine;
 static void count(const struct rte_memzone* mz, void* arg) {
   walked++;
@@ -197,6 +214,7 @@ int main(int argc, char** argv) {
   test_fields();
   test_pages();
   test_biggest();
+  test_places();
   test_many();
   EXPECT(rte_eal_cleanup() == 0);
   return failures != 0;
