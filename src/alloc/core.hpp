@@ -250,6 +250,10 @@ class Core {
     cache.gate.leave();
     return true;
   }
+  /// Frees an untagged object of a slab that threads share. `mapped`: the slab map's word for the place; the rest as free_fast.
+  /// False: not that easily, use free_small.
+  bool free_shared(ThreadCache& cache, const base::Relaxed<std::uint32_t>& mapped, std::uint64_t ptr,
+                   std::uint64_t address) noexcept;
   /// Any path of a small free. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
   Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region,

@@ -257,6 +257,41 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
   return true;
 }
 
+// The usual case of free_small's way for shared slabs: see there for what may happen meanwhile.
+bool Core::free_shared(ThreadCache& cache, const base::Relaxed<std::uint32_t>& mapped, std::uint64_t ptr,
+                       std::uint64_t freed) noexcept {
+  if (!cache.gate.try_enter()) return false;
+  const std::uint32_t link = mapped;
+  if (link == 0) return refuse(cache);
+  const Slab& s = slabs_[link - 1];
+  const std::uint32_t shared_home = Slab::pack(cache.heap, 0);
+  const std::uint64_t first = s.first;
+  const std::uint32_t first_state = s.first_state;
+  const ObjectPlace place = place_of(ptr - first, s.reciprocal);
+  if (s.home != shared_home || !place.exact || place.number >= s.objects || (s.flags & kSlabDraining) != 0)
+    return refuse(cache);
+  Magazine& magazine = cache.magazine(s.magazine);
+  const std::uint32_t top = magazine.top;
+  if (top >= magazine.limit) return refuse(cache);
+  const std::uint32_t state = first_state + static_cast<std::uint32_t>(place.number);
+  std::uint16_t expected = cache.held;
+  // Decides between racing frees. acq_rel: the winner hands the object on.
+  if (!states_[state].compare_exchange_strong(expected, cache.cached, std::memory_order_acq_rel))
+    return refuse(cache);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (mapped != link || s.home != shared_home || s.first != first || s.first_state != first_state) {
+    std::uint16_t ours =
+        cache.cached;  // it was another object's word: give it back, unless its owner has freed it since
+    (void)states_[state].compare_exchange_strong(ours, cache.held, std::memory_order_acq_rel);
+    return refuse(cache);
+  }
+  const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
+  cache.entry(next) = CachedObject{freed, state, link};
+  magazine.top = next;
+  cache.gate.leave();
+  return true;
+}
+
 Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region,
                               std::uint64_t offset) noexcept {
   const std::uint32_t page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);

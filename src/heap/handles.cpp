@@ -108,6 +108,9 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
       memory.region_slab_map[offset >> alloc::kSlabMapShift] != 0) {
     // The usual reasons: a full magazine, a tagged object, a slab that threads share.
     DomainState& state = *local_->state;
+    if (state.core_.free_shared(*memory.cache, memory.region_slab_map[offset >> alloc::kSlabMapShift],
+                                offset | memory.region_bits, reinterpret_cast<std::uintptr_t>(p)))
+      return {};  // into a magazine: nothing became empty
     auto freed = state.core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
     if (freed) state.tidy_growth(*local_);
     if (freed || freed.error().code() != ENOTBLK) return freed;
