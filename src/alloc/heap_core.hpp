@@ -63,6 +63,9 @@ inline constexpr std::uint32_t kRegionAttached = 64;  // in its heap's chain
 inline constexpr std::uint32_t kUndrain = 1u
                                           << 31;  // in `changing`: draining was begun by the removal itself
 
+/// In RegionCore::asked: not drain_region() asks, but the heap, which wants to give a grown region back.
+inline constexpr std::uint32_t kAskedByHeap = 1u << 31;
+
 /// A region's page table: its page descriptors, then its slab map, a word per 64 KiB: slab index + 1 where a slab that
 /// begins at such a boundary lies, else 0. The map is what a free looks at first: it is 64 times denser. Regions above
 /// 1 TiB have a map of one word, which stays 0: their frees take the longer way.

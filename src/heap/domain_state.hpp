@@ -210,6 +210,7 @@ class DomainState {
   bool take_back_growth(RegionId region) noexcept;
   /// Removes grown regions that are empty, but one.
   void give_back(HeapLocal& heap) noexcept;
+  void ask_to_unmap(std::uint32_t region) noexcept;
   /// give_back, after a free: where something became empty. A hint without a lock; give_back looks for itself. It is of
   /// slabs too, which empty when a magazine is flushed.
   void tidy_growth(HeapLocal& heap) noexcept {

@@ -119,6 +119,21 @@ bool DomainState::take_back_growth(RegionId id) noexcept {
   return core_.region(*region).served == 0;
 }
 
+/// Where other processes map a grown region that is empty: drains it, so that they unmap it when they next look. The last one
+/// that does so makes the heap give back once more. Requires: the region lock.
+void DomainState::ask_to_unmap(std::uint32_t region) noexcept {
+  alloc::RegionCore& core = core_.region(region);
+  auto slot = thread_slot();
+  if (!shared_ || !slot || core.asked != 0 || check_unmapped_elsewhere(region, nullptr)) return;
+  {
+    const alloc::HeapGuard guard(core_, *slot, core.heap);
+    if (!guard.held() || !core_.region_empty_locked(region)) return;
+    if (!core_.set_draining_locked(*slot, region, true)) return;
+    core.asked = participants_.self() | alloc::kAskedByHeap;
+  }
+  announce();
+}
+
 void DomainState::give_back(HeapLocal& heap) noexcept {
   if (!heap.grows || !heap.growth.give_back) return;
   auto slot = thread_slot();
@@ -129,9 +144,10 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
   bool kept = !heap.growth.keep_one;
   for (std::uint32_t region = core_.heap(heap.id).first_region; region != 0;) {
     const std::uint32_t next = core_.region(region).next;
-    if ((core_.region(region).flags & alloc::kRegionGrown) != 0 && core_.region_empty_locked(region)) {
-      if (kept) {
-        (void)remove_locked(region, nullptr);
+    const alloc::RegionCore& core = core_.region(region);
+    if ((core.flags & alloc::kRegionGrown) != 0 && core_.region_empty_locked(region)) {
+      if (kept || (core.asked & alloc::kAskedByHeap) != 0) {
+        if (!remove_locked(region, nullptr)) ask_to_unmap(region);
       } else {
         kept = true;
       }

@@ -79,10 +79,12 @@ void DomainState::sync_locked(bool again) noexcept {
       local.generation = core.generation;
       local.refused = map_foreign(region).error().info();
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 &&
-               core.asked != participants_.self() && core_.region_empty_locked(region) &&
-               local.kind != BackingKind::external && notify(RegionEventKind::removing, region) == 0) {
+               (core.asked & ~alloc::kAskedByHeap) != participants_.self() &&
+               core_.region_empty_locked(region) && local.kind != BackingKind::external &&
+               notify(RegionEventKind::removing, region) == 0) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       forget_region(region);
+      if ((core.flags & alloc::kRegionGrown) != 0) core_.heap(core.heap).emptied = 1;  // see ask_to_unmap
     }
   }
   index_.touch();

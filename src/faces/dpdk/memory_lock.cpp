@@ -1,15 +1,16 @@
 // The memory lock, and its four functions of rte_eal_memconfig.h.
 #include "faces/dpdk/memory_lock.hpp"
 
+#include <pthread.h>
 #include <rte_eal_memconfig.h>
 #include <rte_log.h>
-
-#include <shared_mutex>
 
 namespace extmem::dpdk {
 namespace {
 
-std::shared_mutex lock;
+// Who wants to write comes before who only now wants to read, as in DPDK: else walks could keep memory for ever. A thread
+// that reads already does not come here again.
+pthread_rwlock_t lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 thread_local int reads = 0;        // how often this thread reads; the lock is held by the first
 thread_local int writes = 0;       // how often it writes
@@ -20,33 +21,33 @@ thread_local bool shared = false;  // the reads hold the lock
 
 void MemoryLock::read() noexcept {
   if (reads++ != 0 || writes != 0 || callbacks != 0) return;
-  lock.lock_shared();
+  (void)::pthread_rwlock_rdlock(&lock);
   shared = true;
 }
 
 void MemoryLock::end_read() noexcept {
   if (reads == 0 || --reads != 0 || !shared) return;
   shared = false;
-  lock.unlock_shared();
+  (void)::pthread_rwlock_unlock(&lock);
 }
 
 bool MemoryLock::write() noexcept {
   if (writes == 0) {
     if (reads != 0 || callbacks != 0) return false;
-    lock.lock();
+    (void)::pthread_rwlock_wrlock(&lock);
   }
   ++writes;
   return true;
 }
 
 bool MemoryLock::try_write() noexcept {
-  if (writes == 0 && (reads != 0 || !lock.try_lock())) return false;
+  if (writes == 0 && (reads != 0 || ::pthread_rwlock_trywrlock(&lock) != 0)) return false;
   ++writes;
   return true;
 }
 
 void MemoryLock::end_write() noexcept {
-  if (writes != 0 && --writes == 0) lock.unlock();
+  if (writes != 0 && --writes == 0) (void)::pthread_rwlock_unlock(&lock);
 }
 
 bool in_callback() noexcept { return callbacks != 0; }

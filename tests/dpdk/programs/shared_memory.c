@@ -263,6 +263,13 @@ static void test_internal(void) {
   EXPECT(is(ask(&one, "read %s", p), "grown"));
   EXPECT(is(ask(&one, "events"), "1"));
   EXPECT(failed_with(ask(&one, "free %s", p), 0));
+  /* The other lets go of it when it next looks, and then it goes. */
+  EXPECT(is(ask(&two, "events"), "1"));
+  EXPECT(is(ask(&two, "lookup nothing"), "0"));
+  EXPECT(is(ask(&two, "events"), "1"));
+  EXPECT(is(ask(&one, "stats 0"), before));
+  EXPECT(is(ask(&one, "events"), "1"));
+  EXPECT(is(ask(&two, "stats 0"), before));
   end(&two);
   end(&one);
 }
