@@ -28,8 +28,9 @@ namespace extmem::os {
 namespace {
 
 constexpr std::size_t kChunk = std::size_t{64} << 20;  // between two calls of the progress callback
-constexpr int kPlaces = 160;  // addresses that are tried from lowest_address upwards, over 2^42 bytes
-constexpr int kHints = 4;     // addresses that are asked for before one is taken
+constexpr int kPlaces =
+    184;  // addresses that are tried from lowest_address upwards, over 2^45 bytes: past a sanitizer's shadow
+constexpr int kHints = 4;  // addresses that are asked for before one is taken
 
 bool is_hugetlb_kind(BackingKind kind) noexcept {
   return kind == BackingKind::hugetlb || kind == BackingKind::memfd_hugetlb;
