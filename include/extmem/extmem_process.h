@@ -35,11 +35,14 @@ typedef struct extmem_open_options {
   /* This process maps what others add at the address where the adder has it, or not at all: allocations of this process
    * are then served from other regions, and what asks for the region fails with EADDRINUSE. */
   bool same_address;
-  uint8_t reserved[1]; /* 0 */
+  bool permanent; /* a domain that is created goes only by extmem_domain_remove, whoever closes it last */
+  uint8_t reserved[8]; /* 0 */
 } extmem_open_options_t;
-#define EXTMEM_OPEN_OPTIONS_INIT                                                                 \
-  {                                                                                              \
-    sizeof(extmem_open_options_t), NULL, NULL, EXTMEM_OPEN_OR_CREATE, false, false, false, { 0 } \
+#define EXTMEM_OPEN_OPTIONS_INIT                                                                    \
+  {                                                                                                 \
+    sizeof(extmem_open_options_t), NULL, NULL, EXTMEM_OPEN_OR_CREATE, false, false, false, false, { \
+      0, 0, 0, 0, 0, 0, 0, 0                                                                        \
+    }                                                                                               \
   }
 
 /* A named domain, seen from outside. */
@@ -62,7 +65,7 @@ typedef struct extmem_participant_info {
   uint8_t reserved[6];
 } extmem_participant_info_t;
 
-/* What a recovery found and did. */
+/* What a recovery found and did; of a process' first call also what opening the domain did. */
 typedef struct extmem_recovery_report {
   size_t struct_size;
   uint32_t participants; /* dead ones that were cleaned up now */

@@ -190,6 +190,7 @@ struct OpenOptions {
                                     ///< $XDG_RUNTIME_DIR/extmem, else /dev/shm/extmem-UID
   bool group = false;               ///< members of the group may share it (0660 instead of 0600)
   bool remove_when_last = false;    ///< the last participant that closes it removes it
+  bool permanent = false;  ///< a domain that is created goes only by Domain::remove, whoever closes it last
   /// This process maps what others add at the address where the adder has it, or not at all: allocations of this process
   /// are then served from other regions, and what asks for the region answers EADDRINUSE.
   bool same_address = false;
@@ -212,7 +213,7 @@ struct DomainInfo {
   std::uint64_t bytes = 0;         ///< of memory behind the control segment
 };
 
-/// What recover() found and did.
+/// What recover() found and did; of a process' first call also what opening the domain did.
 struct RecoveryReport {
   std::uint32_t participants = 0;  ///< dead ones that were cleaned up now
   std::uint32_t threads = 0;       ///< their threads

@@ -208,7 +208,7 @@ Result<void> Domain::walk_participants(FunctionRef<bool(const ParticipantInfo&)>
 }
 Result<RecoveryReport> Domain::recover() noexcept {
   if (state_ == nullptr) return closed();
-  return state_->recover();
+  return state_->recover_and_tell();
 }
 Result<void> Domain::poll() noexcept {
   if (state_ == nullptr) return closed();

@@ -84,6 +84,8 @@ class DomainState {
   Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) noexcept;
   /// Cleans up after every dead participant. Requires: the caller holds no lock.
   Result<RecoveryReport> recover() noexcept;
+  /// The same; the first report has in it what opening the domain recovered.
+  Result<RecoveryReport> recover_and_tell() noexcept;
   /// recover(), and what others ask of this process: unmapping what they remove.
   Result<void> poll() noexcept;
   Result<void> hand_over(const void* p, std::uint32_t to) noexcept;
@@ -385,6 +387,10 @@ class DomainState {
   bool same_address_ = false;  // OpenOptions::same_address
   // place_backings(); 0: anywhere. Relaxed: looked at without the lock, to know whether it is needed.
   base::Relaxed<std::uint64_t> lowest_address_;
+  // What opening recovered, until somebody asks. Pairs with nothing: written before there is a second user, and 1 is
+  // exchanged for 0 by one of those who ask.
+  RecoveryReport opening_{};
+  std::atomic<std::uint32_t> opening_untold_{0};
   std::uint32_t users_ = 1;  // Domain handles of this process (threads.cpp's lock)
   // fork.cpp: this process is a fork's child and has not used the domain yet. Release/acquire: with what the use needs.
   std::atomic<bool> forked_{false};

@@ -111,6 +111,7 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
                         "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   format_tables(tables, g);
+  if (o.permanent) segment_.at<shared::SegmentHeader>(0)->flags |= shared::kSegmentPermanent;
   return folder_.publish_control();
 }
 
@@ -174,7 +175,12 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   state->folder_.unlock();
   if (ready) {
     auto recovered = state->recover();
-    if (!recovered) ready = recovered.error();
+    if (!recovered) {
+      ready = recovered.error();
+    } else {
+      state->opening_ = *recovered;
+      state->opening_untold_.store(1, std::memory_order_relaxed);
+    }
   }
   if (!ready) {
     state->close();
@@ -214,7 +220,7 @@ void DomainState::finish_leaving() noexcept {
   const bool locked = folder_.lock().ok();
   participants_.bury(self);
   participants_.release_token(self);
-  if (locked && remove_when_last_) {
+  if (locked && remove_when_last_ && (segment_.header().flags & shared::kSegmentPermanent) == 0) {
     bool last = true;
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants && last; ++i) {
       last = i == self ||

@@ -66,6 +66,23 @@ Result<RecoveryReport> DomainState::recover() noexcept {
   return report;
 }
 
+Result<RecoveryReport> DomainState::recover_and_tell() noexcept {
+  EXTMEM_TRY(report, recover());
+  if (opening_untold_.exchange(0, std::memory_order_relaxed) == 0) return report;
+  report.participants += opening_.participants;
+  report.threads += opening_.threads;
+  report.unfinished += opening_.unfinished;
+  report.regions += opening_.regions;
+  report.freed_objects += opening_.freed_objects;
+  report.freed_bytes += opening_.freed_bytes;
+  report.kept_objects += opening_.kept_objects;
+  report.kept_bytes += opening_.kept_bytes;
+  report.nanoseconds += opening_.nanoseconds;
+  report.withheld_objects += opening_.withheld_objects;
+  report.withheld_bytes += opening_.withheld_bytes;
+  return report;
+}
+
 Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, RecoveryReport& report) noexcept {
   const std::uint32_t slots = slots_high();
   participants_.release_cleanings_of(dead, slots);

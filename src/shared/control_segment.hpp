@@ -20,7 +20,10 @@ namespace extmem::shared {
 
 inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1" read as little-endian bytes
 inline constexpr std::uint32_t kSegmentAbi = 3;
-inline constexpr std::uint32_t kSegmentShared = 1;  // SegmentHeader::flags: in a file, for several processes
+// SegmentHeader::flags
+inline constexpr std::uint32_t kSegmentShared = 1;  // in a file, for several processes
+inline constexpr std::uint32_t kSegmentPermanent =
+    2;  // OpenOptions::permanent: only Domain::remove removes it
 
 // The bounds of a Geometry, and so of DomainOptions.
 inline constexpr std::uint32_t kMostRegions = 65535, kMostHeaps = 65536, kMostMemzones = 1u << 24;

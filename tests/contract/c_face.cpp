@@ -25,6 +25,7 @@ class CFace final : public Face {
     options.directory = from.directory;
     options.group = from.group;
     options.remove_when_last = from.remove_when_last;
+    options.permanent = from.permanent;
     options.same_address = from.same_address;
     return extmem_domain_open(name, &options, &domain_);
   }

@@ -218,6 +218,35 @@ TEST_P(NamedDomain, TheLastOneRemovesItIfItWasTold) {
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
 }
 
+TEST_P(NamedDomain, APermanentOneIsRemovedByRemoveOnly) {
+  OpenOptions permanent = options(OpenMode::create_only);
+  permanent.permanent = true;
+  const auto one = face();
+  ASSERT_EQ(one->open("d", permanent), 0) << one->message();
+  one->close();
+  OpenOptions last = options(OpenMode::open_only);
+  last.remove_when_last = true;
+  const auto two = face();
+  ASSERT_EQ(two->open("d", last), 0) << two->message();
+  two->close();
+  EXPECT_EQ(list().size(), 1u);
+  EXPECT_EQ(face()->remove("d", directory_.c_str()), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+}
+
+TEST_P(NamedDomain, TheFirstRecoveryTellsWhatOpeningRecovered) {
+  Companion other;
+  ASSERT_EQ(other.code(open("d", "create")), 0);
+  other.kill();
+  const auto one = face();
+  ASSERT_EQ(one->open("d", options(OpenMode::open_only)), 0) << one->message();
+  RecoveryReport report;
+  ASSERT_EQ(one->recover(report), 0) << one->message();
+  EXPECT_EQ(report.participants, 1u);
+  ASSERT_EQ(one->recover(report), 0) << one->message();
+  EXPECT_EQ(report.participants, 0u);
+}
+
 TEST_P(NamedDomain, RefusesBadNames) {
   expect_refused(EINVAL, options(), "");
   expect_refused(EINVAL, options(), ".hidden");

@@ -83,7 +83,7 @@ int convert(const extmem_domain_options_t* from, DomainOptions& to) noexcept {
 }
 
 int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
-  auto& [mode, sizes, directory, group, remove_when_last, same_address] = to;
+  auto& [mode, sizes, directory, group, remove_when_last, permanent, same_address] = to;
   extmem_open_options_t in = EXTMEM_OPEN_OPTIONS_INIT;
   EXTMEM_C_TRY(load(from, in));
   EXTMEM_C_TRY(require_zero(in.reserved));
@@ -92,6 +92,7 @@ int convert(const extmem_open_options_t* from, OpenOptions& to) noexcept {
   directory = in.directory;
   group = in.group;
   remove_when_last = in.remove_when_last;
+  permanent = in.permanent;
   same_address = in.same_address;
   return 0;
 }

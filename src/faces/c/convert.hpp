@@ -39,7 +39,7 @@ inline constexpr std::size_t kFirstSize<extmem_walk_options_t> = 16;
 template <>
 inline constexpr std::size_t kFirstSize<extmem_map_options_t> = 48;
 template <>
-inline constexpr std::size_t kFirstSize<extmem_open_options_t> = 32;
+inline constexpr std::size_t kFirstSize<extmem_open_options_t> = 40;
 
 /// Copies the caller's options over the defaults that `to` holds, as struct_size says. NULL keeps the defaults.
 template <typename T>
