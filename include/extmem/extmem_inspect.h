@@ -94,6 +94,16 @@ EXTMEM_API int extmem_inspector_walk_memzones(extmem_inspector_t* inspector, ext
                                               void* arg);
 
 /**
+ * Visits all runs of consecutive IOVAs of a region that an inspector sees.
+ *
+ * Returns: 0; what `visit` returned when it ended the walk; -errno.
+ * Errors: ENOENT no such region; EUCLEAN its table is damaged; EAGAIN unstable; EDEADLK inside a walk over a heap.
+ * Threads: the one that uses the inspector.
+ */
+EXTMEM_API int extmem_inspector_walk_iova_runs(extmem_inspector_t* inspector, extmem_region_id_t region,
+                                               extmem_iova_run_visit_fn visit, void* arg);
+
+/**
  * Visits the tags that an inspector sees.
  *
  * Returns: 0; what `visit` returned when it ended the walk; -errno.

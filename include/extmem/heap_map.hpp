@@ -20,6 +20,7 @@
 #include "extmem/export.h"
 #include "extmem/function_ref.hpp"
 #include "extmem/heap.hpp"
+#include "extmem/inspect.hpp"
 #include "extmem/result.hpp"
 
 namespace extmem {
@@ -50,5 +51,12 @@ inline constexpr std::size_t kHeapMapMaxBytes = std::size_t{2} << 20;
 /// ENOMEM the scratch mapping; ECANCELED the sink stopped.
 EXTMEM_API Result<void> write_heap_map(const Domain& domain, FunctionRef<bool(std::string_view chunk)> sink,
                                        const HeapMapOptions& options = {}) noexcept;
+
+/// The same of a domain that is looked at from outside, as it is then: refresh() is the caller's. A heap that is changed
+/// all the time is drawn as it was read. `heap`: only the one of that name; empty: every heap that holds a region.
+/// HeapMapOptions::heap is not looked at. Errors: also ENOENT no such heap; those of Inspector.
+EXTMEM_API Result<void> write_heap_map(Inspector& inspector, FunctionRef<bool(std::string_view chunk)> sink,
+                                       const HeapMapOptions& options = {},
+                                       std::string_view heap = {}) noexcept;
 
 }  // namespace extmem

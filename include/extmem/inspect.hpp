@@ -55,6 +55,8 @@ class EXTMEM_API Inspector {
   Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) noexcept;
   /// `addr` is null.
   Result<void> walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept;
+  /// All runs of consecutive IOVAs of a region. Errors: ENOENT; EUCLEAN its table is damaged; EAGAIN unstable.
+  Result<void> walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) noexcept;
   Result<void> walk_tags(FunctionRef<bool(Tag, const char*)> visit) noexcept;
 
   // ---- a heap, by its id. Errors of all: ENOENT; EUCLEAN; EAGAIN unstable, where `stable` is null --------

@@ -254,6 +254,25 @@ bool InspectorState::iova_sound(std::uint32_t region) noexcept {
   return region::check(r.iova, view_->core_.segment(), view_->segment_.bytes(), r.length) == nullptr;
 }
 
+Result<void> InspectorState::walk_iova_runs(RegionId id, FunctionRef<bool(const IovaRun&)> visit) noexcept {
+  if (!visit) return no_visitor();
+  if (walking_) return inside_walk();
+  if (auto names = want_names(); !names && names.error().code() != EAGAIN) return names.error();
+  const Error gone =
+      EXTMEM_ERROR(ENOENT, "the domain has no such region: it was removed, or the id is wrong");
+  if (id.slot == 0 || id.slot > view_->regions_high()) return gone;
+  const alloc::RegionCore& r = view_->core_.region(id.slot);
+  if ((r.flags & alloc::kRegionUsed) == 0 || r.generation != id.generation || !view_->core_.sound(r))
+    return gone;
+  EXTMEM_TRY_VOID(want_heap(r.heap, nullptr));
+  if ((r.flags & alloc::kRegionUsed) == 0 || r.generation != id.generation || !view_->core_.sound(r))
+    return gone;
+  if (!iova_sound(id.slot))
+    return EXTMEM_ERROR(EUCLEAN, "the region's table of IOVAs is damaged: run verify");
+  (void)region::for_each_run(r.iova, view_->core_.segment(), visit);
+  return {};
+}
+
 Result<void> InspectorState::walk_tags(FunctionRef<bool(Tag, const char*)> visit) noexcept {
   if (!visit) return no_visitor();
   if (auto names = want_names(); !names && names.error().code() != EAGAIN) return names.error();
@@ -331,6 +350,9 @@ Result<void> Inspector::walk_participants(FunctionRef<bool(const ParticipantInfo
 }
 Result<void> Inspector::walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept {
   return state_ == nullptr ? empty() : state_->walk_memzones(visit);
+}
+Result<void> Inspector::walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) noexcept {
+  return state_ == nullptr ? empty() : state_->walk_iova_runs(region, visit);
 }
 Result<void> Inspector::walk_tags(FunctionRef<bool(Tag, const char*)> visit) noexcept {
   return state_ == nullptr ? empty() : state_->walk_tags(visit);

@@ -39,6 +39,7 @@ class InspectorState {
   Result<void> walk_regions(FunctionRef<bool(const RegionInfo&)> visit) noexcept;
   Result<void> walk_participants(FunctionRef<bool(const ParticipantInfo&)> visit) noexcept;
   Result<void> walk_memzones(FunctionRef<bool(const MemzoneInfo&)> visit) noexcept;
+  Result<void> walk_iova_runs(RegionId region, FunctionRef<bool(const IovaRun&)> visit) noexcept;
   Result<void> walk_tags(FunctionRef<bool(Tag, const char*)> visit) noexcept;
   Result<HeapStats> stats(std::uint32_t heap, bool* stable) noexcept;
   Result<std::size_t> tag_stats(std::uint32_t heap, std::span<TagStats> out, bool* stable) noexcept;

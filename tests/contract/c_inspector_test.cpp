@@ -66,6 +66,19 @@ TEST_F(CInspector, SeesWhatThereIs) {
   EXPECT_EQ(participants, 1);
   EXPECT_EQ(extmem_inspector_walk_memzones(inspector_, count<extmem_memzone_info_t>, &zones), 0);
   EXPECT_EQ(zones, 1);
+  extmem_region_id_t first{1, 0};
+  EXPECT_EQ(extmem_inspector_walk_regions(
+                inspector_,
+                [](const extmem_region_info_t* info, void* arg) {
+                  *static_cast<extmem_region_id_t*>(arg) = info->id;
+                  return 0;
+                },
+                &first),
+            0);
+  int runs = 0;
+  EXPECT_EQ(extmem_inspector_walk_iova_runs(inspector_, first, count<extmem_iova_run_t>, &runs), 0);
+  EXPECT_GE(runs, 1);
+  EXPECT_EQ(extmem_inspector_walk_iova_runs(inspector_, {60, 1}, count<extmem_iova_run_t>, &runs), -ENOENT);
   std::string tags;
   EXPECT_EQ(extmem_inspector_walk_tags(
                 inspector_,

@@ -187,6 +187,55 @@ TEST_F(InspectorTest, SeesWhatTheDomainSees) {
   expect_sound(inspector);
 }
 
+TEST_F(InspectorTest, SeesRunsOfIovasAndIsDrawnAsTheDomainIs) {
+  auto made = domain_.create_heap("h");
+  ASSERT_TRUE(made);
+  BackingSpec spec;
+  spec.kind = BackingKind::memfd;
+  spec.length = 4 * kMiB;
+  spec.iova_source = IovaSource::identity;
+  auto region = domain_.add_backing(*made, spec);
+  ASSERT_TRUE(region) << region.error().message();
+  heap("other");
+  AllocOptions tagged;
+  tagged.tag = *domain_.intern_tag("packets");
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(made->allocate(3000, tagged));
+  ASSERT_TRUE(domain_.reserve_memzone(*made, "zone", 65536));
+
+  Inspector inspector = open();
+  std::vector<IovaRun> runs;
+  ASSERT_TRUE(
+      inspector.walk_iova_runs(*region, [&](const IovaRun& run) { return runs.push_back(run), true; }));
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0].length, 4 * kMiB);
+  EXPECT_EQ(static_cast<std::uint64_t>(runs[0].iova),
+            reinterpret_cast<std::uint64_t>(domain_.region_info(*region)->base));
+  const auto none = [](const IovaRun&) { return true; };
+  EXPECT_EQ(inspector.walk_iova_runs(RegionId{region->slot, region->generation + 1}, none).error().code(),
+            ENOENT);
+  EXPECT_EQ(inspector.walk_iova_runs(RegionId{60, 1}, none).error().code(), ENOENT);
+  EXPECT_EQ(inspector.walk_iova_runs(RegionId{}, none).error().code(), ENOENT);
+
+  for (const HeapMapFormat format : {HeapMapFormat::text, HeapMapFormat::svg}) {
+    HeapMapOptions options;
+    options.format = format;
+    std::string outside, inside, one;
+    const auto into = [](std::string& text) {
+      return [&text](std::string_view chunk) { return text.append(chunk), true; };
+    };
+    auto to_outside = into(outside);
+    auto to_inside = into(inside);
+    auto to_one = into(one);
+    ASSERT_TRUE(write_heap_map(domain_, to_inside, options));
+    ASSERT_TRUE(inspector.refresh());
+    ASSERT_TRUE(write_heap_map(inspector, to_outside, options));
+    EXPECT_EQ(outside, inside);
+    ASSERT_TRUE(write_heap_map(inspector, to_one, options, "other"));
+    EXPECT_EQ(one.find("packets"), std::string::npos);
+    EXPECT_EQ(write_heap_map(inspector, to_one, options, "none").error().code(), ENOENT);
+  }
+}
+
 TEST_F(InspectorTest, NeverWritesAndNeverJoins) {
   Heap h = heap("h");
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(h.allocate(100));

@@ -90,6 +90,13 @@ int extmem_inspector_walk_memzones(extmem_inspector_t* inspector, extmem_memzone
                                         [&](auto each) { return inspector->inspector.walk_memzones(each); });
 }
 
+int extmem_inspector_walk_iova_runs(extmem_inspector_t* inspector, extmem_region_id_t region,
+                                    extmem_iova_run_visit_fn visit, void* arg) {
+  EXTMEM_C_REQUIRE_INSPECTOR(inspector);
+  return walk_with<extmem::IovaRun>(
+      visit, arg, [&](auto each) { return inspector->inspector.walk_iova_runs(from_c(region), each); });
+}
+
 int extmem_inspector_walk_tags(extmem_inspector_t* inspector, extmem_tag_visit_fn visit, void* arg) {
   EXTMEM_C_REQUIRE_INSPECTOR(inspector);
   EXTMEM_C_REQUIRE_VISITOR(visit);
