@@ -47,6 +47,25 @@ if(TARGET extmem_cli)
   file(RELATIVE_PATH to_lib /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
   set_target_properties(extmem_cli PROPERTIES INSTALL_RPATH $ORIGIN/${to_lib})
   install(TARGETS extmem_cli)
+
+  # Completion scripts are what the command itself says of its commands and options.
+  if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
+    set(completion_dir ${PROJECT_BINARY_DIR}/completions)
+    foreach(shell IN ITEMS bash zsh fish)
+      add_custom_command(OUTPUT ${completion_dir}/extmem.${shell} DEPENDS extmem_cli VERBATIM
+        COMMAND ${CMAKE_COMMAND} -E make_directory ${completion_dir}
+        COMMAND sh -c "\"$1\" completion \"$2\" >\"$3.part\" && mv \"$3.part\" \"$3\"" sh
+          $<TARGET_FILE:extmem_cli> ${shell} ${completion_dir}/extmem.${shell})
+    endforeach()
+    add_custom_target(completions ALL DEPENDS
+      ${completion_dir}/extmem.bash ${completion_dir}/extmem.zsh ${completion_dir}/extmem.fish)
+    install(FILES ${completion_dir}/extmem.bash RENAME extmem
+      DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+    install(FILES ${completion_dir}/extmem.zsh RENAME _extmem DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+    install(FILES ${completion_dir}/extmem.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+  else()
+    message(STATUS "cross-compiling: no completion scripts, for they come from the command itself")
+  endif()
 endif()
 
 if(TARGET extmem_preload)

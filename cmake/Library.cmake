@@ -37,10 +37,14 @@ file(GLOB cli_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/faces/cli/*.cp
 if(EXTMEM_CLI AND cli_sources AND TARGET extmem)
   find_package(CLI11 REQUIRED)
   find_package(fmt REQUIRED)
+  set(CURSES_NEED_WIDE TRUE)  # `top`
+  find_package(Curses REQUIRED)
   # `run` checks its options as the preload library will read them.
   add_executable(extmem_cli ${cli_sources} ${PROJECT_SOURCE_DIR}/src/faces/preload/settings.cpp)
   set_target_properties(extmem_cli PROPERTIES OUTPUT_NAME extmem)
   target_include_directories(extmem_cli PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(extmem_cli PRIVATE EXTMEM_LIBDIR="${CMAKE_INSTALL_LIBDIR}")  # where `run` looks
-  target_link_libraries(extmem_cli PRIVATE extmem CLI11::CLI11 fmt::fmt extmem_flags)
+  target_link_libraries(extmem_cli PRIVATE extmem CLI11::CLI11 fmt::fmt extmem_flags ${CURSES_LIBRARIES})
+  target_link_options(extmem_cli PRIVATE LINKER:--as-needed)  # CMake names more of curses than it needs
+  target_include_directories(extmem_cli SYSTEM PRIVATE ${CURSES_INCLUDE_DIRS})
 endif()

@@ -60,7 +60,7 @@ class Version(Case):
 class Usage(Case):
     def test_help_documents_commands_options_and_exit_codes(self):
         text = self.run_extmem("--help").stdout
-        for word in ("demo", "version", "Exit codes", "NO_COLOR"):
+        for word in ("demo", "version", "ls", "stat", "top", "map", "zones", "verify", "recover", "domain", "heap", "region", "doctor", "Exit codes", "NO_COLOR"):
             self.assertIn(word, text)
         text = self.run_extmem("demo", "--help").stdout
         for option in ("--seconds", "--threads", "--svg", "--json", "--no-color"):
@@ -69,7 +69,7 @@ class Usage(Case):
     def test_nonsense_ends_with_2_and_says_what_to_do(self):
         for arguments in ([], ["dmeo"], ["--nothing"], ["demo", "--seconds"], ["demo", "--seconds", "soon"],
                           ["demo", "--seconds", "-1"], ["demo", "--seconds", "0"], ["demo", "--threads", "0"],
-                          ["demo", "--threads", "100000"], ["demo", "extra"], ["version", "extra"]):
+                          ["demo", "--threads", "100000"], ["demo", "extra"], ["version", "extra"], ["domain"], ["heap", "crate"], ["ls", "--nothing"]):
             with self.subTest(arguments=arguments):
                 done = self.run_extmem(*arguments, status=2)
                 self.assertEqual(done.stdout, "")
@@ -224,9 +224,13 @@ class Colours(Case):
 class ManPage(Case):
     def test_names_every_option_and_exit_code(self):
         page = (SOURCE / "docs" / "man" / "extmem.1.scd").read_text(encoding="utf-8")
-        text = self.run_extmem("demo", "--help").stdout
-        for option in re.findall(r"--[a-z-]+", text):
-            self.assertIn(f"*{option}*", page)
+        commands = [["demo"], ["doctor"], ["ls"], ["stat"], ["top"], ["zones"], ["map"], ["verify"], ["recover"], ["completion"], ["version"],
+                    *(["domain", c] for c in ("create", "rm")), *(["heap", c] for c in ("create", "destroy")),
+                    *(["region", c] for c in ("add", "drain", "undrain", "remove"))]
+        for command in commands:
+            self.assertRegex(page, rf"\*{command[0]}\*|extmem\* [a-z |]*{command[0]}")
+            for option in re.findall(r"--[a-z-]+", self.run_extmem(*command, "--help").stdout):
+                self.assertIn(f"*{option}*", page, command)
         for code in re.findall(r"(?m)^  (\d)  ", self.run_extmem("--help").stdout):
             self.assertRegex(page, rf"(?m)^\*{code}\*$")
 

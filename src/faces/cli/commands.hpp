@@ -11,6 +11,19 @@ void add_run_command(CLI::App& app, int& exit_code);
 void add_record_command(CLI::App& app, int& exit_code);
 void add_replay_command(CLI::App& app, int& exit_code);
 void add_advise_command(CLI::App& app, int& exit_code);
+void add_ls_command(CLI::App& app, int& exit_code);
+void add_stat_command(CLI::App& app, int& exit_code);
+void add_top_command(CLI::App& app, int& exit_code);
+void add_map_command(CLI::App& app, int& exit_code);
+void add_zones_command(CLI::App& app, int& exit_code);
+void add_verify_command(CLI::App& app, int& exit_code);
+void add_doctor_command(CLI::App& app, int& exit_code);
+void add_domain_command(CLI::App& app, int& exit_code);
+void add_heap_command(CLI::App& app, int& exit_code);
+void add_region_command(CLI::App& app, int& exit_code);
+void add_recover_command(CLI::App& app, int& exit_code);
+/// After all others: it describes them.
+void add_completion_command(CLI::App& app, int& exit_code);
 void add_demo_command(CLI::App& app, int& exit_code);
 void add_demo_worker_command(CLI::App& app, int& exit_code);
 

@@ -154,6 +154,13 @@ void Console::progress(double share, std::string_view text) const {
   std::fflush(stderr);
 }
 
+void Console::busy(std::string_view text) const {
+  if (!progress_) return;
+  std::fflush(stdout);
+  fmt::print(stderr, "\r\x1b[K  {}", text);
+  std::fflush(stderr);
+}
+
 void Console::progress_done() const {
   if (!progress_) return;
   fmt::print(stderr, "\r\x1b[K");

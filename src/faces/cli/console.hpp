@@ -38,6 +38,8 @@ class Console {
 
   /// Draws the bar, or moves it; nothing where standard error is no terminal.
   void progress(double share, std::string_view text) const;
+  /// Text in the bar's place, where nobody knows how much is left.
+  void busy(std::string_view text) const;
   void progress_done() const;
 
  private:

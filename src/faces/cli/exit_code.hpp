@@ -5,9 +5,9 @@ namespace extmem::cli {
 
 enum ExitCode : int {
   kPassed = 0,       ///< done, and every check passed
-  kCheckFailed = 1,  ///< a check failed: extmem itself is at fault
+  kCheckFailed = 1,  ///< a check failed: extmem itself is at fault; doctor: something that it needs is lacking
   kUsage = 2,        ///< the command line makes no sense
-  kImpossible = 3,   ///< memory could not be had, or a file could not be written
+  kImpossible = 3,   ///< memory, a file or a domain could not be had, or somebody is in the way
 };
 
 }  // namespace extmem::cli

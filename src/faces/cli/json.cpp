@@ -4,17 +4,23 @@
 
 #include <cmath>
 
+#include "faces/cli/text.hpp"
+
 namespace extmem::cli {
 
 void Json::quote(std::string_view text) {
   out_ += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = utf8_length(text, at);
+    const std::string_view c = text.substr(at, length == 0 ? 1 : length);
+    at += c.size();
+    if (length == 0) {
+      out_ += "\\ufffd";  // a byte of a name that is no UTF-8
+    } else if (c == "\"" || c == "\\") {
       out_ += '\\';
       out_ += c;
-    } else if (byte < 0x20) {
-      out_ += fmt::format("\\u{:04x}", byte);
+    } else if (length <= 3 && steers(c)) {  // what steers a terminal is in the lower plane
+      out_ += fmt::format("\\u{:04x}", code_of(c));
     } else {
       out_ += c;
     }

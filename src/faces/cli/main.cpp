@@ -15,9 +15,9 @@ namespace {
 constexpr const char* kFooter =
     "Exit codes:\n"
     "  0  done, and every check passed\n"
-    "  1  a check failed\n"
+    "  1  a check failed (doctor: something is lacking)\n"
     "  2  the command line makes no sense\n"
-    "  3  memory could not be had, or a file could not be written\n"
+    "  3  it cannot be done: memory, a file or a domain that is not to be had, or somebody uses it\n"
     "\nNO_COLOR in the environment, or output that is no terminal, means no colours. See also: man extmem";
 
 int run(int argc, char** argv) {
@@ -31,7 +31,19 @@ int run(int argc, char** argv) {
   extmem::cli::add_record_command(app, exit_code);
   extmem::cli::add_replay_command(app, exit_code);
   extmem::cli::add_advise_command(app, exit_code);
+  extmem::cli::add_ls_command(app, exit_code);
+  extmem::cli::add_stat_command(app, exit_code);
+  extmem::cli::add_top_command(app, exit_code);
+  extmem::cli::add_map_command(app, exit_code);
+  extmem::cli::add_zones_command(app, exit_code);
+  extmem::cli::add_verify_command(app, exit_code);
+  extmem::cli::add_domain_command(app, exit_code);
+  extmem::cli::add_heap_command(app, exit_code);
+  extmem::cli::add_region_command(app, exit_code);
+  extmem::cli::add_recover_command(app, exit_code);
+  extmem::cli::add_doctor_command(app, exit_code);
   extmem::cli::add_version_command(app, exit_code);
+  extmem::cli::add_completion_command(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
