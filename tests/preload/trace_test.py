@@ -10,6 +10,7 @@ import pathlib
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,33 @@ class Replay(Case):
             # Sizes that nobody meant may not be had; that is no crash.
             done = self.extmem("replay", damaged, "--contents", "ends", "--region", "anon=256M", status=None)
             self.assertIn(done.returncode, (0, 3), f"seed {seed} round {round_}: {done}")
+
+    def chunk(self, thread, tsc, events):
+        """A chunk of events: docs/trace.md."""
+        return struct.pack("<IIIIQ", 0x4B4E4843, 1, thread, len(events), tsc) + events
+
+    def test_more_threads_than_16_bits_count(self):
+        # Each allocates 32 bytes in one chunk and frees them in another.
+        trace = self.folder / "many"
+        header = (TRACES / "perl.trace").read_bytes()[:64]
+        count = 66000
+        with open(trace, "wb") as out:
+            out.write(header)
+            start = struct.unpack_from("<Q", header, 16)[0]
+            for thread in range(1, count + 1):
+                address = struct.pack("<BBBB", 0x80 | (thread & 0x3F) << 1, 0x80 | thread >> 6 & 0x7F, 0x80 | thread >> 13 & 0x7F, 1)
+                out.write(self.chunk(thread, start + thread * 10, b"\x09\x01\x20" + address))
+            for thread in range(1, count + 1):
+                address = struct.pack("<BBBB", 0x80 | (thread & 0x3F) << 1, 0x80 | thread >> 6 & 0x7F, 0x80 | thread >> 13 & 0x7F, 1)
+                out.write(self.chunk(thread, start + (count + thread) * 10, b"\x00\x01" + address))
+        report = self.replay(trace, "--threads", "4")
+        self.check(report)
+        self.assertEqual((report["threads"], report["operations"], report["objects"]), (count, 2 * count, count))
+
+    def test_a_thread_of_damaged_chunks(self):
+        trace = self.folder / "damaged"
+        trace.write_bytes((TRACES / "perl.trace").read_bytes()[:64] + self.chunk(1, 0, b"\x07") * 300000)
+        self.assertEqual(self.replay(trace)["operations"], 0)
 
 
 class Advise(Case):

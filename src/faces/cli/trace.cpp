@@ -19,8 +19,6 @@ using record::Op;
 
 namespace {
 
-constexpr std::uint32_t kMostThreads = 65535;
-
 /// What a thread did, read as it is needed.
 class Cursor {
  public:
@@ -46,20 +44,19 @@ class Cursor {
       second_half_ = false;
       return true;
     }
-    while (at_ == end_) {
-      if (chunk_ == chunks_.size()) return false;
-      const Chunk& chunk = chunks_[chunk_++];
-      at_ = chunk.begin;
-      end_ = chunk.end;
-      tsc_ = std::max(tsc_, chunk.tsc);
-      address_ = 0;
-      site_ = 0;
+    for (;;) {
+      while (at_ == end_) {
+        if (chunk_ == chunks_.size()) return false;
+        const Chunk& chunk = chunks_[chunk_++];
+        at_ = chunk.begin;
+        end_ = chunk.end;
+        tsc_ = std::max(tsc_, chunk.tsc);
+        address_ = 0;
+        site_ = 0;
+      }
+      if (decode(step)) return true;
+      at_ = end_;  // damaged: the rest of the chunk cannot be understood
     }
-    if (!decode(step)) {  // damaged: the rest of the chunk cannot be understood
-      at_ = end_;
-      return next(step);
-    }
-    return true;
   }
 
  private:
@@ -162,7 +159,7 @@ class Merger {
     op.size = step.size;
     op.tsc = step.tsc - std::min(step.tsc, trace_.header.start_tsc);
     op.site = step.site;
-    op.thread = static_cast<std::uint16_t>(thread);
+    op.thread = thread;
     op.op = step.op;
     op.align_log2 = step.align_log2;
     if (step.op == Op::free) {
@@ -281,7 +278,6 @@ Trace read_trace(const std::string& path) {
     switch (header.kind) {
       case ChunkKind::events: {
         const auto [found, added] = cursor_of.try_emplace(header.thread, cursors.size());
-        if (added && cursors.size() == kMostThreads) break;
         if (added) cursors.emplace_back();
         cursors[found->second].add(header, data);
         break;
@@ -308,7 +304,8 @@ Trace read_trace(const std::string& path) {
   }
   trace.threads = static_cast<std::uint32_t>(cursors.size());
   Merger(trace, cursors).run();
-  for (const auto& [id, address] : calls) {
+  for (const auto& [id, call] : calls) {
+    const std::uint64_t address = call;  // clang 14 lets no lambda have a name of a structured binding
     const auto in = std::find_if(modules.begin(), modules.end(),
                                  [&](const Module& m) { return address >= m.begin && address < m.end; });
     trace.sites[id] = in == modules.end()

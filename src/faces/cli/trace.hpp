@@ -19,7 +19,7 @@ struct TraceOp {
   std::uint64_t tsc = 0;     // when, from the trace's start
   std::uint32_t object = 0;  // which, counted from 0 in the order of allocation; a realloc keeps it
   std::uint32_t site = 0;    // of the call; 0: not known
-  std::uint16_t thread = 0;  // counted from 0
+  std::uint32_t thread = 0;  // counted from 0
   record::Op op = record::Op::free;
   std::uint8_t align_log2 = 0;
 };
