@@ -4,6 +4,7 @@
 // shared mapping is not: what the child writes its parent would see. Rather than to let a background save go wrong, fork
 // fails there, with the reason. vfork, posix_spawn, system and popen share everything until exec anyway, and work.
 #include <dlfcn.h>
+#include <pty.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -44,6 +45,24 @@ EXTMEM_PRELOAD pid_t fork() {
   if (refused("fork")) return -1;
   const auto real = next<pid_t (*)()>("fork");
   return real();
+}
+EXTMEM_PRELOAD pid_t _Fork() {
+  if (refused("_Fork")) return -1;
+  const auto real = next<pid_t (*)()>("_Fork");
+  if (real == nullptr) {  // the GNU C library has it from 2.34 on
+    errno = ENOSYS;
+    return -1;
+  }
+  return real();
+}
+EXTMEM_PRELOAD int forkpty(int* main, char* name, const termios* settings, const winsize* size) {
+  if (refused("forkpty")) return -1;
+  const auto real = next<int (*)(int*, char*, const termios*, const winsize*)>("forkpty");
+  if (real == nullptr) {  // in libutil before 2.34, which its callers have loaded
+    errno = ENOSYS;
+    return -1;
+  }
+  return real(main, name, settings, size);
 }
 EXTMEM_PRELOAD int daemon(int nochdir, int noclose) {
   if (refused("daemon")) return -1;
