@@ -65,6 +65,13 @@ void set_variable(const char* name, const std::string& value) {
   }
 }
 
+std::string from_here(const std::string& path) {
+  std::error_code error;
+  if (path.empty() || path.front() == '/') return path;
+  const auto folder = std::filesystem::current_path(error);
+  return error ? path : (folder / path).string();
+}
+
 std::string find_library(const std::string& name) {
   std::error_code error;
   if (const char* folder = std::getenv("EXTMEM_LIBRARY_PATH"); folder != nullptr && *folder != '\0') {

@@ -10,6 +10,9 @@ namespace extmem::cli {
 /// Sets an environment variable, or takes it away where the value is empty.
 void set_variable(const char* name, const std::string& value);
 
+/// The path as it is from the root: for a program that may change its folder. Empty stays empty.
+std::string from_here(const std::string& path);
+
 /// Where a library of ours is: beside the command, in the build tree and where both were installed. Empty: nowhere.
 std::string find_library(const std::string& name);
 

@@ -84,8 +84,8 @@ int run(const RunOptions& options) {
   set_variable("EXTMEM_HEAP", options.heap);
   set_variable("EXTMEM_DOMAIN", options.domain);
   set_variable("EXTMEM_FALLBACK", options.fallback);
-  set_variable("EXTMEM_STATS", options.stats);
-  set_variable("EXTMEM_STATS_FILE", options.stats_file);
+  set_variable("EXTMEM_STATS", options.stats.empty() && !options.stats_file.empty() ? "text" : options.stats);
+  set_variable("EXTMEM_STATS_FILE", from_here(options.stats_file));
   set_variable("EXTMEM_PREFAULT", options.prefault ? "1" : "");
   set_variable("EXTMEM_LOCK", options.lock ? "1" : "");
   set_variable("EXTMEM_TAGS", options.tags ? "1" : "");

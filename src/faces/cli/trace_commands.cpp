@@ -246,10 +246,7 @@ void add_record_command(CLI::App& app, int& exit_code) {
   command->positionals_at_end();
   command->callback([c, &exit_code] {
     exit_code = guarded("record", [&] {
-      char folder[4096];
-      const bool relative =
-          !c->file.empty() && c->file.front() != '/' && ::getcwd(folder, sizeof folder) != nullptr;
-      set_variable("EXTMEM_TRACE", relative ? std::string(folder) + "/" + c->file : c->file);
+      set_variable("EXTMEM_TRACE", from_here(c->file));
       set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
       Program program("record", c->program);
       program.preload("libextmem-record.so");
