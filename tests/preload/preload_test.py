@@ -110,6 +110,12 @@ class Interface(Ours):
         import resource
         self.passes("interface", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)))
 
+    def test_a_program_on_very_little_address_space(self):
+        import resource
+        done = self.run_on_heap("python3", "-c", "print(len([i for i in range(100000)]))",
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20)))
+        self.assertEqual(done.stdout.strip(), b"100000")
+
 
 class Operators(Ours):
     def test_every_operator(self):
@@ -142,6 +148,8 @@ class Fork(Ours):
         for options in (["--backing", "memfd"], ["--backing", f"file:{self.folder}/heap", "--size", "64M"]):
             done = self.run_on_heap("python3", "-c", program, options=options, status=95)
             self.assertIn("fork refused", done.stderr)
+            done = self.run_on_heap("python3", "-c", program.replace("os.fork", "os.forkpty"), options=options, status=95)
+            self.assertIn("forkpty refused", done.stderr)
             # What shares until exec works.
             done = self.run_on_heap("python3", "-c", "import subprocess; print(subprocess.check_output(['echo', 'ok']))",
                                     options=options)
@@ -160,6 +168,27 @@ class BadFrees(Ours):
     def test_are_told_and_ignored(self):
         done = self.passes("bad_frees", bad_frees=3)
         self.assertEqual(done.stderr.count("ignored: "), 3, done.stderr)
+
+
+class Large(Ours):
+    def test_what_is_not_touched_takes_no_memory(self):
+        self.passes("large", "lean")
+
+    def test_with_tags(self):
+        self.passes("large", "lean", options=["--tags"])
+
+    def test_contents_on_other_backings(self):
+        for options in (["--backing", "thp"], ["--backing", "memfd"], ["--prefault", "--step", "8M"],
+                        ["--limit", "160M"]):
+            with self.subTest(options=options):
+                self.passes("large", options=options)
+
+
+class ManyThreads(Ours):
+    def test_five_thousand_at_once(self):
+        if subprocess.run([PROGRAMS / "preload_many_threads"], stdout=subprocess.DEVNULL).returncode == 77:
+            self.skipTest("the machine does not allow 5000 threads")
+        self.passes("many_threads")
 
 
 class Backings(Ours):
@@ -198,6 +227,16 @@ class Reports(Case):
                               stderr=subprocess.PIPE, text=True, env=self.environment, check=True)
         self.assertIn("0 bytes by the C library's malloc", done.stderr)
 
+    def test_the_file_is_where_the_command_was_started(self):
+        (self.folder / "elsewhere").mkdir()
+        subprocess.run([EXTMEM, "run", "--stats=json", "--stats-file", "here.json", "--", "sh", "-c",
+                        "cd elsewhere && exec perl -e 1"], cwd=self.folder, env=self.environment, check=True)
+        self.check_stats(self.folder / "here.json")
+
+    def test_a_file_alone_means_text(self):
+        subprocess.run([EXTMEM, "run", "--stats-file", "stats", "--", "true"], cwd=self.folder, env=self.environment, check=True)
+        self.assertIn("in use", (self.folder / "stats").read_text())
+
     def test_quiet(self):
         done = self.run_on_heap("true", options=["--quiet"])
         self.assertEqual(done.stderr, "")
@@ -217,6 +256,10 @@ class SharedDomain(Case):
         done = self.run_on_heap("python3", "-c", "print(sum(len(str(i)) for i in range(100000)))",
                                 options=["--domain", "seen", "--backing", "memfd"])
         self.assertEqual(done.stdout.strip(), str(sum(len(str(i)) for i in range(100000))).encode())
+        self.assertIn("in the domain seen", done.stderr)
+        command, _ = self.command([PROGRAMS / "preload_large"], ["--domain", "seen", "--heap", "large"])
+        subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        self.assertNotIn("cannot be had", done.stderr)
 
 
 # ---- real programs ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 
 #include "base/always_inline.hpp"
 #include "base/bits.hpp"
+#include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
 #include "os/mapping.hpp"
 
@@ -63,6 +64,11 @@ EXTMEM_ALWAYS_INLINE void* allocate(std::size_t size, const void* caller) noexce
 void* allocate_zeroed(std::size_t count, std::size_t size, const void* caller) noexcept {
   std::uint64_t bytes;
   if (!base::checked_mul(count, size, bytes)) return no_memory();
+  if (bytes >= kLargeObject) [[unlikely]] {
+    void* p = allocate_slowly(bytes, 0, false, caller);
+    if (p != nullptr) zero_large(p, bytes);
+    return p;
+  }
   if (!process.settings.tags) [[likely]] {
     if (const Result<void*> p = process.heap.zalloc(bytes)) [[likely]]
       return *p;
@@ -95,6 +101,25 @@ EXTMEM_ALWAYS_INLINE void release(void* p) noexcept {
     free_slowly(p, freed.error());
 }
 
+void* cannot_resize(void* p, Error error) noexcept {
+  if (error.code() == EFAULT || error.code() == EINVAL || error.code() == EALREADY)
+    tell_bad_free("realloc", p, error);
+  return no_memory();
+}
+
+/// Where it is, if it can be; else with room to grow further.
+[[gnu::noinline]] void* resize_large(void* p, std::size_t size, const void* caller) noexcept {
+  AllocOptions options;
+  options.in_place = true;
+  const Result<void*> here = process.heap.reallocate(p, size, options);
+  if (here) return *here;
+  const Result<std::size_t> old_size = process.heap.usable_size(p);
+  if (here.error().code() != ENOMEM || !old_size) return cannot_resize(p, here.error());
+  if (*old_size >= size) return p;
+  void* now = move_large(p, *old_size, size, caller);
+  return now != nullptr ? now : no_memory();
+}
+
 void* resize(void* p, std::size_t size, const void* caller) noexcept {
   if (p == nullptr) return allocate(size, caller);
   if (size == 0) {
@@ -107,12 +132,12 @@ void* resize(void* p, std::size_t size, const void* caller) noexcept {
     return now;
   }
   if (size > kMostBytes) return no_memory();
+  if (size >= kLargeObject) [[unlikely]]
+    return resize_large(p, size, caller);
   const Result<void*> now = process.heap.reallocate(p, size);
   if (now) [[likely]]
     return *now;
-  if (now.error().code() == EFAULT || now.error().code() == EINVAL || now.error().code() == EALREADY)
-    tell_bad_free("realloc", p, now.error());
-  return no_memory();
+  return cannot_resize(p, now.error());
 }
 
 std::size_t os_page() noexcept { return os::page_size(); }

@@ -33,14 +33,14 @@ namespace {
   ::_exit(3);
 }
 
-/// Address space for one process: enough for 1 TiB of memory. `part`: 1 of it, or a quarter where that cannot be had.
+/// Address space for one process: enough for 1 TiB of memory. The part that is had of it is 1 / `part`.
 DomainOptions sizes(std::uint64_t part) noexcept {
   DomainOptions options;
   options.max_regions = 4096;
   options.max_heaps = 64;  // nodes' heaps, and ours
   options.max_memzones = 64;
   options.max_tags = 1024;
-  options.max_threads = static_cast<std::uint32_t>(4096 / part);
+  options.max_threads = static_cast<std::uint32_t>(16383 / part);  // as many as a domain can have
   options.small_metadata = (std::uint64_t{4} << 30) / part;
   options.large_metadata = (std::uint64_t{8} << 30) / part;
   return options;
@@ -49,9 +49,8 @@ DomainOptions sizes(std::uint64_t part) noexcept {
 Result<Domain> open_domain(const Settings& settings) noexcept {
   if (settings.domain[0] != '\0') return Domain::open(settings.domain);
   Error first{};
-  for (const std::uint64_t part :
-       {std::uint64_t{1}, std::uint64_t{4},
-        std::uint64_t{16}}) {  // a limit on address space (ulimit -v) may be in the way
+  // A limit on address space (ulimit -v) may be in the way.
+  for (std::uint64_t part = 1; part <= 256; part *= 4) {
     auto domain = Domain::create(sizes(part));
     if (domain || domain.error().code() != ENOMEM) return domain;
     if (!first) first = domain.error();

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
 #include "faces/preload/writer.hpp"
 #include "os/errno_keeper.hpp"
@@ -117,8 +118,12 @@ void report_start() noexcept {
   if (process.first.numa_node != kAnyNode)
     out.text(", node ").number(static_cast<std::uint64_t>(process.first.numa_node));
   if (process.settings.backing.path != nullptr) out.text(", ").text(process.settings.backing.path);
-  if (process.first.kind != process.settings.backing.kind)
+  if (process.settings.domain[0] != '\0') {
+    out.text(", in the domain ")
+        .text(process.settings.domain);  // whose memory is in files, whatever is asked for
+  } else if (process.first.kind != process.settings.backing.kind) {
     out.text(" (what was asked for cannot be had here)");
+  }
   if (process.settings.backing.path != nullptr || process.settings.limit <= process.first.length) {
     out.text("; does not grow");
   } else {
@@ -192,12 +197,14 @@ EXTMEM_PRELOAD void malloc_stats() {
   extmem::preload::Writer out(STDERR_FILENO);
   if (stats) extmem::preload::write_text(out, *stats);
 }
-/// Gives back what is empty. 1 if memory went back to the system, else 0, as in the GNU C library.
+/// Gives back the regions that are empty, and the pages of what is free. 1 if memory went back to the system, else 0, as in
+/// the GNU C library.
 EXTMEM_PRELOAD int malloc_trim(std::size_t) {
   const auto before = extmem::preload::process.heap.stats();
   if (!extmem::preload::process.heap.flush()) return 0;
   const auto after = extmem::preload::process.heap.stats();
-  return before && after && after->total_bytes < before->total_bytes ? 1 : 0;
+  const bool pages = extmem::preload::give_back_free_pages();
+  return pages || (before && after && after->total_bytes < before->total_bytes) ? 1 : 0;
 }
 /// Nothing of this allocator can be set that way: accepted, as nothing that a program asks for here is a promise.
 EXTMEM_PRELOAD int mallopt(int, int) { return 1; }
