@@ -29,6 +29,8 @@
 
 namespace extmem::alloc {
 
+struct CachedSpan;
+
 /// Where the tables of this layer lie in the segment.
 struct CoreTables {
   std::uint64_t heaps, regions, slots, cache_rows, caches, slabs, tag_records, roots;
@@ -286,6 +288,29 @@ class Core {
   Result<BiggestSpan> biggest_span(std::uint32_t slot, std::uint32_t heap, const SpanRequest& request,
                                    const RegionFilter& filter) noexcept;
 
+  // ---- span magazines of exact heaps (core_exact.cpp, span_magazines.hpp) -------------------------------------
+  /// Returns to the pages what threads of an exact heap have cached; others stand still only if they may have cached
+  /// something. Before whatever could tell the difference. Requires: the heap's lock. Errors: ETIMEDOUT.
+  Result<void> flush_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// The same of all caches. Requires: also that the other caches are paused.
+  void flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// What a region of an exact heap has free when nothing is cached; of a copy, where nothing can be returned.
+  struct FreeFigures {
+    std::uint64_t pages = 0, runs = 0, longest = 0;
+    std::uint64_t cached_pages = 0, cached_spans = 0;
+  };
+  [[nodiscard]] FreeFigures free_figures(std::uint32_t region) const noexcept;
+  /// Makes a span that is biased to another thread everybody's: from then on the lock alone guards it. A span that is
+  /// cached stays as it is. Requires: the heap's lock; `page` is a page of the region. Errors: ETIMEDOUT.
+  Result<void> share_span_locked(std::uint32_t slot, std::uint32_t region, std::uint32_t page) noexcept;
+  /// The same of what is at a RegionPtr, should it be a span.
+  Result<void> share_span_of_locked(std::uint32_t slot, std::uint64_t ptr) noexcept {
+    const auto region = static_cast<std::uint32_t>(ptr >> 48);
+    const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
+    return share_span_locked(slot, region,
+                             static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift));
+  }
+
   // ---- regions of a heap -----------------------------------------------------------------------------------
   /// Appends a region whose record is filled in. Requires: its page table is zero.
   Result<void> attach_region(std::uint32_t slot, std::uint32_t region) noexcept;
@@ -393,6 +418,19 @@ class Core {
   std::uint32_t free_cached(Slab& slab, std::uint32_t by, std::uint32_t& lowest) noexcept;
   void rebuild_slab(std::uint32_t index) noexcept;
   Result<void> revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept;
+  void make_spans_locked(ThreadCache& cache) noexcept;
+  void open_spans_locked(ThreadCache& cache) noexcept;
+  void close_spans_locked(ThreadCache& cache) noexcept;
+  void return_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void restore_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void disturbed_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
+  void count_free_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  [[nodiscard]] ThreadCache* span_owner_locked(std::uint32_t slot, std::uint32_t heap) const noexcept;
+  bool find_cached(const ThreadCache& cache, const CachedSpan& span, std::uint32_t& region,
+                   std::uint32_t& page) const noexcept;
+  std::size_t check_spans_locked(
+      std::uint32_t heap, std::uint64_t cached_heads,
+      FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) const noexcept;
   void free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t region,
                         std::uint32_t page) noexcept;
 

@@ -31,11 +31,12 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   cache.gate.reset(has_membarrier_);
   cache.slot = slot;
   cache.heap = heap;
-  cache.home = Slab::pack(heap, slot);
+  cache.home = h.exact != 0 ? 0 : Slab::pack(heap, slot);
   cache.held = held_by(untagged_);
   cache.cached = cached_by(slot);
   cache.out_delta = 0;
-  for (std::uint32_t c = 0; c < kClasses; ++c) {
+  if (h.exact != 0) make_spans_locked(cache);
+  for (std::uint32_t c = 0; h.exact == 0 && c < kClasses; ++c) {
     cache.stacks[c][0] = CachedObject{};
     cache.set_count(c, 0);
     cache.magazines[c].limit = ThreadCache::place(c, kSizeClasses[c].capacity);
@@ -50,6 +51,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   tx.set(cache_rows_[std::uint64_t{slot} * geometry_.max_heaps + heap], index + 1);
   tx.commit();
   if (h.caches > h.most_caches) h.most_caches = h.caches.get();
+  if (h.exact != 0) open_spans_locked(cache);
   return &cache;
 }
 
@@ -83,10 +85,15 @@ Result<void> Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) n
 }
 
 void Core::empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
-  flush_magazines_locked(slot, cache);
-  base::crash_point("cache.flushed");
-  unbias_locked(slot, cache);
-  base::crash_point("cache.unbiased");
+  if (heaps_[cache.heap].exact != 0) {
+    return_spans_locked(slot, cache);
+    close_spans_locked(cache);
+  } else {
+    flush_magazines_locked(slot, cache);
+    base::crash_point("cache.flushed");
+    unbias_locked(slot, cache);
+    base::crash_point("cache.unbiased");
+  }
   // Slabs without a free object are in no list, yet may be biased to the slot, which another thread will get: it
   // then simply is their owner.
   spill_tags_locked(cache);
@@ -259,6 +266,7 @@ void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
 
 void Core::flush_paused(std::uint32_t slot, std::uint32_t heap, bool unbias) noexcept {
   HeapCore& h = heaps_[heap];
+  if (h.exact != 0) return flush_spans_paused(slot, heap);
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
     flush_magazines_locked(slot, cache);

@@ -18,6 +18,7 @@ std::size_t Core::check_heap_locked(
   std::uint64_t slab_regions = 0;
   std::uint64_t span_count = 0;
   std::uint64_t span_bytes = 0;
+  std::uint64_t cached_heads = 0;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
     if (region > geometry_.max_regions || ++regions > h.regions || regions > geometry_.max_regions) {
       breach("the heap's chain of regions ends", region, h.regions, regions);
@@ -59,8 +60,11 @@ std::size_t Core::check_heap_locked(
         const std::uint64_t bytes = std::uint64_t{slab_pages(slabs_[desc.slab()])} << r.pages.page_shift;
         mappable += (bytes + (std::uint64_t{1} << kSlabMapShift) - 1) >> kSlabMapShift;
       }
-      if (desc.kind() == PageKind::held_head) {
-        ++span_count;
+      if (desc.kind() == PageKind::held_head || desc.kind() == PageKind::cached_head) {
+        ++span_count;  // a cached span is the pages' as little as a held one
+        cached_heads += desc.kind() == PageKind::cached_head ? 1u : 0u;
+        if (desc.kind() == PageKind::cached_head && desc.owner() == 0)
+          breach("a cached span names its thread", page, 1, 0);
         span_bytes += std::uint64_t{desc.length()} << r.pages.page_shift;
       }
       page += desc.kind() == PageKind::slab ? slab_pages(slabs_[desc.slab()]) : desc.length();
@@ -145,7 +149,7 @@ std::size_t Core::check_heap_locked(
       return breaches;
     }
     const ThreadCache& cache = caches_[link - 1];
-    for (std::uint32_t cls = 0; checks.derived && cls < kClasses; ++cls) {
+    for (std::uint32_t cls = 0; h.exact == 0 && checks.derived && cls < kClasses; ++cls) {
       const std::uint32_t count = cache.count(cls);
       if (count > kSizeClasses[cls].capacity) {
         breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, count);
@@ -174,6 +178,11 @@ std::size_t Core::check_heap_locked(
   if (caches != h.caches) breach("caches counts the heap's caches", heap, h.caches, caches);
   if (checks.derived && checks.magazines && entries != cached_states)
     breach("every cached object is in a magazine", heap, cached_states, entries);
+  if (h.exact != 0) {
+    if (checks.derived && checks.magazines) breaches += check_spans_locked(heap, cached_heads, report);
+  } else if (cached_heads != 0) {
+    breach("only exact heaps cache spans", heap, 0, cached_heads);
+  }
   return breaches;
 }
 

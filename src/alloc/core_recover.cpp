@@ -47,6 +47,11 @@ void Core::rebuild_slab(std::uint32_t index) noexcept {
 Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   const std::uint32_t dead = cache.slot;
   HeapCore& h = heaps_[cache.heap];
+  if (h.exact != 0) {
+    // What it had cached is in its stacks at every instruction, and the heads say what of them is.
+    empty_cache_locked(slot, cache);
+    return unlink_cache_locked(slot, cache);
+  }
   h.untold = 1;
   spill_tags_locked(cache);
   note_out(h, cache.out_delta);
@@ -115,7 +120,14 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
   // Nobody is resumed: the dead one may have been half way through any cache. Who enters its own meanwhile waits, looks
   // at the lock after a while, and tries the repair again.
   if (stuck) return stuck;
-  (void)for_each_cache(*this, h, [](ThreadCache& cache) { cache.forget(); });
+  (void)for_each_cache(*this, h, [&](ThreadCache& cache) {
+    if (h.exact != 0) {
+      restore_spans_locked(slot, cache);
+    } else {
+      cache.forget();
+    }
+  });
+  h.open_caches = 0;
   for (auto& partial : h.partial) partial = 0;
   base::crash_point("repair.emptied");
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {

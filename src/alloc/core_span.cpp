@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "alloc/core.hpp"
+#include "alloc/span_magazines.hpp"
 
 namespace extmem::alloc {
 
@@ -46,6 +47,9 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
     if (tag == nullptr)
       return EXTMEM_ERROR(ENOSPC, "no room for another (heap, tag) pair: raise DomainOptions::max_tags");
   }
+  EXTMEM_TRY_VOID(flush_spans_locked(slot, heap));
+  // A thread that caches spans gets its own ones biased to it. Tagged ones are never cached: they are counted.
+  const bool biased = holder == untagged_ && span_owner_locked(slot, heap) != nullptr;
   for (int round = 0; round < 2; ++round) {
     for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
       RegionCore& r = regions_[region];
@@ -54,7 +58,11 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       PageAllocator allocator = pages(region);
       if (own.pages > allocator.largest_free_bound()) continue;
       auto tx = transaction(slot);
-      const std::uint32_t page = allocator.allocate(tx, own, holder);
+      // Not of memory that growth added: who caches the last span of such a region keeps it from going.
+      const bool cacheable = biased && own.pages <= kSpanStacks && r.pages.page_shift == kSpanUnitShift &&
+                             (r.flags & kRegionGrown) == 0;
+      const std::uint32_t page =
+          allocator.allocate(tx, own, holder, cacheable ? PageDesc::owned_by(heap, slot) : 0);
       if (page == kNoPage) continue;
       const std::uint64_t rounded = std::uint64_t{own.pages} << r.pages.page_shift;
       tx.add(h.span_count, 1);
@@ -106,7 +114,9 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   const unsigned shift = r.pages.page_shift;
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   PageDesc& desc = allocator.desc(page);
-  if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
+  const bool aligned = (std::uint64_t{page} << shift) == offset;
+  if (aligned) EXTMEM_TRY_VOID(share_span_locked(slot, region, page));
+  if (desc.kind() != PageKind::held_head || !aligned) {
     if (desc.kind() == PageKind::slab) return EXTMEM_ERROR(ENOTBLK, "the page belongs to a slab");
     if (allocator.find_head(page) != kNoPage) {
       return EXTMEM_ERROR(EINVAL, "interior pointer: free the address that allocate returned");
@@ -119,6 +129,7 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
     return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
   }
   free_span_locked(slot, heap, region, page);
+  count_free_locked(slot, heap);
   if (r.flags & kRegionDraining)
     r.drained.fetch_add(1, std::memory_order_release);  // pairs with the drain's acquire
   return {};
@@ -134,6 +145,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const unsigned shift = r.pages.page_shift;
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   PageDesc& desc = allocator.desc(page);
+  EXTMEM_TRY_VOID(share_span_locked(slot, region, page));
   if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
     return EXTMEM_ERROR(EINVAL, "not the address of a held span");
   }
@@ -147,6 +159,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   auto tx = transaction(slot);
   if (wanted > length) {
     if ((r.flags & kRegionDraining) != 0) return false;
+    EXTMEM_TRY_VOID(flush_spans_locked(slot, heap));
     if (allocator.free_after(page, length) < wanted - length) {
       // What lies behind may be free, but cached by a thread.
       const std::uint64_t end = std::uint64_t{page} + length + allocator.free_after(page, length);

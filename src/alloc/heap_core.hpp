@@ -41,6 +41,12 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> untold;   // 1: a thread died between an object's state and its counters
   base::Relaxed<std::uint32_t> emptied;  // 1: a region that growth added became empty since the last look
   base::Relaxed<std::uint32_t> slab_regions;  // those of `regions` that are long enough for slabs
+  // Of an exact heap (core_exact.cpp).
+  base::Relaxed<std::uint16_t> open_caches;   // caches that may hold spans
+  base::Relaxed<std::uint16_t> closed_frees;  // frees until caches open again; 0: they may be open
+  base::Relaxed<std::uint16_t> hits;          // of the caches that were disturbed
+  base::Relaxed<std::uint8_t> disturbed;      // how often an owner had to stand still lately
+  base::Relaxed<std::uint8_t> backoff;        // how often in a row that was for nothing
 };
 
 struct TagRecord {

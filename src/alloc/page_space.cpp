@@ -95,12 +95,12 @@ void PageAllocator::mark_inside(std::uint32_t page, std::uint32_t length) noexce
 }
 
 void PageAllocator::set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
-                             std::uint16_t holder) noexcept {
+                             std::uint16_t holder, std::uint64_t owner) noexcept {
   if (length > 1) {
     tx.set(descs_[page + length - 1].word1, page);
     tx.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::held_tail, length));
   }
-  tx.set(descs_[page].word1, 0);
+  tx.set(descs_[page].word1, owner);
   tx.set(descs_[page].word0, PageDesc::pack(PageKind::held_head, length, holder));
   if (length > 2) mark_inside(page, length);
 }
@@ -180,26 +180,27 @@ void PageAllocator::resize_free(shared::Transaction& tx, std::uint32_t page, std
 std::uint32_t PageAllocator::probe(const SpanRequest& request) const noexcept { return choose(request).page; }
 
 std::uint32_t PageAllocator::allocate(shared::Transaction& tx, const SpanRequest& request,
-                                      std::uint16_t holder) noexcept {
+                                      std::uint16_t holder, std::uint64_t owner) noexcept {
   const Choice choice = choose(request);
   if (choice.page == kNoPage || !ensure_run(choice.page, request.pages)) return kNoPage;
   const std::uint32_t rest = choice.run_length - request.pages;
   if (rest != 0 && choice.page == choice.run + rest && same_bin(rest, choice.run_length)) {
     // Cut from the high end, the run stays where it is in its bin: the usual case, and half the work.
     resize_free(tx, choice.run, choice.run_length, rest);
-    set_held(tx, choice.page, request.pages, holder);
+    set_held(tx, choice.page, request.pages, holder, owner);
     return choice.page;
   }
   remove(tx, choice.run, choice.run_length);
   if (const std::uint32_t front = choice.page - choice.run; front != 0) insert(tx, choice.run, front);
   const std::uint32_t end = choice.page + request.pages;
   if (const std::uint32_t back = choice.run + choice.run_length - end; back != 0) insert(tx, end, back);
-  set_held(tx, choice.page, request.pages, holder);
+  set_held(tx, choice.page, request.pages, holder, owner);
   return choice.page;
 }
 
 void PageAllocator::free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept {
   tx.set(descs_[page].word0, 0);
+  if (descs_[page].owner() != 0) tx.set(descs_[page].word1, 0);
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
   std::uint32_t begin = page;
   std::uint32_t end = page + length;
@@ -248,18 +249,19 @@ void PageAllocator::grow(shared::Transaction& tx, std::uint32_t page, std::uint3
          page);  // over the links of the run, where mark_inside() may put the same value
   if (run > more) insert(tx, page + length + more, run - more);
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  set_held(tx, page, length + more, holder);
+  set_held(tx, page, length + more, holder, 0);
 }
 
 void PageAllocator::shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
                            std::uint32_t new_length) noexcept {
   const std::uint16_t holder = descs_[page].holder();
   if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  set_held(tx, page, new_length, holder);
+  set_held(tx, page, new_length, holder, 0);
   free(tx, page + new_length, length - new_length);
 }
 
 void PageAllocator::set_holder(shared::Transaction& tx, std::uint32_t page, std::uint16_t holder) noexcept {
+  tx.set(descs_[page].word1, 0);
   tx.set(descs_[page].word0, PageDesc::pack(PageKind::held_head, descs_[page].length(), holder));
 }
 
@@ -325,7 +327,7 @@ std::size_t PageAllocator::check(
           breach("every page of a slab names the slab", i, desc.slab(), descs_[i].slab());
         }
       }
-    } else if (kind == PageKind::free_head || kind == PageKind::held_head) {
+    } else if (kind == PageKind::free_head || kind == PageKind::held_head || kind == PageKind::cached_head) {
       const PageKind tail = kind == PageKind::free_head ? PageKind::free_tail : PageKind::held_tail;
       if (length > 1 && length <= space_.pages - page) {
         const PageDesc& last = descs_[page + length - 1];

@@ -16,13 +16,19 @@
 //   word 1:  63               32 31                      0
 //            | previous in bin  | next in bin            |     free_head
 //            | 0                | head page              |     mark, held_tail
+//            | 0xffffffff       | heap    | owner slot   |     held_head, cached_head; the whole word 0: shared
+//
+// A held run may be *biased* to a thread slot, as slabs are: then only that thread, inside its cache's busy section,
+// turns held_head into cached_head and back (span_magazines.hpp). Everything else about a run changes under the lock,
+// and in a biased one only while its owner stands still.
 //
 // Invariants:
 //  1. Free and held runs and slabs tile [0, pages) without gap or overlap.
 //  2. No two free runs are neighbours.
 //  3. A run is in the bin of its length; a bin's bits are set exactly when it is not empty.
 //  4. free_pages is the sum of the lengths of the free runs, free_runs their number.
-//  5. Inside a held run the only descriptors that mean anything are head, tail and marks; a mark is believed only
+//  5. Word 1 names an owner in held and cached heads only: so who finds itself there knows that a head of its own is there.
+//  6. Inside a held run the only descriptors that mean anything are head, tail and marks; a mark is believed only
 //     when the head it names is a held head whose run covers it.
 #pragma once
 
@@ -48,6 +54,7 @@ enum class PageKind : std::uint8_t {
   held_tail,  // last page of a held run of two or more
   slab,       // any page of a slab
   mark,       // inside a held run: names the head, so that interior pointers find it
+  cached_head,  // first page of a run that a thread has freed and keeps to use again; all else is as in a held run
 };
 
 struct PageDesc {
@@ -62,6 +69,17 @@ struct PageDesc {
   }
   [[nodiscard]] std::uint32_t low() const noexcept { return static_cast<std::uint32_t>(word1.get()); }
   [[nodiscard]] std::uint32_t high() const noexcept { return static_cast<std::uint32_t>(word1.get() >> 32); }
+
+  /// The thread slot to which a held or cached run is biased; 0: shared. Of no other kind.
+  [[nodiscard]] std::uint32_t owner() const noexcept {
+    const std::uint64_t word = word1;
+    return word >> 32 == kOwned ? static_cast<std::uint16_t>(word) : 0;
+  }
+  /// Word 1 of a run that is biased to this slot. No link, mark or tail looks like it.
+  static constexpr std::uint64_t owned_by(std::uint32_t heap, std::uint32_t slot) noexcept {
+    return kOwned << 32 | std::uint64_t{heap} << 16 | slot;
+  }
+  static constexpr std::uint64_t kOwned = 0xffffffff;  // above kMaxPages
 
   static constexpr PageKind kind_of(std::uint64_t word0) noexcept {
     return static_cast<PageKind>(word0 >> 32 & 0xff);
@@ -123,21 +141,25 @@ class PageAllocator {
   void init() noexcept;
 
   /// Takes a run that fulfils the request; its pages' descriptors say held by `holder`. kNoPage: nothing fits.
-  std::uint32_t allocate(shared::Transaction& tx, const SpanRequest& request, std::uint16_t holder) noexcept;
+  /// `owner`: PageDesc::owned_by, or 0 for a shared one.
+  std::uint32_t allocate(shared::Transaction& tx, const SpanRequest& request, std::uint16_t holder,
+                         std::uint64_t owner = 0) noexcept;
   /// Where allocate would place the request, without changing anything. kNoPage: nothing fits.
   [[nodiscard]] std::uint32_t probe(const SpanRequest& request) const noexcept;
-  /// Gives [page, page + length) back and merges it with its free neighbours. Requires: it is one held run or slab.
+  /// Gives [page, page + length) back and merges it with its free neighbours. Requires: it is one held or cached run, or
+  /// slab.
   void free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
   /// Turns a held run into a slab's pages.
   void make_slab(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
                  std::uint32_t slab) noexcept;
   /// Pages that directly follow the run and are free.
   [[nodiscard]] std::uint32_t free_after(std::uint32_t page, std::uint32_t length) const noexcept;
-  /// Makes a held run longer, into the free run behind it. Requires: free_after >= more.
+  /// Makes a held run longer, into the free run behind it; it is shared then. Requires: free_after >= more.
   void grow(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t more) noexcept;
-  /// Makes a held run shorter. Requires: 0 < new_length < length.
+  /// Makes a held run shorter; it is shared then. Requires: 0 < new_length < length.
   void shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
               std::uint32_t new_length) noexcept;
+  /// Changes who holds a run; it is shared then.
   void set_holder(shared::Transaction& tx, std::uint32_t page, std::uint16_t holder) noexcept;
 
   /// The head of the held run that covers `page`, or kNoPage. Cost: log2(pages) descriptors.
@@ -167,8 +189,8 @@ class PageAllocator {
   void remove(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
   void resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
                    std::uint32_t new_length) noexcept;
-  void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
-                std::uint16_t holder) noexcept;
+  void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint16_t holder,
+                std::uint64_t owner) noexcept;
   void mark_inside(std::uint32_t page, std::uint32_t length) noexcept;
   struct Choice {
     std::uint32_t run = kNoPage;

@@ -1,5 +1,6 @@
 // Thread cache: the magazines of one thread for one heap, and the handshake by which others may look inside.
 //
+// Of a binned heap's; an exact heap's cache has SpanMagazines in the same bytes (span_magazines.hpp).
 // What it is: per size class a stack ("magazine", Bonwick & Adams 2001) of free objects, and the list of the slabs that
 // are biased to this thread and have free objects. It lives in the control segment, so that anyone can flush it: a
 // sleeping thread pins nothing.
@@ -49,8 +50,9 @@ inline constexpr std::int64_t kSpillBytes = 65536;
 struct alignas(64) ThreadCache {
   // What the fast paths need, next to the gate.
   shared::Handshake gate;
-  base::Relaxed<std::uint32_t> home;  // Slab::pack(heap, slot): what a slab that is biased to the owner says
-  base::Relaxed<std::uint16_t> held;  // state of an object that the owner allocates without a tag
+  base::Relaxed<std::uint32_t>
+      home;  // Slab::pack(heap, slot): what a slab that is biased to the owner says; 0: of an exact heap
+  base::Relaxed<std::uint16_t> held;    // state of an object that the owner allocates without a tag
   base::Relaxed<std::uint16_t> cached;  // cached_by(slot)
   base::Relaxed<std::uint32_t> slot;    // the owner's
   base::Relaxed<std::uint32_t> heap;
@@ -67,6 +69,8 @@ struct alignas(64) ThreadCache {
   std::uint32_t padding;
   CachedObject stacks[kClasses][1 + kMagazineCapacity];  // [c][0]: the null entry
 
+  /// Whether its magazines are those of an exact heap: SpanMagazines.
+  [[nodiscard]] bool exact() const noexcept { return home == 0; }
   [[nodiscard]] CachedObject& entry(std::uint32_t at) noexcept {
     return *reinterpret_cast<CachedObject*>(reinterpret_cast<std::byte*>(this) + at);
   }

@@ -392,6 +392,10 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   core.out_peak = 0;
   core.most_caches = 0;
   for (auto& sharing : core.sharing) sharing = 0;
+  core.disturbed = 0;
+  core.backoff = 0;
+  core.hits = 0;
+  core.closed_frees = 0;
   auto tx = transaction(slot);
   heaps_.erase(tx, heap->id);
   tx.commit();

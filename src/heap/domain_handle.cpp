@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "extmem/domain.hpp"
 #include "heap/domain_state.hpp"
+#include "heap/exact_paths.hpp"
 
 namespace extmem {
 
@@ -152,6 +153,11 @@ Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
 }
 Result<void> Domain::deallocate(void* p) noexcept {
   if (state_ == nullptr) return closed();
+  const heap::ThreadMemory& memory = heap::thread_memory;
+  // A span of the exact heap that the thread remembers, if that is of this domain.
+  if (memory.exact_key != heap::ThreadMemory::kNoHeap && memory.segment == state_->core_.segment() &&
+      heap::push_exact(memory, p))
+    return {};
   return tended(state_)->deallocate(nullptr, p);
 }
 Result<std::size_t> Domain::usable_size(const void* p) const noexcept {

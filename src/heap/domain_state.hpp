@@ -117,6 +117,8 @@ class DomainState {
   /// Returns what the thread's caches hold and gives up its slot, if it has one.
   void leave_thread(std::uint32_t thread) noexcept;
   Result<alloc::ThreadCache*> thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
+  /// The same, or null where the thread has no cache there yet.
+  alloc::ThreadCache* remember_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
 
   // fork.cpp
   /// In the child of a fork, on its only thread, before anything else: what cannot wait until the domain is used.
@@ -155,6 +157,7 @@ class DomainState {
   Result<void> deallocate(HeapLocal* heap, void* p) noexcept;
   /// The same for memory that need not be mapped here.
   Result<void> deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept;
+  bool cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPtr ptr) noexcept;
   /// The object at or around p. Errors: EFAULT in no region.
   Result<ObjectInfo> object_at(const void* p, std::uint16_t* holder) noexcept;
   /// The same by its place, whether or not it is mapped here; base is `address` + what lies before the object.
@@ -417,10 +420,12 @@ class DomainState {
 ///  3. `cache` is this thread's or empty, whatever the sequence: the cache of a heap that is destroyed is emptied and
 ///     stays with its thread, which remembers another one before it uses the record again; the destroying thread's own
 ///     goes to anybody, and so that thread forgets it. So popping needs no look at the sequence.
+///  4. One of heap_key and exact_key is a heap's, the other no handle's; so a binned heap's fast paths do not look for
+///     exact ones. Of region_mapped and region_exact one is 0 likewise.
 struct alignas(64) ThreadMemory {
   static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
 
-  std::uint64_t heap_key = kNoHeap;
+  std::uint64_t heap_key = kNoHeap;  // a binned heap's
   const std::atomic<std::uint64_t>* sequence = nullptr;
   std::uint64_t seen = 0;
   alloc::ThreadCache* cache = nullptr;
@@ -431,6 +436,11 @@ struct alignas(64) ThreadMemory {
   std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
   std::uint64_t region_cpu = 0;     // region_length, or 0 when the CPU cannot reach the region
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
+  std::uint64_t exact_key = kNoHeap;  // an exact heap's
+  std::byte* segment = nullptr;
+  std::uint64_t region_exact = 0;  // bytes in whole pages of a region whose spans are cached, else 0
+  std::uint64_t region_place = 0;  // CachedSpan::place of its page 0
+  const base::Relaxed<std::uint32_t>* region_flags = nullptr;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;
@@ -443,8 +453,10 @@ struct alignas(64) ThreadMemory {
   void see(std::uint64_t sequence_now) noexcept {
     if (seen == sequence_now) return;
     heap_key = kNoHeap;
+    exact_key = kNoHeap;
     region_length = 0;
     region_mapped = 0;
+    region_exact = 0;
     region_cpu = 0;
     seen = sequence_now;
   }

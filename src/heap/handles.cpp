@@ -5,11 +5,14 @@
 #include "base/error.hpp"
 #include "extmem/domain.hpp"
 #include "heap/domain_state.hpp"
+#include "heap/exact_paths.hpp"
 
 namespace extmem {
 
 using heap::DomainState;
 using heap::HeapLocal;
+using heap::pop_exact;
+using heap::push_exact;
 using heap::ThreadMemory;
 
 namespace {
@@ -56,9 +59,14 @@ EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_
   return alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
 }
 
+/// Whether this alignment is one that every span of an exact heap has.
+constexpr bool any_span_has(std::size_t align) noexcept {
+  return align <= std::size_t{1} << alloc::kSpanUnitShift && (align & (align - 1)) == 0;
+}
+
 /// Whether nothing but a tag is asked for.
-bool plain(const AllocOptions& o) noexcept {
-  return o.align <= 16 && (o.align & (o.align - 1)) == 0 && o.nocross == 0 && !o.iova_contiguous &&
+bool plain(const AllocOptions& o, std::size_t align = 16) noexcept {
+  return o.align <= align && (o.align & (o.align - 1)) == 0 && o.nocross == 0 && !o.iova_contiguous &&
          o.dma_bits == 0 && o.placement == Placement::any && !o.zero && o.numa_node == kAnyNode &&
          o.os_page_size == 0 && !o.region && o.min_offset == 0 && o.max_offset == 0;
 }
@@ -79,6 +87,20 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
 }  // namespace
 
 // Out of line, and so that the hot functions end in jumps: they then need no stack frame.
+[[gnu::noinline]] Result<void*> Heap::allocate_exact(std::size_t size) noexcept {
+  const std::uintptr_t p = pop_exact(heap::thread_memory, key_, size);
+  if (p == 0) [[unlikely]]
+    return allocate_slowly(size);
+  return reinterpret_cast<void*>(p);
+}
+[[gnu::noinline]] Result<void> Heap::deallocate_exact(void* p) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  if (memory.exact_key != key_) [[unlikely]]
+    return deallocate_slowly(p);
+  if (!push_exact(memory, p)) [[unlikely]]
+    return deallocate_slowly(p);
+  return {};
+}
 [[gnu::noinline]] Result<void*> Heap::allocate_slowly(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   if (size - 1 < alloc::kMaxClassSize && remembered(memory, key_)) {
@@ -91,7 +113,7 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   return allocate_living(local_, key_, size, AllocOptions{});
 }
 [[gnu::noinline]] Result<void*> Heap::zalloc_slowly(std::size_t size, void* popped) noexcept {
-  auto p = popped != nullptr ? Result<void*>(popped) : allocate_slowly(size);
+  auto p = popped != nullptr ? Result<void*>(popped) : allocate_exact(size);
   if (!p) return p;
   if (cpu_reaches(*local_->state, *p)) return std::memset(*p, 0, size);
   (void)deallocate(*p);
@@ -125,7 +147,7 @@ Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uintptr_t p = pop(memory, key_, size);
   if (p == 0) [[unlikely]]
-    return allocate_slowly(size);
+    return allocate_exact(size);
   return reinterpret_cast<void*>(p);
 }
 
@@ -133,7 +155,7 @@ Result<void> Heap::deallocate(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
   if (offset >= memory.region_mapped) [[unlikely]]
-    return deallocate_slowly(p);
+    return deallocate_exact(p);
   if (memory.heap_key != key_) [[unlikely]]
     return deallocate_slowly(p);
   if (!current(memory)) [[unlikely]]
@@ -159,6 +181,10 @@ Result<HeapInfo> Heap::info() const noexcept {
 }
 
 Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
+  if (align != 0 && any_span_has(align)) {
+    if (const std::uintptr_t p = pop_exact(heap::thread_memory, key_, size); p != 0)
+      return reinterpret_cast<void*>(p);
+  }
   AllocOptions options;
   options.align = align;
   if (align == 0) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
@@ -175,6 +201,9 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
                                           state.holder_of(options.tag));
       if (p) return reinterpret_cast<void*>(*p);
     }
+  } else if (options.tag.index == 0 && plain(options, std::size_t{1} << alloc::kSpanUnitShift)) {
+    if (const std::uintptr_t p = pop_exact(heap::thread_memory, key_, size); p != 0)
+      return reinterpret_cast<void*>(p);
   }
   return allocate_living(local_, key_, size, options);
 }

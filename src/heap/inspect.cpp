@@ -28,12 +28,23 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   const PausedHeap paused(core_, slot, heap.id);
   if (!paused.held()) return paused.refused();
   HeapStats s;
+  std::uint64_t cached_bytes = 0;  // of an exact heap whose threads could not be asked to return them
+  std::uint64_t cached_spans = 0;
   (void)alloc::for_each_region(core_, h, [&](std::uint32_t region, const alloc::RegionCore& r) {
     const unsigned shift = r.pages.page_shift;
     s.total_bytes += std::uint64_t{r.pages.pages} << shift;
-    s.free_bytes += r.pages.free_pages << shift;
-    s.free_runs += r.pages.free_runs;
-    s.largest_free = std::max(s.largest_free, std::uint64_t{core_.pages(region).largest_free()} << shift);
+    if (core_.alone() && h.exact != 0) {
+      const alloc::Core::FreeFigures f = core_.free_figures(region);
+      s.free_bytes += f.pages << shift;
+      s.free_runs += f.runs;
+      s.largest_free = std::max(s.largest_free, f.longest << shift);
+      cached_bytes += f.cached_pages << shift;
+      cached_spans += f.cached_spans;
+    } else {
+      s.free_bytes += r.pages.free_pages << shift;
+      s.free_runs += r.pages.free_runs;
+      s.largest_free = std::max(s.largest_free, std::uint64_t{core_.pages(region).largest_free()} << shift);
+    }
     s.metadata_bytes += sizeof(alloc::RegionCore) + r.iova.data_bytes;
     ++s.regions;
   });
@@ -55,23 +66,24 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   }
   std::int64_t not_told = 0;
   (void)alloc::for_each_cache(core_, h, [&](const alloc::ThreadCache& cache) {
-    for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
+    for (std::uint32_t cls = 0; h.exact == 0 && cls < alloc::kClasses; ++cls) {
       s.cached_count += cache.count(cls);
       s.cached_bytes += std::uint64_t{cache.count(cls)} * alloc::kSizeClasses[cls].size;
     }
     not_told += cache.out_delta;
     s.metadata_bytes += sizeof(alloc::ThreadCache);
   });
-  s.used_bytes = h.span_pages_bytes + out_of_slabs - s.cached_bytes;
-  s.used_count = h.span_count + out_count - s.cached_count;
+  s.used_bytes = h.span_pages_bytes + out_of_slabs - s.cached_bytes - cached_bytes;
+  s.used_count = h.span_count + out_count - s.cached_count - cached_spans;
   s.metadata_bytes += h.span_count * 2 * sizeof(alloc::PageDesc);
   s.memzones = heaps_[heap.id].memzones;
   const std::int64_t now = h.out_bytes.load(std::memory_order_relaxed) +
                            static_cast<std::int64_t>(h.span_pages_bytes.get()) + not_told;
-  const std::uint64_t unseen =
-      std::uint64_t{h.most_caches} * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
+  // Exact heaps count at once: memory in use grows by what the page layer gives, and that with nothing cached.
+  const std::uint64_t caches = h.exact != 0 ? 0 : h.most_caches.get();
+  const std::uint64_t unseen = caches * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
   s.peak_bytes = static_cast<std::uint64_t>(std::max({h.out_peak.get(), now, std::int64_t{0}})) + unseen;
-  s.peak_error = 2 * unseen + h.most_caches * magazine_bytes();
+  s.peak_error = 2 * unseen + caches * magazine_bytes();
   if (s.free_bytes != 0) {
     s.fragmentation = 1.0 - static_cast<double>(s.largest_free) / static_cast<double>(s.free_bytes);
   }
@@ -194,7 +206,7 @@ void DomainState::report_holders_locked(std::uint32_t region, HolderReport& repo
 Result<std::size_t> DomainState::verify_heap(HeapLocal& heap,
                                              FunctionRef<void(const Breach&)> report) noexcept {
   EXTMEM_TRY(slot, thread_slot());
-  const PausedHeap paused(core_, slot, heap.id);
+  const PausedHeap paused(core_, slot, heap.id, PausedHeap::Spans::as_they_are);
   if (!paused.held()) return paused.refused();
   // Once the directory is quiet that stays so, for what it would do to this heap needs the lock that we hold.
   const auto quiet_names = [&] {

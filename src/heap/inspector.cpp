@@ -191,6 +191,12 @@ Result<void> InspectorState::walk_regions(FunctionRef<bool(const RegionInfo&)> v
     info.free_bytes = r.pages.free_pages << r.pages.page_shift;
     info.free_runs = r.pages.free_runs;
     info.largest_free = std::uint64_t{view_->core_.pages(region).largest_free()} << r.pages.page_shift;
+    if (view_->core_.heap(r.heap).exact != 0) {
+      const alloc::Core::FreeFigures f = view_->core_.free_figures(region);
+      info.free_bytes = f.pages << r.pages.page_shift;
+      info.free_runs = f.runs;
+      info.largest_free = f.longest << r.pages.page_shift;
+    }
     info.iova_runs = region::run_count(r.iova);
     info.iova_table_bytes = r.iova.data_bytes;
     if (!visit(info)) break;

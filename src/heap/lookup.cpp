@@ -1,4 +1,5 @@
 // Addresses: pointer -> region -> IOVA and back. All but the first reverse lookup of a region are lock-free.
+#include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/mapping.hpp"
@@ -22,8 +23,13 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     memory.region_bits = alloc::make_ptr(slot, 0);
     const alloc::RegionCore& core = core_.region(slot);
     memory.region_slab_map = core_.slab_map(core);
-    memory.region_mapped =
-        alloc::has_slab_map(core.pages.pages, core.pages.page_shift) ? region->length.get() : 0;
+    const bool exact = core_.heap(core.heap).exact != 0;
+    const bool mapped = !exact && alloc::has_slab_map(core.pages.pages, core.pages.page_shift);
+    memory.region_mapped = mapped ? region->length.get() : 0;
+    const bool cacheable = exact && core.pages.page_shift == alloc::kSpanUnitShift;
+    memory.region_exact = cacheable ? std::uint64_t{core.pages.pages} << alloc::kSpanUnitShift : 0;
+    memory.region_place = alloc::make_ptr(slot, core.pages.descs_offset);
+    memory.region_flags = &core.flags;
     memory.region_cpu = (core.flags & alloc::kRegionCpu) != 0 ? region->length.get() : 0;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 
@@ -121,6 +122,7 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
             reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
+    if (heap.exact) (void)remember_cache(slot, heap);
     if (!slabs || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
       auto span =
           core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);
@@ -228,6 +230,32 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p) noexcept {
       *heap, RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)});
 }
 
+/// Frees a span of an exact heap into the calling thread's cache there; makes that at its first small free. False: not that
+/// easily.
+bool DomainState::cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPtr ptr) noexcept {
+  const std::uint64_t sequence = index_.sequence();  // first: what follows is of then, or is found out
+  const std::uint32_t region = ptr.slot();
+  const alloc::RegionCore& core = core_.region(region);
+  const auto page = static_cast<std::uint32_t>(ptr.offset() >> alloc::kSpanUnitShift);
+  if (core.pages.page_shift != alloc::kSpanUnitShift || bases_[region] == 0 ||
+      ptr.offset() % (std::uint64_t{1} << alloc::kSpanUnitShift) != 0)
+    return false;
+  alloc::PageDesc& desc = core_.pages(region).desc(page);
+  if (desc.kind() != alloc::PageKind::held_head || desc.length() > alloc::kSpanStacks ||
+      desc.holder() != core_.untagged())
+    return false;
+  alloc::ThreadCache* cache = remember_cache(slot, heap);
+  if (cache == nullptr) {
+    // Without a cache all goes under the lock, as well.
+    (void)thread_cache(slot, heap);
+    return false;
+  }
+  const std::uint64_t place =
+      alloc::make_ptr(region, core.pages.descs_offset + std::uint64_t{page} * sizeof(alloc::PageDesc));
+  return alloc::push_span(*cache, desc, place, bases_[region] + ptr.offset(), core.flags, *index_.word(),
+                          sequence);
+}
+
 Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   const std::uint32_t region = ptr.slot();
@@ -244,6 +272,7 @@ Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept
       EXTMEM_TRY(cache, thread_cache(slot, heap));
       freed = core_.free_small(slot, *cache, region, ptr.offset());
     } else {
+      if (heap.exact && cache_span(slot, heap, ptr)) return {};
       freed = core_.free_span(slot, heap.id, region, ptr.offset());
     }
   }

@@ -11,7 +11,10 @@ namespace extmem::heap {
 
 class PausedHeap {
  public:
-  PausedHeap(alloc::Core& core, std::uint32_t slot, std::uint32_t heap) noexcept
+  /// An exact heap's threads have given back what they had cached, unless the caller wants to see just that.
+  enum class Spans : std::uint8_t { returned, as_they_are };
+  PausedHeap(alloc::Core& core, std::uint32_t slot, std::uint32_t heap,
+             Spans spans = Spans::returned) noexcept
       : core_(core), heap_(core.heap(heap)), slot_(slot), rank_(core, slot, Rank::heap) {
     if (!rank_.allowed()) return;
     if (core_.alone()) {
@@ -27,6 +30,7 @@ class PausedHeap {
     } else {
       error_ = Error{};
       core_.settle_tags_paused(heap);
+      if (spans == Spans::returned) core_.flush_spans_paused(slot, heap);
     }
   }
   PausedHeap(const PausedHeap&) = delete;

@@ -33,6 +33,7 @@ RegionInfo DomainState::make_region_info(std::uint32_t region, bool) noexcept {
   if (auto slot = thread_slot(); slot) {
     // Under the heap's lock, unless this thread has it: then the walk's caller sees the same instant.
     const alloc::HeapGuard guard(core_, *slot, core.heap);
+    if (guard.held()) (void)core_.flush_spans_locked(*slot, core.heap);  // else a stopped process keeps some
     info.free_bytes = core.pages.free_pages << core.pages.page_shift;
     info.free_runs = core.pages.free_runs;
     info.largest_free = std::uint64_t{core_.pages(region).largest_free()} << core.pages.page_shift;

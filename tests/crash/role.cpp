@@ -174,6 +174,10 @@ const std::vector<std::string>& operations() {
       "allocate_span",
       "allocate_growth",
       "allocate_exact",
+      "exact_hit",
+      "exact_push",
+      "exact_flush",
+      "exact_foreign",
       "free_local",
       "free_flush",
       "free_remote",
@@ -223,6 +227,13 @@ void Role::prepare(const std::string& op) {
     for (int i = 0; i < 5; ++i) allocate(exact_, 1000);
     free(exact_, *mine_[1]);
     free(exact_, *mine_[2]);
+  } else if (op.starts_with("exact_")) {
+    // A cache that is open, five spans that are biased to this thread, and two or three cached ones.
+    allocate(exact_, 64);
+    free_all(exact_);
+    for (int i = 0; i < 5; ++i) allocate(exact_, 64);
+    for (int i = 0; i < 3; ++i) allocate(exact_, i == 0 ? 200 : 64);
+    for (int i = 0; i < 3; ++i) free(exact_, *mine_.back());
   } else if (op == "reallocate") {
     allocate(small_, 100);
     allocate(small_, 100'000);
@@ -299,6 +310,28 @@ void Role::act(const std::string& op) {
     free_all(grown_);
   } else if (op == "allocate_exact") {
     for (std::uint32_t i = 1; i <= 4; ++i) allocate(exact_, 100 * i);
+  } else if (op == "exact_hit") {
+    allocate(exact_, 64);
+  } else if (op == "exact_push") {
+    free(exact_, *mine_.front());
+  } else if (op == "exact_flush") {
+    allocate(exact_, 1000);
+    free(exact_, *mine_[1]);
+    reallocate(exact_, *mine_[0], 120);
+    free(exact_, *mine_[1]);
+    (void)must(inside(log_, [&] { return exact_.stats(); }), "stats");
+    reserve(exact_, 0, 100);
+  } else if (op == "exact_foreign") {
+    // Another thread finds this one's cache open, then what it has cached, then a span of its own.
+    std::thread([&] {
+      free(exact_, *mine_[0]);
+      allocate(exact_, 1000);
+    }).join();
+    for (int i = 0; i < 70; ++i) free(exact_, *allocate(exact_, 64));  // opens it again
+    std::thread([&] {
+      allocate(exact_, 2000);
+      free(exact_, *mine_[0]);
+    }).join();
   } else if (op == "free_local" || op == "free_span") {
     free(small_, *mine_.front());
   } else if (op == "free_flush") {

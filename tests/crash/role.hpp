@@ -79,5 +79,10 @@ class Role {
 
 /// All operations, but "recover" and "withhold" (of a cleaner) and "random".
 const std::vector<std::string>& operations();
+/// Those that take fast paths, so short that a death after each of their instructions can be tried.
+inline bool is_fast(const std::string& operation) {
+  return operation == "allocate_hit" || operation == "free_local" || operation == "exact_hit" ||
+         operation == "exact_push";
+}
 
 }  // namespace extmem::crash

@@ -79,7 +79,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
     const std::uint64_t hits = sweep_points(world, operation, full ? 1 : 60, elsewhere);
     const std::uint64_t kills = world.tally().kills;
     totals.point_kills += kills;
-    const bool fast = operation == "allocate_hit" || operation == "free_local";
+    const bool fast = is_fast(operation);
     const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 199,
                                            full   ? 3600
                                            : fast ? 40

@@ -16,12 +16,13 @@ class CrashSteps : public ::testing::TestWithParam<std::string> {};
 // The short ones; ./do crash steps through all of them.
 INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
                          ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local",
+                                           "exact_hit", "exact_push", "exact_flush", "exact_foreign",
                                            "free_coalescing", "free_remote", "hand_over", "memzone_reserve"),
                          [](const auto& test) { return test.param; });
 
 TEST_P(CrashSteps, AreSurvived) {
   World world;
-  const bool fast = GetParam() == "allocate_hit" || GetParam() == "free_local";
+  const bool fast = is_fast(GetParam());
   const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 2 : 211, 3);
   // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
   for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, GetParam(), all * third / 3 + 1);

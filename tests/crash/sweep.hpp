@@ -85,6 +85,9 @@ inline const std::vector<Victim>& victims() {
       {"allocate_slabs", "transaction.changed", true},  // a journal, and the heap's lock
       {"flush", "pause.asked", false},                  // others stand still
       {"free_remote", "revoke.shared", false},
+      {"exact_flush", "transaction.changed", true},  // of an exact heap, with spans half returned
+      {"exact_foreign", "spans.asked", false},
+      {"exact_foreign", "spans.shared", true},
       {"add_backing", "add.mapped", false},     // memory that no record names
       {"add_backing", "add.allocated", false},  // a region half there
       {"remove_region", "remove.draining", false},

@@ -1,0 +1,35 @@
+// The fast paths of exact heaps over what a thread remembers, for Heap and Domain alike.
+#pragma once
+
+#include "alloc/span_magazines.hpp"
+#include "heap/domain_state.hpp"
+
+namespace extmem::heap {
+
+/// A span of the heap with this key from the thread's magazine, or 0. Every span begins at a multiple of 64.
+EXTMEM_ALWAYS_INLINE std::uintptr_t pop_exact(const ThreadMemory& memory, std::uint64_t key,
+                                              std::size_t size) noexcept {
+  const std::size_t last = size - 1;
+  if (last >= alloc::kMaxCachedSpan) [[unlikely]]
+    return 0;
+  // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
+  if (memory.exact_key != key) [[unlikely]]
+    return 0;
+  return alloc::pop_span(memory.segment, *memory.cache,
+                         static_cast<std::uint32_t>(last >> alloc::kSpanUnitShift));
+}
+
+/// Frees a span of whichever exact heap the thread remembers. False: not that easily.
+/// Requires: it remembers one, of the domain (or the heap) that the caller means.
+EXTMEM_ALWAYS_INLINE bool push_exact(const ThreadMemory& memory, const void* p) noexcept {
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  constexpr std::uint64_t kUnit = std::uint64_t{1} << alloc::kSpanUnitShift;
+  if (offset >= memory.region_exact || (offset & (kUnit - 1)) != 0) [[unlikely]]
+    return false;
+  const std::uint64_t place = memory.region_place + offset / kUnit * sizeof(alloc::PageDesc);
+  auto& desc = *reinterpret_cast<alloc::PageDesc*>(memory.segment + (place & alloc::kPlaceMask));
+  return alloc::push_span(*memory.cache, desc, place, reinterpret_cast<std::uintptr_t>(p),
+                          *memory.region_flags, *memory.sequence, memory.seen);
+}
+
+}  // namespace extmem::heap
