@@ -8,6 +8,10 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <iterator>
+#include <string>
+#include <system_error>
 
 #include "crash/world.hpp"
 #include "extmem/inspect.hpp"
@@ -129,6 +133,15 @@ void World::check_copy(Child& child, const std::string& what) {
   (void)Domain::remove(kCopy, directory_.c_str());
 }
 
+namespace {
+/// Whether a process has one thread.
+bool is_alone(pid_t pid) {
+  std::error_code error;
+  const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(pid) + "/task", error);
+  return !error && std::distance(begin(tasks), end(tasks)) == 1;
+}
+}  // namespace
+
 void World::step_copying(Child& child, std::uint64_t stride, int seconds, const std::string& what) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   const auto next_stop = [&] {
@@ -141,6 +154,7 @@ void World::step_copying(Child& child, std::uint64_t stride, int seconds, const 
     if (!stopped) break;
     ++child.steps;
     if (child.log->inside.load(std::memory_order_relaxed) == 0 || child.steps < next) continue;
+    if (!is_alone(child.pid)) continue;  // only the one thread is stepped: with others a copy is no instant
     next = child.steps + stride;
     check_copy(child, what + ", after instruction " + std::to_string(child.steps));
     if (tally_.problems.size() >= 20) break;
