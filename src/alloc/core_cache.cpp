@@ -39,7 +39,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   for (std::uint32_t c = 0; h.exact == 0 && c < kClasses; ++c) {
     cache.stacks[c][0] = CachedObject{};
     cache.set_count(c, 0);
-    cache.magazines[c].limit = ThreadCache::place(c, kSizeClasses[c].capacity);
+    cache.magazines[c].limit = ThreadCache::place(c, std::min(kFirstRoom, kSizeClasses[c].capacity));
     cache.own[c] = 0;
     cache.empty[c] = 0;
   }
@@ -254,13 +254,15 @@ void Core::release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uin
 
 void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    release_empty_locked(slot, cache, cls, 0);
+    // One stays for the next thread, which would make it anew; whoever needs its pages flushes.
+    release_empty_locked(slot, cache, cls, heaps_[cache.heap].partial[cls] == 0 ? 1 : 0);
     while (cache.own[cls] != 0) {
       const std::uint32_t index = cache.own[cls] - 1;
       unlink_listed(index);
       slabs_[index].share();
       link_listed(index);
     }
+    cache.empty[cls] = 0;
   }
 }
 

@@ -83,8 +83,9 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
 /// Moves free objects of the slab into the magazine. Requires: as note_returned; the slab is listed and has some.
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
-  const std::uint32_t wanted = std::min<std::uint32_t>(std::max(1u, kSizeClasses[cls].capacity / 2),
-                                                       kSizeClasses[cls].capacity - cache.count(cls));
+  const std::uint32_t room = cache.room(cls);
+  const std::uint32_t wanted = std::min(std::max(1u, room / 2), room - cache.count(cls));
+  cache.widen(cls);
   const std::uint16_t mine = cached_by(cache.slot);
   const std::uint64_t first = address(s.region(), s.offset());
   const std::uint32_t first_state = s.first_state;
@@ -366,7 +367,7 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       continue;
     }
     const std::uint32_t n = cache.count(cls);
-    if (n >= kSizeClasses[cls].capacity) {
+    if (n >= cache.room(cls)) {
       cache.gate.leave();
       EXTMEM_TRY_VOID(flush_class(slot, cache, cls));
       continue;
@@ -403,6 +404,11 @@ Result<void> Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint
   // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
   EXTMEM_TRY_VOID(enter(slot, cache));
   const std::uint32_t n = cache.count(cls);
+  cache.widen(cls);
+  if (n < cache.room(cls)) {  // it was full for a thread that had not used it much
+    cache.gate.leave();
+    return {};
+  }
   CachedObject* objects = cache.objects(cls);
   const std::uint32_t old = n / 2;
   std::uint32_t left = 0;

@@ -8,7 +8,8 @@
 // owns the cache until it resumes it. The owner itself, holding the heap's lock, owns it too: pausing needs that lock.
 // Invariants:
 //  1. Every entry's state word says cached_by(slot), and every such word of the heap has one entry.
-//  2. magazines[c].top lies between place(c, 0), where the null entry is, and magazines[c].limit.
+//  2. magazines[c].top lies between place(c, 0), where the null entry is, and magazines[c].limit, which grows from room for
+//     kFirstRoom objects to the class' capacity: a thread that ends soon fills, and gives back, little.
 //  3. `own[c]` lists exactly the listed slabs of class c whose owner is `slot`.
 #pragma once
 
@@ -33,7 +34,7 @@ struct alignas(16) CachedObject {
 /// the first, so that popping needs no other test than that of the address, and no arithmetic on counts.
 struct Magazine {
   base::Relaxed<std::uint32_t> top;
-  base::Relaxed<std::uint32_t> limit;  // top of a full stack; constant
+  base::Relaxed<std::uint32_t> limit;  // top of a full stack; grows (ThreadCache::widen)
 };
 
 /// What this thread has added to a tag's counters and not yet told the tag's record.
@@ -46,6 +47,8 @@ struct TagDelta {
 };
 inline constexpr std::uint32_t kTagDeltas = 64;
 inline constexpr std::int64_t kSpillBytes = 65536;
+
+inline constexpr std::uint32_t kFirstRoom = 8;  // of a new cache's stacks
 
 struct alignas(64) ThreadCache {
   // What the fast paths need, next to the gate.
@@ -90,6 +93,16 @@ struct alignas(64) ThreadCache {
   }
   [[nodiscard]] std::uint32_t count(std::uint32_t cls) const noexcept {
     return (magazines[cls].top - place(cls, 0)) / static_cast<std::uint32_t>(sizeof(CachedObject));
+  }
+  /// How many objects the class' stack takes now.
+  [[nodiscard]] std::uint32_t room(std::uint32_t cls) const noexcept {
+    return (magazines[cls].limit - place(cls, 0)) / static_cast<std::uint32_t>(sizeof(CachedObject));
+  }
+  /// Doubles that, up to the class' capacity. By the owner, inside its gate or with the heap's lock.
+  void widen(std::uint32_t cls) noexcept {
+    const std::uint32_t capacity = kSizeClasses[cls].capacity;
+    const std::uint32_t now = room(cls);
+    if (now < capacity) magazines[cls].limit = place(cls, now * 2 < capacity ? now * 2 : capacity);
   }
   void set_count(std::uint32_t cls, std::uint32_t n) noexcept { magazines[cls].top = place(cls, n); }
   /// Empties stacks and lists without looking at them: the object states say what was in them.
