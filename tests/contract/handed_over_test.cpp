@@ -26,6 +26,14 @@ class Elsewhere : public testing::TestWithParam<FaceKind> {
     EXPECT_EQ(::chmod(directory_.c_str(), 0770), 0);
     options_.directory = directory_.c_str();
     options_.group = true;
+    // Small: a control segment of many GiB lies where the other process has a region every tenth time or so.
+    options_.sizes.max_regions = 64;
+    options_.sizes.max_heaps = 16;
+    options_.sizes.max_memzones = 64;
+    options_.sizes.max_tags = 32;
+    options_.sizes.max_threads = 64;
+    options_.sizes.small_metadata = 16 << 20;
+    options_.sizes.large_metadata = 64 << 20;
     EXPECT_EQ(face_->open("d", options_), 0) << face_->message();
     HeapOptions heap;
     heap.user_data = 0xfeedfacecafebeef;
