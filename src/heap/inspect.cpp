@@ -314,13 +314,12 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
       return guard.refused(
           EXTMEM_ERROR(EDEADLK, "verify cannot run inside a listener or a walk over regions"));
     breaches += verify_regions_locked(report);
+    breaches += verify_space_locked(true, report);  // the regions' page tables: the same lock guards them
   }
-  for (const bool large : {false, true}) {
-    alloc::CoreRoots& roots = core_.roots();
-    const shared::LockGuard guard(large ? roots.large.lock : roots.small.lock, slot, core_.peers());
-    breaches += verify_space_locked(large, report);
-  }
-  return breaches;
+  const shared::LockGuard guard(core_.roots().small.lock, slot, core_.peers());
+  if (!guard.held())
+    return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a change of the metadata"));
+  return breaches + verify_space_locked(false, report);
 }
 
 std::size_t DomainState::verify_names_locked(FunctionRef<void(const Breach&)> report) noexcept {

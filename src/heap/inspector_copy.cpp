@@ -217,7 +217,8 @@ Result<InspectorState::Instant> InspectorState::take(Part part, std::uint32_t he
   EXTMEM_TRY(names, mark(view_->directory_->lock));
   EXTMEM_TRY(regions, mark(view_->directory_->region_lock));
   if (part == Part::small || part == Part::large) {
-    EXTMEM_TRY(space, mark(part == Part::large ? core.roots().large.lock : core.roots().small.lock));
+    // The large space is made of regions' tables, and the region lock guards it.
+    EXTMEM_TRY(space, mark(part == Part::large ? view_->directory_->region_lock : core.roots().small.lock));
     EXTMEM_TRY_VOID(copy_space(part == Part::large));
     EXTMEM_TRY(locked, unchanged(space, instant.stopped));
     instant.locked = instant.whole = locked;
