@@ -149,14 +149,8 @@ Result<void> InspectorState::walk_heaps(FunctionRef<bool(const HeapInfo&)> visit
   if (!visit) return no_visitor();
   if (auto names = want_names(); !names && names.error().code() != EAGAIN) return names.error();
   for (std::uint32_t id = 0; id < view_->heaps_.high(); ++id) {
-    const HeapRecord& record = view_->heaps_[id];
-    if (record.used == 0) continue;
-    HeapInfo info;
-    copy_name(info.name, record.name.text);
-    info.id = id;
-    info.style = view_->core_.heap(id).exact != 0 ? Style::exact : Style::binned;
-    info.regions = view_->core_.heap(id).regions;
-    if (!visit(info)) break;
+    if (view_->heaps_[id].used == 0) continue;
+    if (!visit(view_->heap_info(id))) break;
   }
   return {};
 }
@@ -199,6 +193,7 @@ Result<void> InspectorState::walk_regions(FunctionRef<bool(const RegionInfo&)> v
     }
     info.iova_runs = region::run_count(r.iova);
     info.iova_table_bytes = r.iova.data_bytes;
+    info.adder_base = reinterpret_cast<void*>(r.phase.get());
     if (!visit(info)) break;
   }
   return {};

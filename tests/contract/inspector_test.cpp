@@ -43,7 +43,9 @@ class InspectorTest : public testing::Test {
     return opened ? std::move(*opened) : Inspector();
   }
   Heap heap(const char* name, std::size_t length = 4 * kMiB) {
-    auto made = domain_.create_heap(name);
+    HeapOptions options;
+    options.user_data = 0xfeed;
+    auto made = domain_.create_heap(name, options);
     EXPECT_TRUE(made) << made.error().message();
     BackingSpec spec;
     spec.kind = BackingKind::memfd;
@@ -118,11 +120,13 @@ TEST_F(InspectorTest, SeesWhatTheDomainSees) {
   ASSERT_TRUE(inspector);
   std::vector<std::string> heaps, domains_heaps;
   ASSERT_TRUE(inspector.walk_heaps([&](const HeapInfo& info) {
-    heaps.push_back(std::string(info.name) + std::to_string(info.id) + std::to_string(info.regions));
+    heaps.push_back(std::string(info.name) + std::to_string(info.id) + std::to_string(info.regions) + " " +
+                    std::to_string(info.user_data));
     return true;
   }));
   ASSERT_TRUE(domain_.walk_heaps([&](const HeapInfo& info) {
-    domains_heaps.push_back(std::string(info.name) + std::to_string(info.id) + std::to_string(info.regions));
+    domains_heaps.push_back(std::string(info.name) + std::to_string(info.id) + std::to_string(info.regions) +
+                            " " + std::to_string(info.user_data));
     return true;
   }));
   EXPECT_EQ(heaps, domains_heaps);
@@ -154,7 +158,8 @@ TEST_F(InspectorTest, SeesWhatTheDomainSees) {
            std::to_string(info.heap_id) + " " + std::to_string(info.length) + " " +
            std::to_string(info.page_size) + " " + std::to_string(static_cast<int>(info.kind)) + " " +
            std::to_string(info.free_bytes) + " " + std::to_string(info.largest_free) + " " +
-           std::to_string(info.free_runs) + " " + std::to_string(info.iova_runs);
+           std::to_string(info.free_runs) + " " + std::to_string(info.iova_runs) + " " +
+           std::to_string(reinterpret_cast<std::uintptr_t>(info.adder_base));
   };
   ASSERT_TRUE(
       inspector.walk_regions([&](const RegionInfo& info) { return regions.push_back(line(info)), true; }));
