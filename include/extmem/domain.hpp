@@ -39,8 +39,8 @@ class EXTMEM_API Domain {
   /// EBUSY this process has it open without OpenOptions::same_address and now asks for that.
   static Result<Domain> open(std::string_view name, const OpenOptions& options = {}) noexcept;
   /// Removes a domain that no living process uses, with the memory of its own backings and the files that were to go with
-  /// their regions (BackingSpec::unlink_on_remove). Errors: EBUSY; ENOENT; EACCES, ... such a file, which the message names,
-  /// cannot be removed: then the domain stays.
+  /// their regions (BackingSpec::unlink_on_remove; of a group's domain those that the group may write to). Errors: EBUSY;
+  /// ENOENT; EACCES, EPERM, ... such a file, which the message names, cannot be removed: then the domain stays.
   static Result<void> remove(std::string_view name, const char* directory = nullptr) noexcept;
   /// Visits the named domains of a runtime directory (null: as in OpenOptions); the visitor returns true to go on.
   static Result<void> list(FunctionRef<bool(const DomainInfo&)> visit,
@@ -162,7 +162,8 @@ class EXTMEM_API Domain {
   /// what a dead one left does so too. Asks the listeners again about memory that they withheld (RegionEventKind::reclaiming).
   /// Errors: ETIMEDOUT a stopped process is in the way; EDEADLK inside a callback.
   Result<RecoveryReport> recover() noexcept;
-  /// recover(), and what others wait for: unmaps regions that they remove, maps those that they have added.
+  /// recover(), and what others wait for: unmaps regions that they remove, maps those that they have added. What could not
+  /// be mapped before (no descriptors, an address that was taken, a listener that refused) is tried again.
   Result<void> poll() noexcept;
   /// Makes another participant the holder of an object: it survives this process, and goes with that one.
   /// Errors: those of usable_size; ESRCH no such participant; EALREADY it was freed at the same time.

@@ -322,8 +322,8 @@ class DomainState {
   [[nodiscard]] bool may_ask_for(std::uint32_t participant) noexcept;
   Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
                              RecoveryReport& report) noexcept;
-  static Result<void> remove_path(const RegionShare& share) noexcept;
-  static Result<void> remove_paths(int control) noexcept;
+  static Result<void> remove_path(const RegionShare& share, bool of_group) noexcept;
+  static Result<void> remove_paths(int control, bool of_group) noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;
   Result<void> join() noexcept;
   Result<void> intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept;

@@ -230,7 +230,7 @@ void DomainState::finish_leaving() noexcept {
     }
     // With a file that cannot be removed the domain stays, which alone knows of it: remove_named() tries again.
     for (std::uint32_t region = 1; region <= directory_->regions.high && last; ++region)
-      last = remove_path(shares_[region]).ok();
+      last = remove_path(shares_[region], false).ok();
     if (last) (void)folder_.remove_all();
   }
   os::close_file(token_fd_);
@@ -238,7 +238,8 @@ void DomainState::finish_leaving() noexcept {
 }
 
 Result<void> DomainState::remove_named(std::string_view name, const char* directory) noexcept {
-  EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, directory, false, false)));
+  // A group's domains, too: what members of the group may have written is believed no further than they could go themselves.
+  EXTMEM_TRY(folder, os::DomainFolder::open_locked(folder_request(name, directory, false, true)));
   if (DomainState* open = find_live(folder.fd()); open != nullptr) {
     folder.unlock();
     drop_user(open);
@@ -256,14 +257,15 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
       }
     }
   }
-  if (control) EXTMEM_TRY_VOID(remove_paths(control_fd.get()));
+  if (control) EXTMEM_TRY_VOID(remove_paths(control_fd.get(), !folder.private_to_user()));
   return folder.remove_all();
 }
 
-/// Removes the file outside the domain's folder that is to go with a region, if there is one.
-Result<void> DomainState::remove_path(const RegionShare& share) noexcept {
+/// Removes the file outside the domain's folder that is to go with a region, if there is one. `of_group`: only a file that
+/// the group may write to.
+Result<void> DomainState::remove_path(const RegionShare& share, bool of_group) noexcept {
   if (share.unlink != 2 || std::memchr(share.path, '\0', sizeof share.path) == nullptr) return {};
-  auto removed = os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0});
+  auto removed = os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0}, of_group);
   if (removed) return {};
   struct Stays {
     ErrorInfo info;
@@ -277,7 +279,7 @@ Result<void> DomainState::remove_path(const RegionShare& share) noexcept {
 }
 
 /// The same for all regions of a domain that nobody uses.
-Result<void> DomainState::remove_paths(int control) noexcept {
+Result<void> DomainState::remove_paths(int control, bool of_group) noexcept {
   const auto header = shared::ControlSegment::read_header(control);
   if (!header) return {};  // damaged or another version's: nothing that it says is to be believed
   const Tables tables = place_tables(header->geometry);
@@ -286,7 +288,7 @@ Result<void> DomainState::remove_paths(int control) noexcept {
     alignas(RegionShare) std::byte bytes[sizeof(RegionShare)] = {};
     const auto got = os::read_at(control, bytes, sizeof bytes, tables.shares + region * sizeof(RegionShare));
     if (!got || *got != sizeof bytes) break;
-    EXTMEM_TRY_VOID(remove_path(*reinterpret_cast<const RegionShare*>(bytes)));
+    EXTMEM_TRY_VOID(remove_path(*reinterpret_cast<const RegionShare*>(bytes), of_group));
   }
   return {};
 }
@@ -295,7 +297,7 @@ Result<void> DomainState::list_named(const char* directory,
                                      FunctionRef<bool(const DomainInfo&)> visit) noexcept {
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   return os::DomainFolder::list(directory, [&](std::string_view name) {
-    auto folder = os::DomainFolder::open_locked(folder_request(name, directory, false, false));
+    auto folder = os::DomainFolder::open_locked(folder_request(name, directory, false, true));
     if (!folder) return true;  // not ours, or going just now
     DomainInfo info;
     std::memcpy(info.name, name.data(), name.size());

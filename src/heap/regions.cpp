@@ -260,7 +260,7 @@ void DomainState::release_region(std::uint32_t slot, std::uint32_t region) noexc
   if (shared_ && shares_[region].unlink != 0) {
     const RegionShare& share = shares_[region];
     if (share.unlink == 2) {
-      (void)remove_path(share);  // else the name stays: the region goes all the same
+      (void)remove_path(share, false);  // else the name stays: the region goes all the same
     } else if (const char* name = std::strrchr(share.path, '/'); name != nullptr) {
       folder_.remove_file(name + 1);
     }

@@ -2,8 +2,8 @@
 //
 // A process maps a region when it next looks after the region was added (tend), at the address that the adder has it at
 // if that is free here, else at another one congruent to it modulo kCongruence: so every alignment holds everywhere.
-// What cannot be mapped is left alone: allocations of this process are then served from other regions, and look-ups say why
-// (mapped_here). With OpenOptions::same_address no other address will do.
+// What cannot be mapped is left alone until poll() tries again: allocations of this process are then served from other
+// regions, and look-ups say why (mapped_here). With OpenOptions::same_address no other address will do.
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
@@ -70,8 +70,7 @@ void DomainState::sync_locked(bool again) noexcept {
     const alloc::RegionCore& core = core_.region(region);
     RegionLocal& local = locals_[region];
     const bool there = (core.flags & alloc::kRegionAttached) != 0;
-    if (local.generation != core.generation || (again && local.refused == &kAddressTaken))
-      local.refused = nullptr;
+    if (local.generation != core.generation || again) local.refused = nullptr;
     if (!there) continue;
     if (bases_[region] == 0) {
       if (local.refused != nullptr && local.generation == core.generation) continue;
@@ -151,8 +150,11 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
       const std::uint32_t has = mapped(i, region);
       if (i == participants_.self() || has < 2) continue;
       if (auto opened = os::open_shared_holder(participants_.record(i).pid, static_cast<int>(has - 2), file);
-          opened)
+          opened) {
         fd = *opened;
+      } else if (const int code = opened.error().code(); code == EMFILE || code == ENFILE) {
+        return opened.error();  // nobody else's can be opened either
+      }
     }
     if (fd < 0)
       return EXTMEM_ERROR(

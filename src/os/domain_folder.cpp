@@ -275,6 +275,11 @@ Result<void> DomainFolder::publish_control() noexcept {
   return {};
 }
 
+bool DomainFolder::private_to_user() const noexcept {
+  struct stat status {};
+  return ::fstat(fd_, &status) == 0 && status.st_uid == ::geteuid() && (status.st_mode & S_IWGRP) == 0;
+}
+
 bool DomainFolder::has(const char* name, int fd) const noexcept {
   struct stat named {};
   struct stat opened {};
@@ -307,7 +312,7 @@ Result<void> DomainFolder::remove_all() noexcept {
 }
 
 Result<void> DomainFolder::list(const char* directory, FunctionRef<bool(std::string_view)> visit) noexcept {
-  auto parent = open_runtime_directory(directory, false, false);
+  auto parent = open_runtime_directory(directory, false, true);
   if (!parent) return parent.error().code() == ENOENT ? Result<void>() : Result<void>(parent.error());
   FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(*parent)).c_str());
   while (const auto name = reader.next()) {

@@ -59,6 +59,8 @@ class DomainFolder {
   /// A new empty file under a name that nobody looks at, and its publication. Requires: the lock.
   Result<int> open_new_control() noexcept;
   Result<void> publish_control() noexcept;
+  /// Whether no other user than root can write to it, nor to what is in it.
+  [[nodiscard]] bool private_to_user() const noexcept;
   /// Whether the file of that name is the one that is open as `fd`.
   [[nodiscard]] bool has(const char* name, int fd) const noexcept;
   /// Removes one file, if it is there.
@@ -68,7 +70,7 @@ class DomainFolder {
   /// Removes every file and the folder itself. Requires: the lock.
   Result<void> remove_all() noexcept;
 
-  /// Calls `visit` with the name of each domain of the runtime directory; true goes on.
+  /// Calls `visit` with the name of each domain of the runtime directory, this user's or the group's; true goes on.
   static Result<void> list(const char* directory, FunctionRef<bool(std::string_view)> visit) noexcept;
   /// A domain's or a file's name: 1 to 63 bytes, no '/', no leading '.'.
   static Result<void> check_name(std::string_view name) noexcept;

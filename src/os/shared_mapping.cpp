@@ -90,11 +90,13 @@ Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept {
       EXTMEM_ERROR(EPERM, "the memfd is not sealed: whoever has it could cut it short under the region"));
 }
 
-Result<void> unlink_shared_path(const char* path, const SharedFile& file) noexcept {
+Result<void> unlink_shared_path(const char* path, const SharedFile& file, bool of_group) noexcept {
   const ErrnoKeeper keeper;
   struct stat status {};
   if (::lstat(path, &status) == 0) {
     if (status.st_dev != file.device || status.st_ino != file.inode) return {};
+    if (of_group && (status.st_gid != ::getegid() || (status.st_mode & S_IWGRP) == 0))
+      return EXTMEM_ERROR(EPERM, "the file is not the group's");
     if (::unlink(path) == 0) return {};
   }
   if (errno == ENOENT || errno == ENOTDIR) return {};

@@ -35,8 +35,9 @@ Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file
 /// EPERM it is not sealed; EMFILE.
 Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept;
 
-/// Removes the path where it still names that file: gone, or another file's, it is left alone. Errors: those of lstat, unlink.
-Result<void> unlink_shared_path(const char* path, const SharedFile& file) noexcept;
+/// Removes the path where it still names that file: gone, or another file's, it is left alone. `of_group`: only a file
+/// that members of this process' group may write to. Errors: EPERM it is none; those of lstat, unlink.
+Result<void> unlink_shared_path(const char* path, const SharedFile& file, bool of_group) noexcept;
 
 struct SharedMappingRequest {
   int fd = -1;

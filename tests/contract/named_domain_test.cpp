@@ -385,6 +385,49 @@ TEST_P(NamedDomain, GroupsMayShareIt) {
   expect_refused(EPERM, options(OpenMode::open_only));  // who does not ask for it does not trust the group
 }
 
+TEST_P(NamedDomain, OfAGroupIsListedAndRemovedLikeAnyOther) {
+  ASSERT_EQ(::chmod(directory_.c_str(), 0770), 0);
+  OpenOptions group = options();
+  group.group = true;
+  const auto one = face();
+  ASSERT_EQ(one->open("d", group), 0) << one->message();
+  const auto own = face();
+  EXPECT_EQ(own->open("own", options()), -EPERM) << "nor may it lie in a folder of the group";
+  ASSERT_EQ(list().size(), 1u);
+  EXPECT_STREQ(list()[0].name, "d");
+  EXPECT_EQ(list()[0].participants, 1u);
+  EXPECT_EQ(face()->remove("d", directory_.c_str()), -EBUSY);
+  one->close();
+  EXPECT_EQ(face()->remove("d", directory_.c_str()), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
+  ASSERT_EQ(::chmod(directory_.c_str(), 0777), 0);
+  std::vector<DomainInfo> domains;
+  EXPECT_EQ(face()->list(directory_.c_str(), domains), -EPERM) << "anybody's is nobody's";
+  EXPECT_EQ(face()->remove("d", directory_.c_str()), -EPERM);
+}
+
+TEST_P(NamedDomain, AGroupsDomainRemovesNoFilesThatAreNotTheGroups) {
+  // Any member of the group may have written into the control segment which files go with it.
+  const std::string outside = directory_.path() + ".outside";
+  std::filesystem::create_directory(outside);
+  ASSERT_EQ(::chmod(directory_.c_str(), 0770), 0);
+  const std::string path = outside + "/memory";
+  Companion other;
+  ASSERT_EQ(other.code(open("d", "create", "group")), 0);
+  ASSERT_EQ(other.ask("heap_new h"), "ok");
+  ASSERT_EQ(other.code(words("add", "file", 1 << 20, path, "unlink")), 0);
+  other.kill();
+  ASSERT_EQ(::chmod(path.c_str(), 0640), 0);
+  const auto one = face();
+  EXPECT_EQ(one->remove("d", directory_.c_str()), -EPERM);
+  EXPECT_NE(one->message().find(path), std::string::npos) << one->message();
+  EXPECT_TRUE(std::filesystem::exists(path));
+  ASSERT_EQ(::chmod(path.c_str(), 0660), 0);
+  EXPECT_EQ(face()->remove("d", directory_.c_str()), 0);
+  EXPECT_FALSE(std::filesystem::exists(path));
+  std::filesystem::remove_all(outside);
+}
+
 TEST_P(NamedDomain, GroupsOfDifferentUsersShareIt) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root: to become another user";
   ASSERT_EQ(::chmod(directory_.c_str(), 0770), 0);

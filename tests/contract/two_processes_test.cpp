@@ -1,5 +1,7 @@
 // One domain, two programs: what one allocates, reserves, adds and removes is there for the other, at whatever address.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -217,6 +219,55 @@ TEST_P(TwoProcesses, RegionsAppearInBoth) {
   ASSERT_EQ(other.ask("add memfd 2097152").substr(0, 2), "ok");
   const std::uint64_t bits = allocate(1000, 16, 6);
   EXPECT_EQ(other.ask(words("check", bits, 1000, 6)), "ok");
+  EXPECT_EQ(face_->deallocate(at(bits)), 0) << face_->message();
+}
+
+TEST_P(TwoProcesses, WhatCouldNotBeMappedIsMappedAtALaterPoll) {
+  Companion other;
+  join(other);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 256;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<int> all;
+  for (int fd = 0; (fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;) all.push_back(fd);
+  ASSERT_EQ(errno, EMFILE);
+  std::vector<std::uint64_t> zones;
+  for (const char* kind : {"memfd", "anonymous"}) {
+    SCOPED_TRACE(kind);
+    EXPECT_EQ(other.ask(words("add", kind, 2 * kMiB)).substr(0, 2), "ok");
+    zones.push_back(other.number(words("zone_reserve", kind, 1'500'000)));
+    void* p = nullptr;
+    EXPECT_EQ(face_->from_region_ptr(RegionPtr{zones.back()}, p), -EMFILE) << face_->message();
+    EXPECT_EQ(face_->poll(), 0) << face_->message();
+    EXPECT_EQ(face_->from_region_ptr(RegionPtr{zones.back()}, p), -EMFILE) << face_->message();
+  }
+  for (const int fd : all) ::close(fd);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(face_->poll(), 0) << face_->message();
+  for (const std::uint64_t zone : zones) EXPECT_NE(at(zone), nullptr);
+}
+
+TEST_P(TwoProcesses, AListenerThatRefusedARegionIsAskedAgainByPoll) {
+  int answer = EBUSY;
+  ASSERT_EQ(face_->add_listener(
+                [](const RegionEvent& event, void* arg) {
+                  return event.kind == RegionEventKind::added ? *static_cast<int*>(arg) : 0;
+                },
+                &answer),
+            0)
+      << face_->message();
+  Companion other;
+  join(other);
+  ASSERT_EQ(other.ask("add memfd 2097152").substr(0, 2), "ok") << "that this process refuses does not matter";
+  const std::uint64_t bits = other.number("allocate 100 16 3");
+  void* p = nullptr;
+  EXPECT_EQ(face_->poll(), 0) << face_->message();
+  EXPECT_EQ(face_->from_region_ptr(RegionPtr{bits}, p), -EBUSY) << face_->message();
+  answer = 0;
+  EXPECT_EQ(face_->from_region_ptr(RegionPtr{bits}, p), -EBUSY) << "not before it is polled";
+  EXPECT_EQ(face_->poll(), 0) << face_->message();
   EXPECT_EQ(face_->deallocate(at(bits)), 0) << face_->message();
 }
 

@@ -55,10 +55,10 @@ TEST_F(SharedMapping, APathIsOnlyAPathWhileItNamesTheFile) {
   EXPECT_EQ(path_of(fd_, path, 5).error().code(), ENAMETOOLONG);
   SharedFile other = file_;
   ++other.inode;
-  EXPECT_TRUE(unlink_shared_path(path_.c_str(), other).ok());
+  EXPECT_TRUE(unlink_shared_path(path_.c_str(), other, false).ok());
   EXPECT_EQ(::access(path_.c_str(), F_OK), 0) << "another file's name was removed";
-  EXPECT_TRUE(unlink_shared_path(path_.c_str(), file_).ok());
-  EXPECT_TRUE(unlink_shared_path(path_.c_str(), file_).ok()) << "it is gone";
+  EXPECT_TRUE(unlink_shared_path(path_.c_str(), file_, false).ok());
+  EXPECT_TRUE(unlink_shared_path(path_.c_str(), file_, false).ok()) << "it is gone";
   EXPECT_NE(::access(path_.c_str(), F_OK), 0);
   EXPECT_EQ(path_of(fd_, path, sizeof path).error().code(), ENOENT);
   const int memfd = ::memfd_create("nameless", MFD_CLOEXEC);
