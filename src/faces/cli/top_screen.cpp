@@ -20,7 +20,7 @@
 namespace extmem::cli {
 namespace {
 
-constexpr short kHead = 1, kGrows = 2, kShrinks = 3, kDim = 4;
+constexpr short kHead = 1, kGrows = 2, kShrinks = 3;
 
 /// The terminal in curses' hands; given back whatever happens.
 class Curses {
@@ -43,7 +43,6 @@ class Curses {
       ::init_pair(kHead, COLOR_CYAN, -1);
       ::init_pair(kGrows, COLOR_YELLOW, -1);
       ::init_pair(kShrinks, COLOR_GREEN, -1);
-      ::init_pair(kDim, COLOR_BLUE, -1);
       colors_ = true;
     }
   }
@@ -282,9 +281,9 @@ class Screen {
     if (paused_) state += ", PAUSED";
     if (!s_.filter.empty()) state += fmt::format(", only \"{}\"", name(s_.filter));
     if (!model_.troubles().empty()) state += ", " + model_.troubles().front();
-    curses_.paint(kDim, true);
+    ::attron(A_DIM);
     put(1, state);
-    curses_.paint(kDim, false);
+    ::attroff(A_DIM);
 
     const std::vector<Column> all = columns(rows);
     std::string head;
@@ -303,8 +302,9 @@ class Screen {
     } else {
       curses_.paint(kHead, true);
       put(LINES - 1,
-          "h heaps  t tags  p processes   sort: b bytes  r change  c objects  n name  i invert   / filter  "
-          "space pause  +/- delay  q quit");
+          "q quit  h heaps  t tags  p processes  / filter   sort: b bytes  r change  c objects  n name  i "
+          "invert   "
+          "space pause  +/- delay");
       curses_.paint(kHead, false);
     }
     ::refresh();
