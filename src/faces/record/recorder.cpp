@@ -58,11 +58,18 @@ bool has_membarrier = false;
 thread_local constinit Buffer* mine = nullptr;
 thread_local constinit bool inside = false;  // the recorder's own calls are nobody's events
 
+void tell(const char* text) noexcept { (void)!::write(STDERR_FILENO, text, std::strlen(text)); }
+
 void write_all(const void* data, std::size_t bytes) noexcept {
   const os::ErrnoKeeper keep;
   // One call, so that chunks of two threads never mix (O_APPEND). A short write leaves a chunk that the reader skips.
-  while (::write(trace_fd, data, bytes) < 0 && errno == EINTR) {
-  }
+  ssize_t written;
+  do {
+    written = ::write(trace_fd, data, bytes);
+  } while (written < 0 && errno == EINTR);
+  static std::atomic_flag told = ATOMIC_FLAG_INIT;  // relaxed: nothing goes with it
+  if (written == static_cast<ssize_t>(bytes) || told.test_and_set(std::memory_order_relaxed)) return;
+  tell("extmem: a part of the trace could not be written and is missing in it: is the disk full?\n");
 }
 
 void write_chunk(Buffer& buffer) noexcept {
@@ -255,11 +262,14 @@ void begin_recording() noexcept {
   const os::ErrnoKeeper keep;
   const char* name = std::getenv("EXTMEM_TRACE");
   if (name == nullptr || *name == '\0') return;
-  const bool was_inside = inside;
-  inside = true;
   char path[4200];
   const std::size_t n = std::strlen(name);
-  if (n > 4096) return;
+  if (n > 4096) {
+    tell("extmem: the trace's path is too long: nothing is recorded\n");
+    return;
+  }
+  const bool was_inside = inside;
+  inside = true;
   std::memcpy(path, name, n + 1);
   // EXTMEM_TRACE_PID: who writes the file itself; its children put their number behind the name.
   const char* first = std::getenv("EXTMEM_TRACE_PID");
@@ -285,8 +295,7 @@ void begin_recording() noexcept {
     }
   }
   if (trace_fd < 0) {
-    static constexpr char kText[] = "extmem: the trace cannot be written: nothing is recorded\n";
-    (void)!::write(STDERR_FILENO, kText, sizeof kText - 1);
+    tell("extmem: the trace cannot be written: nothing is recorded\n");
     inside = was_inside;
     return;
   }
