@@ -115,6 +115,10 @@ int main(void) {
         done = self.extmem("record", "-o", "/no/such/folder/trace", "--", "echo", "ran")
         self.assertEqual(done.stdout, b"ran\n")
         self.assertIn(b"cannot be written", done.stderr)
+        done = self.extmem("record", "-o", "/dev/full", "--", "perl", "-e", "print 7")
+        self.assertEqual(done.stdout, b"7")
+        self.assertIn(b"could not be written", done.stderr)
+        self.assertIn(b"--output", self.extmem("record", "-o", "", "--", "echo", status=2).stderr)
 
 
 class Replay(Case):
@@ -153,6 +157,7 @@ class Replay(Case):
             self.assertNotEqual(self.extmem("replay", TRACES / "perl.trace", *options, status=2).stderr, b"")
         self.assertIn(b"no trace", self.extmem("replay", "/etc/passwd", status=3).stderr)
         self.extmem("replay", "/no/such/file", status=3)
+        self.assertIn(b"is a folder", self.extmem("replay", "/tmp", status=3).stderr)
         self.extmem("replay", TRACES / "perl.trace", "--json", "/no/such/folder/file", status=3)
 
     def test_damaged_traces(self):
@@ -223,6 +228,15 @@ int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) ret
         self.assertEqual(advice["peak_live_bytes"], 40 << 20)
         self.assertLessEqual(advice["smallest_heap_bytes"], (40 << 20) * 65 // 64 + (1 << 20))
         self.assertEqual(advice["pages_4k_at_peak"], 40 * 256)
+
+    def test_a_very_large_object(self):
+        # 4 TiB in one object: counted by its ends, not page by page.
+        header = (TRACES / "perl.trace").read_bytes()[:64]
+        events = b"\x09\x01" + b"\x80" * 5 + b"\x80\x01" + b"\x02"
+        (self.folder / "large").write_bytes(header + struct.pack("<IIIIQ", 0x4B4E4843, 1, 1, len(events), 0) + events)
+        advice = json.loads(self.extmem("advise", "large", "--json", "-").stdout)
+        self.assertEqual(advice["peak_live_bytes"], 1 << 42)
+        self.assertEqual(advice["pages_4k_at_peak"], 1 << 30)
 
     def test_an_empty_trace(self):
         (self.folder / "empty").write_bytes((TRACES / "perl.trace").read_bytes()[:64])

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <map>
-#include <unordered_set>
 
 #include "extmem/domain.hpp"
 #include "faces/cli/format.hpp"
 #include "faces/cli/impossible.hpp"
 #include "faces/cli/json.hpp"
+#include "faces/cli/replay.hpp"
 
 namespace extmem::cli {
 
@@ -83,15 +83,12 @@ Trial attempt(const Trace& trace, std::uint64_t bytes) {
     }
     if (i == trace.peak_op) {
       if (auto stats = heap->stats()) trial.used_at_peak = stats->used_bytes;
-      for (const std::uint64_t page : {std::uint64_t{4096}, kSmall}) {
-        std::unordered_set<std::uint64_t> pages;
-        for (const auto& [q, bytes_there] : live) {
-          const auto at = reinterpret_cast<std::uintptr_t>(q);
-          for (std::uint64_t n = at / page; q != nullptr && n <= (at + bytes_there - 1) / page; ++n)
-            pages.insert(n);
-        }
-        (page == kSmall ? trial.pages_2m : trial.pages_4k) = pages.size();
+      std::vector<std::pair<std::uintptr_t, std::uint64_t>> there;
+      for (const auto& [q, bytes_there] : live) {
+        if (q != nullptr) there.emplace_back(reinterpret_cast<std::uintptr_t>(q), bytes_there);
       }
+      trial.pages_4k = count_pages(there, 4096);
+      trial.pages_2m = count_pages(there, kSmall);
     }
   }
   trial.served = true;

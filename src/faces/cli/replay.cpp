@@ -9,7 +9,6 @@
 #include <cstring>
 #include <mutex>
 #include <thread>
-#include <unordered_set>
 
 namespace extmem::cli {
 
@@ -230,16 +229,13 @@ class Replayer {
   /// By the thread that did the operation after which most was live. Others go on meanwhile: with several threads the count
   /// is of about that moment.
   void count_pages() {
-    for (const std::uint64_t page : {std::uint64_t{4096}, std::uint64_t{2} << 20, std::uint64_t{1} << 30}) {
-      std::unordered_set<std::uint64_t> seen;
-      for (std::size_t o = 0; o < objects_.size(); ++o) {
-        const auto p = reinterpret_cast<std::uintptr_t>(objects_[o].p());
-        const std::uint64_t size = objects_[o].size();
-        if (p == 0) continue;
-        for (std::uint64_t at = p / page; at <= (p + size - 1) / page; ++at) seen.insert(at);
-      }
-      result_.pages.push_back({page, seen.size()});
+    std::vector<std::pair<std::uintptr_t, std::uint64_t>> live;
+    for (const Object& object : objects_) {
+      const auto p = reinterpret_cast<std::uintptr_t>(object.p());
+      if (p != 0) live.emplace_back(p, object.size());
     }
+    for (const std::uint64_t page : {std::uint64_t{4096}, std::uint64_t{2} << 20, std::uint64_t{1} << 30})
+      result_.pages.push_back({page, extmem::cli::count_pages(live, page)});
   }
 
   const Trace& trace_;
@@ -261,6 +257,21 @@ class Replayer {
 
 ReplayResult replay(const Trace& trace, ReplayTarget& target, const ReplayOptions& options) {
   return Replayer(trace, target, options).run();
+}
+
+std::uint64_t count_pages(std::vector<std::pair<std::uintptr_t, std::uint64_t>>& objects,
+                          std::uint64_t page) {
+  std::sort(objects.begin(), objects.end());
+  std::uint64_t pages = 0;
+  std::uint64_t next = 0;  // pages below are counted
+  for (const auto& [at, bytes] : objects) {
+    if (bytes == 0) continue;
+    const std::uint64_t first = std::max<std::uint64_t>(next, at / page);
+    const std::uint64_t end = (at + bytes - 1) / page + 1;
+    if (first < end) pages += end - first;
+    next = std::max(next, end);
+  }
+  return pages;
 }
 
 std::vector<std::uint64_t> live_bytes_at(const Trace& trace, const std::vector<std::uint64_t>& points) {

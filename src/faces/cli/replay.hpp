@@ -102,6 +102,9 @@ struct ReplayResult {
 
 ReplayResult replay(const Trace& trace, ReplayTarget& target, const ReplayOptions& options);
 
+/// How many pages of that size hold bytes of the objects (address, bytes), which may be in any order and share pages.
+std::uint64_t count_pages(std::vector<std::pair<std::uintptr_t, std::uint64_t>>& objects, std::uint64_t page);
+
 /// Bytes asked for that are live after each of `points` evenly spaced numbers of operations.
 std::vector<std::uint64_t> live_bytes_at(const Trace& trace, const std::vector<std::uint64_t>& points);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <queue>
@@ -249,6 +250,7 @@ double Trace::seconds_at(std::uint64_t tsc) const {
 Trace read_trace(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Impossible(fmt::format("{}: {}", path, std::strerror(errno)));
+  if (std::filesystem::is_directory(path)) throw Impossible(path + " is a folder: name the trace in it");
   const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   Trace trace;
   trace.file_bytes = bytes.size();

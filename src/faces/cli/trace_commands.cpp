@@ -246,6 +246,8 @@ void add_record_command(CLI::App& app, int& exit_code) {
   command->positionals_at_end();
   command->callback([c, &exit_code] {
     exit_code = guarded("record", [&] {
+      if (c->file.empty())
+        return Program("record", {}).refuse(kUsage, "--output is empty: say where the trace goes");
       set_variable("EXTMEM_TRACE", from_here(c->file));
       set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
       Program program("record", c->program);
