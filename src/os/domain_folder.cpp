@@ -16,6 +16,7 @@
 #include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
+#include "os/record_lock.hpp"
 #include "os/thread.hpp"
 
 namespace extmem::os {
@@ -72,6 +73,22 @@ Result<void> check_tmpfs(int fd) noexcept {
                         "is, /dev/shm/NAME for example");
   }
   return {};
+}
+
+/// Names who keeps the lock; the message lives until this thread's next such error.
+Error still_locked(int fd) noexcept {
+  struct Kept {
+    ErrorInfo info;
+    Path text;
+  };
+  static thread_local constinit Kept kept{{ETIMEDOUT, nullptr}, Path()};
+  kept.text = Path(
+      "the folder of the domain has been locked for five seconds by a process that does not go on "
+      "(stopped?)");
+  if (const std::uint32_t pid = flock_holder(fd); pid != 0) kept.text.add(": pid ").add(std::uint64_t{pid});
+  kept.text.add("; continue or kill it, then try again");
+  kept.info.message = kept.text.c_str();
+  return Error(&kept.info);
 }
 
 Result<int> open_to_read(int at, const char* path) noexcept {
@@ -226,11 +243,7 @@ Result<void> DomainFolder::lock() noexcept {
   while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR)
       return EXTMEM_SYS_ERROR(errno, "cannot lock the folder of the domain");
-    if (monotonic_ns() - start > kLockPatienceNs) {
-      return EXTMEM_ERROR(ETIMEDOUT,
-                          "another process has kept the folder of the domain locked for five seconds (a "
-                          "stopped one, perhaps)");
-    }
+    if (monotonic_ns() - start > kLockPatienceNs) return still_locked(fd_);
     sleep_ns(kLockPauseNs);
   }
   return {};

@@ -19,4 +19,8 @@ void unlock_byte(int fd, std::uint64_t byte) noexcept;
 /// Whether another process has the byte's lock. What cannot be found out is answered with true: in doubt, it lives.
 [[nodiscard]] bool byte_is_locked(int fd, std::uint64_t byte) noexcept;
 
+/// The process that holds an flock() of the open file or folder, by /proc/locks. Returns: its number in this process' pid
+/// namespace; 0 where nobody does, or it cannot be told.
+[[nodiscard]] std::uint32_t flock_holder(int fd) noexcept;
+
 }  // namespace extmem::os

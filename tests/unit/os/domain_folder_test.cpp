@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
 
 #include "contract/runtime_directory.hpp"
 
@@ -45,6 +46,31 @@ TEST(DomainFolder, IsNotMadeByWhoOnlyOpensIt) {
   ASSERT_FALSE(folder);
   EXPECT_EQ(folder.error().code(), ENOENT);
   EXPECT_NE(::access((directory.path() + "/d").c_str(), F_OK), 0);
+}
+
+TEST(DomainFolder, SaysWhoKeepsItLocked) {
+  const test::RuntimeDirectory directory;
+  FolderRequest request;
+  request.directory = directory.c_str();
+  request.name = "d";
+  request.create = true;
+  const ::pid_t keeper = ::fork();
+  ASSERT_GE(keeper, 0);
+  if (keeper == 0) {
+    (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const auto folder = DomainFolder::open_locked(request);
+    (void)::raise(SIGSTOP);
+    ::_exit(folder ? 0 : 1);
+  }
+  ASSERT_EQ(::waitpid(keeper, nullptr, WUNTRACED), keeper);
+  const auto folder = DomainFolder::open_locked(request);
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().code(), ETIMEDOUT);
+  const std::string message = folder.error().message();
+  EXPECT_NE(message.find("pid " + std::to_string(keeper) + ";"), std::string::npos) << message;
+  EXPECT_EQ(::kill(keeper, SIGKILL), 0);
+  EXPECT_EQ(::waitpid(keeper, nullptr, 0), keeper);
+  EXPECT_TRUE(DomainFolder::open_locked(request));
 }
 
 }  // namespace
