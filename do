@@ -108,9 +108,9 @@ do_test() {
   local start=$SECONDS
   stage dev "gcc, assertions, every test" all
   if [[ -z $quick ]]; then
-    stage asan "clang, AddressSanitizer and UndefinedBehaviorSanitizer" all -LE 'headers|lint|consumer'
+    stage asan "clang, AddressSanitizer and UndefinedBehaviorSanitizer" all -LE 'headers|lint|consumer|spin'
     stage tsan "clang, ThreadSanitizer" "build_unit build_stress" -L 'unit|stress'
-    stage release-test "as installed: gcc, -O2, LTO, no assertions; all but unit tests" all -LE 'headers|lint'
+    stage release-test "as installed: gcc, -O2, LTO, no assertions; all but unit tests" all -LE 'headers|lint|spin'
     if compgen -G 'tests/fuzz/*_fuzz.cpp' >/dev/null; then
       stage fuzz "libFuzzer, a short run of each target" all
     fi
