@@ -119,6 +119,7 @@ class DomainState {
   Result<alloc::ThreadCache*> thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
   /// The same, or null where the thread has no cache there yet.
   alloc::ThreadCache* remember_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
+  void remember(alloc::ThreadCache& cache, const HeapLocal& heap) noexcept;
 
   // fork.cpp
   /// In the child of a fork, on its only thread, before anything else: what cannot wait until the domain is used.

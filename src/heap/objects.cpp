@@ -116,6 +116,9 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
     const bool slabs = request.cls < alloc::kClasses && core_.heap(heap.id).slab_regions != 0;
     if (slabs) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
+      if (cache->exact())
+        return EXTMEM_ERROR(ESTALE,
+                            "the heap was destroyed while this call was under way");  // it is another's now
       auto ptr = core_.allocate_small(slot, *cache, request.cls, request.holder);
       if (ptr)
         return to_region_ptr(
@@ -250,6 +253,7 @@ bool DomainState::cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPt
     (void)thread_cache(slot, heap);
     return false;
   }
+  if (!cache->exact()) return false;  // the record is another heap's now
   const std::uint64_t place =
       alloc::make_ptr(region, core.pages.descs_offset + std::uint64_t{page} * sizeof(alloc::PageDesc));
   return alloc::push_span(*cache, desc, place, bases_[region] + ptr.offset(), core.flags, *index_.word(),
@@ -270,6 +274,7 @@ Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept
   for (int round = 0; round < 2 && !freed && freed.error().code() == ENOTBLK; ++round) {
     if (core_.pages(region).desc(page).kind() == alloc::PageKind::slab) {
       EXTMEM_TRY(cache, thread_cache(slot, heap));
+      if (cache->exact()) break;  // nothing is allocated there: the record is another heap's now
       freed = core_.free_small(slot, *cache, region, ptr.offset());
     } else {
       if (heap.exact && cache_span(slot, heap, ptr)) return {};

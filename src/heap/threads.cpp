@@ -178,27 +178,36 @@ void DomainState::leave_thread(std::uint32_t thread) noexcept {
 }
 
 Result<alloc::ThreadCache*> DomainState::thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept {
-  if (core_.cache_of(slot, heap.id) == nullptr) EXTMEM_TRY_VOID(core_.make_cache(slot, heap.id));
-  return remember_cache(slot, heap);
+  alloc::ThreadCache* cache = core_.cache_of(slot, heap.id);
+  if (cache == nullptr) {
+    // Not looked for again: should the heap go meanwhile, the record stays this thread's, and an operation on it is refused.
+    EXTMEM_TRY(made, core_.make_cache(slot, heap.id));
+    cache = made;
+  }
+  remember(*cache, heap);
+  return cache;
 }
 
 alloc::ThreadCache* DomainState::remember_cache(std::uint32_t slot, const HeapLocal& heap) noexcept {
   alloc::ThreadCache* cache = core_.cache_of(slot, heap.id);
-  if (cache == nullptr) return nullptr;
+  if (cache != nullptr) remember(*cache, heap);
+  return cache;
+}
+
+void DomainState::remember(alloc::ThreadCache& cache, const HeapLocal& heap) noexcept {
   ThreadMemory& memory = thread_memory;
   // The sequence first: a heap that is destroyed after this look changes it (see destroy_heap).
   memory.see(index_.sequence());
   const std::uint64_t key = heap.key.load(std::memory_order_acquire);
   const std::uint64_t known = key != 0 ? key : ThreadMemory::kNoHeap;  // an empty handle has key 0
   const bool exact =
-      cache->exact();  // by the cache itself: the record of a heap that goes may be another's now
+      cache.exact();  // by the cache itself: the record of a heap that goes may be another's now
   memory.heap_key = exact ? ThreadMemory::kNoHeap : known;
   memory.exact_key = exact ? known : ThreadMemory::kNoHeap;
   memory.segment = core_.segment();
   memory.sequence = index_.word();
-  memory.cache = cache;
+  memory.cache = &cache;
   memory.tables = core_.fast_tables();
-  return cache;
 }
 
 }  // namespace extmem::heap
