@@ -1,5 +1,6 @@
-// Worker for DPDK's rte_malloc. Built twice: on an external heap ("dpdk"), and with BENCH_DPDK_MAIN_HEAP
-// on the main heap of the EAL's own memory ("dpdk-main").
+// Worker for DPDK's rte_malloc. Built on an external heap ("dpdk"), and with BENCH_DPDK_MAIN_HEAP on the main heap of the
+// EAL's own memory ("dpdk-main"); and both once more, as they are, against extmem's own DPDK interface ("extmem-dpdk",
+// "extmem-dpdk-main").
 //
 // What it is: EAL without hugepages, shared configuration or devices. The external heap gets plain 4 KiB
 // memory, as the other region allocators do; the main heap is memory that EAL maps at start.
@@ -18,8 +19,12 @@
 namespace {
 
 constexpr const char* kHeap = "bench";
+#ifdef RTE_LIB_EXTMEM
+constexpr std::size_t kMaxZones = 150'000;
+#else
 /// A few memzones belong to EAL itself.
 constexpr std::size_t kMaxZones = RTE_MAX_MEMZONE - 60;
+#endif
 
 /// Starts EAL on the worker's first CPU with `mib` MiB of memory of its own. Returns nullptr or what
 /// failed.
@@ -37,6 +42,9 @@ const char* start_eal(std::size_t mib) {
                                 std::to_string(bench::allowed_cpus().front())};
   std::vector<char*> argv;
   for (auto& a : args) argv.push_back(a.data());
+#ifdef RTE_LIB_EXTMEM
+  if (rte_memzone_max_set(kMaxZones) != 0) return "rte_memzone_max_set failed";
+#endif
   return rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0 ? "rte_eal_init failed" : nullptr;
 }
 

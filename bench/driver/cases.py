@@ -109,10 +109,17 @@ def aims(results):
             row = results.rows.get((*key, allocator))
             return row["ns_per_op"] if row else None
 
+        where = f"{workload} {size} B"
+        # extmem's own rte_malloc beside DPDK's.
+        face = time("extmem-dpdk")
+        wanted = {"pair": 40 if threads == 2 else 10 if size <= 4 * KIB or size == MIB else None, "region_add": 20,
+                  "contiguous": 100, "memzone_lookup": 100 if size == 1000 else None}.get(workload)
+        if face is not None and wanted:
+            yield f"DPDK interface: {where}, {threads} thread{'s' * (threads > 1)}: DPDK's time / ours", \
+                ratio(time("dpdk"), face), wanted, "min", "x"
         mine = time("extmem")
         if mine is None:
             continue
-        where = f"{workload} {size} B"
         if threads == 1 and workload.startswith("churn"):
             yield f"{where}: time / mimalloc's", ratio(mine, time("mimalloc")), 1.0, "max", "x"
         if threads == 1 and workload == "pair" and size <= KIB:
