@@ -256,6 +256,15 @@ void World::make_own() {
   }
   for (const std::uint32_t size : {64u, 500u, 5000u}) allocate_own(exact_, size);
   for (const std::uint32_t size : {200u, 90'000u}) allocate_own(kept_, size);
+  // Two cached spans of the exact heap, for others to flush. As if nobody had disturbed us for long: caches may open.
+  alloc::HeapCore& exact = state_->core_.heap(exact_.id());
+  exact.closed_frees = 0;
+  exact.disturbed = 0;
+  for (int round = 0; round < 2; ++round) {
+    std::vector<void*> spans;
+    for (int i = 0; i < 2; ++i) spans.push_back(must(exact_.allocate(192), "the survivor allocates"));
+    for (void* p : spans) must(exact_.deallocate(p), "the survivor frees");
+  }
 }
 
 void World::lend(Log& log) {
