@@ -88,7 +88,7 @@ TEST_F(ExactHeap, RandomOperationsAgreeWithAModelWithoutCaches) {
   std::function<void()> work;
   std::binary_semaphore told{0};
   std::binary_semaphore done{0};
-  bool over = false;
+  std::atomic<bool> over{false};  // relaxed: the semaphore carries it
   std::thread helper([&] {
     for (told.acquire(); !over; told.acquire()) {
       work();
@@ -186,7 +186,8 @@ TEST_F(ExactHeap, RandomOperationsAgreeWithAModelWithoutCaches) {
       if (model.held.empty()) continue;
       auto which = model.held.lower_bound(below(kBytes));
       if (which == model.held.end()) which = model.held.begin();
-      const auto [offset, length] = *which;
+      const std::uint64_t offset = which->first;
+      const std::uint64_t length = which->second;
       ObjectInfo info = *heap_.owner_of(at(offset));
       EXPECT_TRUE(info.held);
       EXPECT_EQ(info.size, length);
@@ -203,7 +204,8 @@ TEST_F(ExactHeap, RandomOperationsAgreeWithAModelWithoutCaches) {
       if (model.held.empty()) continue;
       auto which = model.held.lower_bound(below(kBytes));
       if (which == model.held.end()) which = model.held.begin();
-      const auto [offset, length] = *which;
+      const std::uint64_t offset = which->first;
+      const std::uint64_t length = which->second;
       if (heap_.owner_of(at(offset))->memzone) continue;
       std::uint64_t room = length;
       const auto runs = model.free_runs();
