@@ -425,6 +425,8 @@ class Core {
   void restore_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void disturbed_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void count_free_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// Before a change of the heap that no free undoes: the caller's own cached spans are returned.
+  void settle_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
   [[nodiscard]] ThreadCache* span_owner_locked(std::uint32_t slot, std::uint32_t heap) const noexcept;
   bool find_cached(const ThreadCache& cache, const CachedSpan& span, std::uint32_t& region,
                    std::uint32_t& page) const noexcept;

@@ -34,6 +34,8 @@ void Core::make_spans_locked(ThreadCache& cache) noexcept {
   spans.used = 0;
   spans.hits = 0;
   spans.asked = 0;
+  spans.level = 0;
+  spans.floor = 0;
 }
 
 void Core::open_spans_locked(ThreadCache& cache) noexcept {
@@ -95,6 +97,7 @@ void Core::restore_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept
   spans.open = 0;
   spans.hits = 0;
   spans.asked = 0;
+  spans.note_changed();
 }
 
 void Core::flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
@@ -217,6 +220,13 @@ Result<void> Core::share_span_locked(std::uint32_t slot, std::uint32_t region, s
     resume(*cache);
   }
   return {};
+}
+
+void Core::settle_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
+  ThreadCache* own = heaps_[heap].exact == 0 ? nullptr : cache_of(slot, heap);
+  if (own == nullptr) return;
+  return_spans_locked(slot, *own);
+  SpanMagazines::of(*own).note_changed();
 }
 
 ThreadCache* Core::span_owner_locked(std::uint32_t slot, std::uint32_t heap) const noexcept {

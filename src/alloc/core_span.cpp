@@ -49,7 +49,8 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
   }
   EXTMEM_TRY_VOID(flush_spans_locked(slot, heap));
   // A thread that caches spans gets its own ones biased to it. Tagged ones are never cached: they are counted.
-  const bool biased = holder == untagged_ && span_owner_locked(slot, heap) != nullptr;
+  ThreadCache* const owner = span_owner_locked(slot, heap);
+  const bool biased = holder == untagged_ && owner != nullptr;
   for (int round = 0; round < 2; ++round) {
     for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
       RegionCore& r = regions_[region];
@@ -68,6 +69,16 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       tx.add(h.span_count, 1);
       tx.add(h.span_pages_bytes, rounded);
       tx.commit();
+      if (owner != nullptr) {
+        // What is taken again from the cache would have been placed there: only plain requests may find it.
+        SpanMagazines& spans = SpanMagazines::of(*owner);
+        if (cacheable && !own.constrained() && filter.region == 0 && filter.os_page_shift == 0) {
+          spans.note_allocated(*owner, std::uint64_t{region} << 48 |
+                                           (r.pages.descs_offset + std::uint64_t{page} * sizeof(PageDesc)));
+        } else {
+          spans.note_changed();
+        }
+      }
       note_served(r);
       note_peak(h);
       if (tag != nullptr) count_tag_locked(slot, heap, *tag, static_cast<std::int64_t>(rounded), 1);
@@ -128,6 +139,7 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   if (holder == kHolderMemzone) {
     return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
   }
+  settle_spans_locked(slot, heap);
   free_span_locked(slot, heap, region, page);
   count_free_locked(slot, heap);
   if (r.flags & kRegionDraining)
@@ -156,6 +168,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const std::uint32_t length = desc.length();
   if (wanted == length) return true;
   const std::uint16_t holder = desc.holder();
+  settle_spans_locked(slot, heap);
   auto tx = transaction(slot);
   if (wanted > length) {
     if ((r.flags & kRegionDraining) != 0) return false;

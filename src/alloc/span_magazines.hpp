@@ -6,6 +6,10 @@
 // The truth about a span is its head's descriptor: held_head, or cached_head with the owner's name. Order of stores: a free
 // pushes, then marks cached; an allocation marks held, then pops. So at every instruction each cached head that names
 // an owner is in its stacks, and an entry whose head does not say so is none.
+// Order of frees: only a free that undoes the thread's last allocation is cached, and only the one undone last is taken again.
+// The heap is then as it was before that allocation, which would get the same place again: neither addresses nor holes show
+// that there are caches. `undo` has the spans in the order of their allocation: below `level` those that are held, above
+// it those that are cached.
 // Thread-safety: as ThreadCache. `open` and PageDesc's owner change only under the heap's lock, with the owner paused, or by
 // the owner itself. A closed cache is empty and pushes nothing: nobody needs to pause its owner.
 #pragma once
@@ -26,6 +30,7 @@ inline constexpr unsigned kSpanUnitShift = 6;  // of regions whose spans are cac
 inline constexpr std::uint32_t kSpanStacks = 64;
 inline constexpr std::uint64_t kMaxCachedSpan = std::uint64_t{kSpanStacks} << kSpanUnitShift;
 inline constexpr std::uint32_t kSpanCapacity = 39;
+inline constexpr std::uint32_t kUndoDepth = 32;  // allocations that can be undone in a row
 
 /// A cached span. Aligned so that none lies in two cache lines.
 struct alignas(16) CachedSpan {
@@ -50,6 +55,8 @@ struct SpanMagazines {
       used;  // bit s: stack s may hold something. Read by others without pausing the owner
   base::Relaxed<std::uint32_t> hits;   // pops since the owner was last disturbed
   base::Relaxed<std::uint32_t> asked;  // 1: a flush has asked the owner to stand still (heap's lock)
+  base::Relaxed<std::uint32_t> level;  // counts allocations, less those undone
+  base::Relaxed<std::uint32_t> floor;  // at this level nothing is left that a free could undo
 
   static SpanMagazines& of(ThreadCache& cache) noexcept {
     return *reinterpret_cast<SpanMagazines*>(reinterpret_cast<std::byte*>(&cache) + kAt);
@@ -74,12 +81,26 @@ struct SpanMagazines {
   }
   void set_count(std::uint32_t stack, std::uint32_t n) noexcept { magazines[stack].top = place(stack, n); }
 
+  /// Where the span lies that was allocated as the level became this. Behind the stacks.
+  static base::Relaxed<std::uint64_t>& undo(ThreadCache& cache, std::uint32_t level) noexcept {
+    return reinterpret_cast<base::Relaxed<std::uint64_t>*>(reinterpret_cast<std::byte*>(&cache) +
+                                                           place(kSpanStacks, 0))[level % kUndoDepth];
+  }
+  /// Notes an allocation that a free may undo. By the owner.
+  void note_allocated(ThreadCache& cache, std::uint64_t at) noexcept {
+    level.add(1);
+    undo(cache, level) = at;
+    if (level - floor > kUndoDepth) floor = level - kUndoDepth;
+  }
+  /// Notes a change of the heap that no free undoes. By the owner, with nothing cached.
+  void note_changed() noexcept { floor = level.get(); }
+
   // The bytes of what a binned heap's cache has there instead.
   static constexpr std::size_t kAt = offsetof(ThreadCache, magazines);
 };
 static_assert(SpanMagazines::kAt % alignof(SpanMagazines) == 0);
 static_assert(SpanMagazines::kAt + sizeof(SpanMagazines) <= offsetof(ThreadCache, deltas));
-static_assert(SpanMagazines::place(kSpanStacks, 0) <=
+static_assert(SpanMagazines::place(kSpanStacks, 0) + kUndoDepth * sizeof(std::uint64_t) <=
               offsetof(ThreadCache, stacks) + sizeof(ThreadCache::stacks));
 static_assert(SpanMagazines::place(0, 0) % alignof(CachedSpan) == 0);
 static_assert(kSpanStacks == 64);  // `used` has a bit for each
@@ -98,10 +119,12 @@ EXTMEM_ALWAYS_INLINE std::uint64_t pop_span(std::byte* segment, ThreadCache& cac
   const std::uint32_t top = magazine.top;
   const CachedSpan& span = SpanMagazines::entry(cache, top);
   const std::uint64_t address = span.address;
-  if (address == 0) [[unlikely]] {
+  const std::uint32_t level = spans.level + 1;
+  if (address == 0 || SpanMagazines::undo(cache, level) != span.place) [[unlikely]] {
     cache.gate.leave();
     return 0;
   }
+  spans.level = level;
   reinterpret_cast<PageDesc*>(segment + (span.place & kPlaceMask))->word0.set(open + stack + 1);
   std::atomic_signal_fence(
       std::memory_order_seq_cst);  // held first: a cleaner believes the head, not the stack
@@ -141,6 +164,9 @@ EXTMEM_ALWAYS_INLINE bool push_span(ThreadCache& cache, PageDesc& desc, std::uin
   const std::uint32_t top = magazine.top;
   if (top >= magazine.limit) [[unlikely]]
     return refuse();
+  const std::uint32_t level = spans.level;
+  if (level == spans.floor || SpanMagazines::undo(cache, level) != place) [[unlikely]]
+    return refuse();
   const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedSpan));
   spans.used = spans.used | std::uint64_t{1} << stack;
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -151,6 +177,7 @@ EXTMEM_ALWAYS_INLINE bool push_span(ThreadCache& cache, PageDesc& desc, std::uin
   constexpr std::uint64_t kCached =
       PageDesc::pack(PageKind::cached_head, 0) - PageDesc::pack(PageKind::held_head, 0);
   desc.word0.set(word0 + kCached);
+  spans.level = level - 1;
   cache.gate.leave();
   return true;
 }

@@ -31,7 +31,9 @@ static void test_sizes_and_alignments(void) {
       if (p == NULL) continue;
       EXPECT((uintptr_t)p % 64 == 0 && (aligns[j] == 0 || (uintptr_t)p % aligns[j] == 0));
       EXPECT(rte_malloc_validate(p, &usable) == 0);
+#ifdef RTE_LIB_EXTMEM /* DPDK may give more */
       EXPECT(usable == RTE_CACHE_LINE_ROUNDUP(sizes[i]));
+#endif
       memset(p, 0xa5, sizes[i]);
       rte_free(p);
       p = rte_zmalloc("x", sizes[i], aligns[j]);
@@ -53,10 +55,10 @@ static void test_what_fails(void) {
   EXPECT_FAILS(rte_zmalloc("x", 0, 64), NULL, 0);
   EXPECT_FAILS(rte_malloc("x", 64, 3), NULL, 0);
   EXPECT_FAILS(rte_malloc("x", 64, 96), NULL, 0);
-  EXPECT_FAILS(rte_malloc_socket("x", 64, 0, 5000), NULL, 0);
-  EXPECT_FAILS(rte_malloc_socket("x", 64, 0, -2), NULL, 0);
   EXPECT_FAILS(rte_calloc("x", 0, 8, 0), NULL, 0);
 #ifdef RTE_LIB_EXTMEM
+  EXPECT_FAILS(rte_malloc_socket("x", 64, 0, 5000), NULL, 0);
+  EXPECT_FAILS(rte_malloc_socket("x", 64, 0, -2), NULL, 0);
   EXPECT_FAILS(rte_malloc_socket("x", 64, 0, 31), NULL, 0); /* DPDK with --no-huge takes any socket for any */
   EXPECT_FAILS(rte_calloc("x", half, 3, 0), NULL, 0);
   EXPECT_FAILS(rte_malloc("x", most, 0), NULL, 0);
@@ -102,7 +104,9 @@ static void test_realloc(void) {
   q = (char*)rte_realloc(q, 50, 8192); /* another alignment */
   EXPECT(q != NULL && (uintptr_t)q % 8192 == 0);
   for (i = 0; i < 50; i++) EXPECT(q[i] == (char)i);
+#ifdef RTE_LIB_EXTMEM                     /* DPDK rounds the alignment up */
   EXPECT(rte_realloc(q, 50, 48) == NULL); /* and q is still there */
+#endif
   EXPECT(rte_malloc_validate(q, NULL) == 0);
   EXPECT(rte_realloc(q, 0, 0) == NULL);
 
@@ -114,10 +118,14 @@ static void test_realloc(void) {
   rte_free(p);
   r = (char*)rte_realloc(q, 1024 + 4096, 64);
   EXPECT(r == q && r[0] == 0x5a && r[1023] == 0x5a);
+#ifdef RTE_LIB_EXTMEM
   EXPECT(rte_malloc_validate(r, &usable) == 0 && usable == 1024 + 4096);
+#endif
   r = (char*)rte_realloc(r, 64, 64); /* shrinks in place */
   EXPECT(r == q);
+#ifdef RTE_LIB_EXTMEM /* DPDK keeps too small a rest */
   EXPECT(rte_malloc_validate(r, &usable) == 0 && usable == 64);
+#endif
   r = (char*)rte_realloc_socket(r, 128, 64, 0);
   EXPECT(r == q);
   rte_free(r);
@@ -127,6 +135,34 @@ static void test_realloc(void) {
   EXPECT(rte_malloc_validate(p, &usable) == 0 && usable == 64);
   rte_free(p);
 #endif
+}
+
+/* Placement from the high end downwards, and growth into the neighbour, whatever was freed before and in which order. */
+static void test_placement(void) {
+  const size_t sizes[] = {64, 1024, 2048};
+  char *a[50], *p, *q, *r;
+  unsigned s, n, i;
+  for (s = 0; s < RTE_DIM(sizes); s++) {
+    for (n = 2; n <= 50; n += 48) {
+      for (i = 0; i < n; i++) a[i] = (char*)rte_malloc_socket(NULL, i % 2 ? 1024 : sizes[s], 0, 0);
+      for (i = 0; i < n; i++) rte_free(a[i]);
+      p = (char*)rte_malloc_socket(NULL, sizes[s], 0, 0);
+      q = (char*)rte_malloc_socket(NULL, 1024, 0, 0);
+      EXPECT(p == a[0] && q == a[1] && q < p);
+      rte_free(p);
+      r = (char*)rte_realloc_socket(q, sizes[s] + 1024, 64, 0);
+      EXPECT(r == q);
+      rte_free(r);
+      /* A row that was freed backwards comes back as it was. */
+      for (i = 0; i < n; i++) a[i] = (char*)rte_malloc_socket(NULL, 1024, 0, 0);
+      for (i = n; i-- > 0;) rte_free(a[i]);
+      for (i = 0; i < n; i++) {
+        p = (char*)rte_malloc_socket(NULL, 1024, 0, 0);
+        EXPECT(p == a[i]);
+      }
+      for (i = 0; i < n; i++) rte_free(a[i]);
+    }
+  }
 }
 
 /* What was there before is there again when all has been freed, in every figure. */
@@ -155,6 +191,13 @@ static void test_statistics(void) {
     EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
     EXPECT(memcmp(&before, &now, sizeof now) == 0);
   }
+  /* One allocation leaves as many free pieces as it found, also after frees of the same size. */
+  for (i = 0; i < 2; i++) given[i] = rte_malloc_socket(NULL, 1000, 0, 0);
+  for (i = 0; i < 2; i++) rte_free(given[i]);
+  given[0] = rte_malloc_socket(NULL, 1000, 0, 0);
+  EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
+  EXPECT(now.free_count == before.free_count);
+  rte_free(given[0]);
   /* A second allocation next to the first leaves the number of free pieces as it was. */
   given[0] = rte_malloc_socket(NULL, 1000, 0, 0);
   EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
@@ -280,6 +323,8 @@ int main(int argc, char** argv) {
   }
   test_sizes_and_alignments();
   test_what_fails();
+  test_realloc();
+  test_placement();
   test_realloc();
   test_statistics();
 #ifdef RTE_LIB_EXTMEM

@@ -17,14 +17,14 @@ TEST(CoreExact, TheSpanFreedLastComesBackFirst) {
   const std::uint64_t a = world.must_allocate(1, 200);
   const std::uint64_t b = world.must_allocate(1, 200);
   const std::uint64_t c = world.must_allocate(1, 64);
-  world.must_free(1, a);
   world.must_free(1, c);
   world.must_free(1, b);
+  world.must_free(1, a);
   EXPECT_EQ(world.cached(1), 3u);
   EXPECT_EQ(world.breaches(), "");
+  EXPECT_EQ(world.must_allocate(1, 193), a);
   EXPECT_EQ(world.must_allocate(1, 250), b);
   EXPECT_EQ(world.must_allocate(1, 1), c);
-  EXPECT_EQ(world.must_allocate(1, 193), a);
   EXPECT_EQ(world.cached(1), 0u);
   for (const std::uint64_t ptr : {a, b, c}) world.must_free(1, ptr);
   EXPECT_EQ(world.leftovers(), "");
@@ -36,9 +36,10 @@ TEST(CoreExact, AnAllocationThatIsNoHitFindsEverythingFree) {
   world.begin(1);
   world.begin(2);
   std::vector<std::uint64_t> held;
-  for (std::uint32_t i = 0; i < 256; ++i) held.push_back(world.must_allocate(1 + i % 2, 64));
+  for (std::uint32_t i = 0; i < 256; ++i) held.push_back(world.must_allocate(i < 192 ? 3 : 1 + i % 2, 64));
   EXPECT_EQ(world.allocate(3, 64).error().code(), ENOMEM);
-  for (std::uint32_t i = 0; i < 256; ++i) world.must_free(1 + i % 2, held[i]);
+  for (std::uint32_t i = 0; i < 192; ++i) world.must_free(3, held[i]);
+  for (std::uint32_t i = 256; i-- > 192;) world.must_free(1 + i % 2, held[i]);
   EXPECT_GT(world.cached(1), 30u);
   EXPECT_GT(world.cached(2), 30u);
   const std::uint64_t all = world.must_allocate(1, 16 * kKiB);
@@ -79,12 +80,12 @@ TEST(CoreExact, TaggedLargeAndSharedSpansAreNotCached) {
   ASSERT_TRUE(tagged.ok());
   const std::uint64_t large = world.must_allocate(1, 4097);
   const std::uint64_t shared = world.must_allocate(3, 64);  // slot 3 has no cache
-  const std::uint64_t small = world.must_allocate(1, 64);
   for (const std::uint64_t ptr : {*tagged, large, shared}) {
     EXPECT_EQ(world.head(ptr).owner(), 0u);
     world.must_free(1, ptr);
     EXPECT_EQ(world.cached(1), 0u);
   }
+  const std::uint64_t small = world.must_allocate(1, 64);
   EXPECT_EQ(world.head(small).owner(), 1u);
   world.must_free(1, small);
   EXPECT_EQ(world.cached(1), 1u);
@@ -116,11 +117,12 @@ TEST(CoreExact, ADrainingRegionKeepsNothingCached) {
   world.begin(1);
   const std::uint64_t a = world.must_allocate(1, 64);
   const std::uint64_t b = world.must_allocate(1, 64);
-  world.must_free(1, a);
+  world.must_free(1, b);
+  EXPECT_EQ(world.cached(1), 1u);
   world.set_draining(region, true);
   EXPECT_EQ(world.cached(1), 0u);
-  EXPECT_EQ(world.head(b).owner(), 1u);
-  world.must_free(1, b);
+  EXPECT_EQ(world.head(a).owner(), 1u);
+  world.must_free(1, a);
   EXPECT_EQ(world.cached(1), 0u);
   {
     const shared::LockGuard guard(world.heap().lock, 1, false);
@@ -179,7 +181,7 @@ TEST(CoreExact, WhatADeathInsideAnOperationLeavesIsDecidedByTheHeads) {
       world.add_region(64 * kKiB);
       world.begin(2);
       std::vector<std::uint64_t> held;
-      for (int i = 0; i < 6; ++i) held.push_back(world.must_allocate(2, 64));
+      for (int i = 0; i < 6; ++i) held.insert(held.begin(), world.must_allocate(2, 64));
       for (int i = 0; i < 3; ++i) world.must_free(2, held[std::size_t(i)]);
       ThreadCache& cache = world.cache(2);
       SpanMagazines& spans = world.spans(2);
@@ -262,6 +264,7 @@ TEST(CoreExact, RandomOperationsShowNothingThatAHeapWithoutCachesWouldNotShow) {
     };
     std::uint32_t slot = 1;
     std::uint64_t usual = 64;
+    std::uint64_t latest = 0;  // offset of the latest allocation
     for (int step = 0; step < 6000; ++step) {
       // One thread works for a while, mostly with one size; now and then another one frees what it had.
       if (one_in(random, world_number < 6 ? 400 : 40))
@@ -291,9 +294,11 @@ TEST(CoreExact, RandomOperationsShowNothingThatAHeapWithoutCachesWouldNotShow) {
           freed.clear();
         }
         ASSERT_TRUE(model.held.emplace(offset, length).second);
+        latest = offset;
       } else if (!model.held.empty()) {
         auto which = model.held.lower_bound(below(random, kBytes));
         if (which == model.held.end()) which = model.held.begin();
+        if (const auto it = model.held.find(latest); it != model.held.end() && !one_in(random, 4)) which = it;
         const auto [offset, had] = *which;
         const std::uint64_t ptr = make_ptr(region, offset);
         if (one_in(random, 60)) {  // grow or shrink it in place
@@ -334,6 +339,96 @@ TEST(CoreExact, RandomOperationsShowNothingThatAHeapWithoutCachesWouldNotShow) {
     ASSERT_EQ(world.leftovers(kSlots + 1), "");
   }
   EXPECT_GT(hits, 1000u);
+}
+
+// ---- one thread: not even the addresses tell ---------------------------------------------------------------
+
+// Frees in any order but the reverse one, of two sizes: what comes next is placed as if nothing had been cached.
+TEST(CoreExact, WhatWasFreedInAnotherOrderIsPlacedAnew) {
+  ExactWorld world;
+  world.add_region(16 * kKiB);
+  world.begin(1);
+  for (const std::uint64_t other : {64u, 1024u}) {
+    const std::uint64_t a = world.must_allocate(1, 1024);
+    const std::uint64_t b = world.must_allocate(1, other);
+    world.must_free(1, a);
+    world.must_free(1, b);
+    EXPECT_EQ(world.cached(1), 0u);
+    const std::uint64_t first = world.must_allocate(1, other);
+    const std::uint64_t second = world.must_allocate(1, 1024);
+    EXPECT_EQ(first + other, a + 1024);  // both from the high end downwards
+    EXPECT_EQ(second + 1024, first);
+    world.must_free(1, first);
+    world.must_free(1, second);
+  }
+  // In the reverse order, but the first to come is not the one freed last.
+  const std::uint64_t a = world.must_allocate(1, 64);
+  const std::uint64_t b = world.must_allocate(1, 1024);
+  world.must_free(1, b);
+  world.must_free(1, a);
+  EXPECT_EQ(world.cached(1), 2u);
+  const std::uint64_t c = world.must_allocate(1, 1024);
+  EXPECT_EQ(c + 1024, a + 64);
+  world.must_free(1, c);
+  EXPECT_EQ(world.leftovers(), "");
+}
+
+TEST(CoreExact, AlignedAndResizedSpansAreNotTakenForPlainOnes) {
+  ExactWorld world;
+  const std::uint32_t region = world.add_region(16 * kKiB);
+  world.begin(1);
+  const std::uint64_t top = world.must_allocate(1, 64);
+  SpanRequest request;
+  request.align = 4096;
+  request.high_end = true;
+  const auto aligned = world.allocate_span(1, 64, request, kHolderUntagged);
+  ASSERT_TRUE(aligned.ok());
+  world.must_free(1, *aligned);
+  const std::uint64_t plain = world.must_allocate(1, 64);
+  EXPECT_EQ(plain + 64, top);
+  const std::uint64_t shrunk = world.must_allocate(1, 1024);
+  const auto resized = world.core().resize_span(1, CoreWorld::kHeap, region, shrunk & kPlaceMask, 64);
+  ASSERT_TRUE(resized.ok() && *resized);
+  world.must_free(1, shrunk);
+  const std::uint64_t again = world.must_allocate(1, 64);
+  EXPECT_EQ(again + 64, plain);
+  for (const std::uint64_t ptr : {top, plain, again}) world.must_free(1, ptr);
+  EXPECT_EQ(world.leftovers(), "");
+}
+
+TEST(CoreExact, OneThreadsAllocationsAreAllPlacedAsWithoutCaches) {
+  const std::uint64_t seed = seed_for(20260303);
+  SCOPED_TRACE(replay_hint(seed));
+  Random random(seed);
+  constexpr std::uint64_t kBytes = 64 * kKiB;
+  ExactWorld world;
+  const std::uint32_t region = world.add_region(kBytes);
+  test::ExactModel model(kBytes);
+  std::vector<std::uint64_t> order;  // offsets, the latest last
+  std::uint64_t hits = 0;
+  world.begin(1);
+  for (int step = 0; step < 40'000; ++step) {
+    if (one_in(random, 2) || order.empty()) {
+      const std::uint64_t length = 64 * (1 + below(random, one_in(random, 10) ? 100 : 3));
+      bool hit = false;
+      const auto got = world.allocate(1, length, kHolderUntagged, &hit);
+      ASSERT_EQ(got.ok(), model.longest() >= length);
+      if (!got.ok()) continue;
+      const std::uint64_t offset = *got & kPlaceMask;
+      ASSERT_TRUE(model.may_place(offset, length)) << "at step " << step;
+      ASSERT_TRUE(model.held.emplace(offset, length).second);
+      order.push_back(offset);
+      hits += hit ? 1 : 0;
+    } else {
+      const std::size_t which = one_in(random, 5) ? below(random, order.size()) : order.size() - 1;
+      world.must_free(1, make_ptr(region, order[which]));
+      model.held.erase(order[which]);
+      order.erase(order.begin() + static_cast<std::ptrdiff_t>(which));
+    }
+  }
+  EXPECT_GT(hits, 1000u);
+  for (const std::uint64_t offset : order) world.must_free(1, make_ptr(region, offset));
+  EXPECT_EQ(world.leftovers(), "");
 }
 
 }  // namespace
