@@ -137,7 +137,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const Image& image = *new Image;
   std::vector<std::uint64_t> changed;
   for (; size >= 6; data += 6, size -= 6) {
-    const std::uint64_t page = image.pages()[(data[0] | data[1] << 8) % image.pages().size()];
+    const std::uint64_t page =
+        image.pages()[static_cast<std::size_t>(data[0] | data[1] << 8) % image.pages().size()];
     auto* const byte =
         reinterpret_cast<std::uint8_t*>(image.base() + page + ((data[2] | data[3] << 8) & 4095));
     switch (data[4] % 4) {

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -54,9 +55,8 @@ DomainOptions sizes() noexcept {
 
 Result<Domain> open_domain(const EalOptions& options) noexcept {
   if (!options.shared()) return Domain::create(sizes());
-  std::array<char, kMaxNameLength + 1> name{"dpdk-"};
-  const std::size_t room = name.size() - 1 - std::strlen(name.data());
-  std::strncat(name.data(), options.file_prefix.data(), room);
+  const std::string name =
+      std::string("dpdk-") + options.file_prefix.data();  // too long: Domain::open says so
   OpenOptions open;
   open.same_address = true;
   open.remove_when_last = true;
@@ -64,9 +64,9 @@ Result<Domain> open_domain(const EalOptions& options) noexcept {
     open.mode = OpenMode::open_only;
   } else {
     open.sizes = sizes();
-    (void)Domain::remove(name.data());  // EBUSY: others live in it
+    (void)Domain::remove(name);  // EBUSY: others live in it
   }
-  return Domain::open(std::string_view(name.data()), open);
+  return Domain::open(name, open);
 }
 
 Result<SharedState*> find_state() noexcept {
