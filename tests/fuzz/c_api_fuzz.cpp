@@ -266,9 +266,12 @@ class Run {
     if (options.iova_contiguous) FUZZ_CHECK(ground.contiguous(offset, size));
     if (options.dma_bits != 0) FUZZ_CHECK(ground.below(offset, size, options.dma_bits));
     if (options.nocross != 0) {
-      // In IOVA space where that is known and asked for, in offsets otherwise.
+      // In addresses where that is asked for; else in IOVA space where that is known and asked for; else in offsets.
       std::uint64_t start = offset;
-      if (options.iova_contiguous && ground.iova(offset) != EXTMEM_BAD_IOVA) start = ground.iova(offset);
+      if (options.nocross_in_addresses)
+        start = reinterpret_cast<std::uintptr_t>(p);
+      else if (options.iova_contiguous && ground.iova(offset) != EXTMEM_BAD_IOVA)
+        start = ground.iova(offset);
       FUZZ_CHECK(start / options.nocross == (start + size - 1) / options.nocross);
     }
   }
@@ -303,8 +306,10 @@ class Run {
     extmem_alloc_options_t options;
     std::array<std::uint8_t, sizeof(options)> bytes;
     in_.fill(bytes.data(), bytes.size());
-    bytes[offsetof(extmem_alloc_options_t, iova_contiguous)] &= 1;
-    bytes[offsetof(extmem_alloc_options_t, zero)] &= 1;
+    for (const std::size_t flag :
+         {offsetof(extmem_alloc_options_t, iova_contiguous), offsetof(extmem_alloc_options_t, zero),
+          offsetof(extmem_alloc_options_t, nocross_in_addresses), offsetof(extmem_alloc_options_t, in_place)})
+      bytes[flag] &= 1;
     std::memcpy(&options, bytes.data(), sizeof(options));
     if (options.struct_size > sizeof(options)) options.struct_size = sizeof(options);
     const std::size_t heap = in_.below(kHeaps);
