@@ -11,10 +11,9 @@
 #include <atomic>
 #include <cerrno>
 
+#include "faces/preload/exported.hpp"
 #include "faces/preload/process_heap.hpp"
 #include "faces/preload/writer.hpp"
-
-#define EXTMEM_PRELOAD extern "C" __attribute__((visibility("default")))
 
 namespace {
 
@@ -41,12 +40,12 @@ Function next(const char* name) noexcept {
 
 }  // namespace
 
-EXTMEM_PRELOAD pid_t fork() {
+EXTMEM_EXPORTED_C pid_t fork() {
   if (refused("fork")) return -1;
   const auto real = next<pid_t (*)()>("fork");
   return real();
 }
-EXTMEM_PRELOAD pid_t _Fork() {
+EXTMEM_EXPORTED_C pid_t _Fork() {
   if (refused("_Fork")) return -1;
   const auto real = next<pid_t (*)()>("_Fork");
   if (real == nullptr) {  // the GNU C library has it from 2.34 on
@@ -55,7 +54,7 @@ EXTMEM_PRELOAD pid_t _Fork() {
   }
   return real();
 }
-EXTMEM_PRELOAD int forkpty(int* main, char* name, const termios* settings, const winsize* size) {
+EXTMEM_EXPORTED_C int forkpty(int* main, char* name, const termios* settings, const winsize* size) {
   if (refused("forkpty")) return -1;
   const auto real = next<int (*)(int*, char*, const termios*, const winsize*)>("forkpty");
   if (real == nullptr) {  // in libutil before 2.34, which its callers have loaded
@@ -64,7 +63,7 @@ EXTMEM_PRELOAD int forkpty(int* main, char* name, const termios* settings, const
   }
   return real(main, name, settings, size);
 }
-EXTMEM_PRELOAD int daemon(int nochdir, int noclose) {
+EXTMEM_EXPORTED_C int daemon(int nochdir, int noclose) {
   if (refused("daemon")) return -1;
   const auto real = next<int (*)(int, int)>("daemon");
   return real(nochdir, noclose);

@@ -15,11 +15,10 @@
 
 #include "base/always_inline.hpp"
 #include "base/bits.hpp"
+#include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
 #include "os/mapping.hpp"
-
-#define EXTMEM_PRELOAD extern "C" __attribute__((visibility("default")))
 
 namespace extmem::preload {
 
@@ -149,20 +148,20 @@ std::size_t os_page() noexcept { return os::page_size(); }
 using namespace extmem::preload;
 namespace base = extmem::base;
 
-EXTMEM_PRELOAD void* malloc(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
-EXTMEM_PRELOAD void free(void* p) { release(p); }
-EXTMEM_PRELOAD void* calloc(std::size_t count, std::size_t size) {
+EXTMEM_EXPORTED_C void* malloc(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
+EXTMEM_EXPORTED_C void free(void* p) { release(p); }
+EXTMEM_EXPORTED_C void* calloc(std::size_t count, std::size_t size) {
   return allocate_zeroed(count, size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD void* realloc(void* p, std::size_t size) {
+EXTMEM_EXPORTED_C void* realloc(void* p, std::size_t size) {
   return resize(p, size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD void* reallocarray(void* p, std::size_t count, std::size_t size) {
+EXTMEM_EXPORTED_C void* reallocarray(void* p, std::size_t count, std::size_t size) {
   std::uint64_t bytes;
   if (!base::checked_mul(count, size, bytes)) return no_memory();
   return resize(p, bytes, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD int posix_memalign(void** out, std::size_t align, std::size_t size) {
+EXTMEM_EXPORTED_C int posix_memalign(void** out, std::size_t align, std::size_t size) {
   if (!base::is_power_of_two(align) || align % sizeof(void*) != 0) return EINVAL;
   const int before = errno;
   void* p = allocate_aligned(align, size, __builtin_return_address(0));
@@ -171,7 +170,7 @@ EXTMEM_PRELOAD int posix_memalign(void** out, std::size_t align, std::size_t siz
   *out = p;
   return 0;
 }
-EXTMEM_PRELOAD void* memalign(std::size_t align, std::size_t size) {
+EXTMEM_EXPORTED_C void* memalign(std::size_t align, std::size_t size) {
   // As glibc: what is no power of two is rounded up to one.
   if (align > extmem::kMaxAlign) {
     errno = align > PTRDIFF_MAX ? EINVAL : ENOMEM;
@@ -179,22 +178,22 @@ EXTMEM_PRELOAD void* memalign(std::size_t align, std::size_t size) {
   }
   return allocate_aligned(std::bit_ceil(std::max<std::size_t>(align, 1)), size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD void* aligned_alloc(std::size_t align, std::size_t size) {
+EXTMEM_EXPORTED_C void* aligned_alloc(std::size_t align, std::size_t size) {
   if (align > extmem::kMaxAlign) {
     errno = align > PTRDIFF_MAX ? EINVAL : ENOMEM;
     return nullptr;
   }
   return allocate_aligned(std::bit_ceil(std::max<std::size_t>(align, 1)), size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD void* valloc(std::size_t size) {
+EXTMEM_EXPORTED_C void* valloc(std::size_t size) {
   return allocate_aligned(os_page(), size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD void* pvalloc(std::size_t size) {
+EXTMEM_EXPORTED_C void* pvalloc(std::size_t size) {
   if (size > kMostBytes) return no_memory();
   return allocate_aligned(os_page(), base::align_up(std::max<std::size_t>(size, 1), os_page()),
                           __builtin_return_address(0));
 }
-EXTMEM_PRELOAD std::size_t malloc_usable_size(void* p) {
+EXTMEM_EXPORTED_C std::size_t malloc_usable_size(void* p) {
   if (p == nullptr) return 0;
   if (process.bootstrap.contains(p)) [[unlikely]]
     return 0;

@@ -11,9 +11,8 @@
 #include <new>
 
 #include "base/always_inline.hpp"
+#include "faces/preload/exported.hpp"
 #include "faces/preload/process_heap.hpp"
-
-#define EXTMEM_PRELOAD_CXX __attribute__((visibility("default")))
 
 namespace extmem::preload {
 
@@ -50,58 +49,56 @@ using extmem::preload::next;
 using extmem::preload::plain_slowly;
 using extmem::preload::quick;
 
-EXTMEM_PRELOAD_CXX void* operator new(std::size_t size) {
+EXTMEM_EXPORTED void* operator new(std::size_t size) {
   if (void* p = quick(size)) [[likely]]
     return p;
   return plain_slowly(size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD_CXX void* operator new[](std::size_t size) {
+EXTMEM_EXPORTED void* operator new[](std::size_t size) {
   if (void* p = quick(size)) [[likely]]
     return p;
   return plain_slowly(size, __builtin_return_address(0));
 }
-EXTMEM_PRELOAD_CXX void* operator new(std::size_t size, const std::nothrow_t& tag) noexcept {
+EXTMEM_EXPORTED void* operator new(std::size_t size, const std::nothrow_t& tag) noexcept {
   if (void* p = quick(size)) [[likely]]
     return p;
   if (void* p = extmem::preload::allocate_from(size, __builtin_return_address(0))) return p;
   return next<void* (*)(std::size_t, const std::nothrow_t&)>("_ZnwmRKSt9nothrow_t")(size, tag);
 }
-EXTMEM_PRELOAD_CXX void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+EXTMEM_EXPORTED void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
   return operator new(size, tag);
 }
-EXTMEM_PRELOAD_CXX void* operator new(std::size_t size, std::align_val_t align) {
+EXTMEM_EXPORTED void* operator new(std::size_t size, std::align_val_t align) {
   if (void* p = aligned(size, align)) [[likely]]
     return p;
   return next<void* (*)(std::size_t, std::align_val_t)>("_ZnwmSt11align_val_t")(size, align);
 }
-EXTMEM_PRELOAD_CXX void* operator new[](std::size_t size, std::align_val_t align) {
+EXTMEM_EXPORTED void* operator new[](std::size_t size, std::align_val_t align) {
   return operator new(size, align);
 }
-EXTMEM_PRELOAD_CXX void* operator new(std::size_t size, std::align_val_t align,
-                                      const std::nothrow_t& tag) noexcept {
+EXTMEM_EXPORTED void* operator new(std::size_t size, std::align_val_t align,
+                                   const std::nothrow_t& tag) noexcept {
   if (void* p = aligned(size, align)) [[likely]]
     return p;
   return next<void* (*)(std::size_t, std::align_val_t, const std::nothrow_t&)>(
       "_ZnwmSt11align_val_tRKSt9nothrow_t")(size, align, tag);
 }
-EXTMEM_PRELOAD_CXX void* operator new[](std::size_t size, std::align_val_t align,
-                                        const std::nothrow_t& tag) noexcept {
+EXTMEM_EXPORTED void* operator new[](std::size_t size, std::align_val_t align,
+                                     const std::nothrow_t& tag) noexcept {
   return operator new(size, align, tag);
 }
 
-EXTMEM_PRELOAD_CXX void operator delete(void* p) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete[](void* p) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete(void* p, std::size_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete[](void* p, std::size_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete(void* p, const std::nothrow_t&) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete[](void* p, const std::nothrow_t&) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete(void* p, std::align_val_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete[](void* p, std::align_val_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete(void* p, std::size_t, std::align_val_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { ::free(p); }
-EXTMEM_PRELOAD_CXX void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept {
-  ::free(p);
-}
-EXTMEM_PRELOAD_CXX void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+EXTMEM_EXPORTED void operator delete(void* p) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete(void* p, std::size_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p, std::size_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete(void* p, const std::nothrow_t&) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p, const std::nothrow_t&) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete(void* p, std::align_val_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p, std::align_val_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete(void* p, std::size_t, std::align_val_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { ::free(p); }
+EXTMEM_EXPORTED void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
   ::free(p);
 }

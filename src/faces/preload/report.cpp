@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
 #include "faces/preload/writer.hpp"
@@ -164,9 +165,7 @@ void report_exit() noexcept {
 
 // ---- what the C library offers for looking ---------------------------------------------------------------------
 
-#define EXTMEM_PRELOAD extern "C" __attribute__((visibility("default")))
-
-EXTMEM_PRELOAD struct mallinfo2 mallinfo2() {
+EXTMEM_EXPORTED_C struct mallinfo2 mallinfo2() {
   struct mallinfo2 info {};
   const auto stats = extmem::preload::process.heap.stats();
   if (!stats) return info;
@@ -179,7 +178,7 @@ EXTMEM_PRELOAD struct mallinfo2 mallinfo2() {
   info.usmblks = stats->peak_bytes;
   return info;
 }
-EXTMEM_PRELOAD struct mallinfo mallinfo() {
+EXTMEM_EXPORTED_C struct mallinfo mallinfo() {
   const struct mallinfo2 wide = mallinfo2();
   const auto narrow = [](std::size_t n) { return n > 0x7fffffff ? 0x7fffffff : static_cast<int>(n); };
   struct mallinfo info {};
@@ -192,14 +191,14 @@ EXTMEM_PRELOAD struct mallinfo mallinfo() {
   info.usmblks = narrow(wide.usmblks);
   return info;
 }
-EXTMEM_PRELOAD void malloc_stats() {
+EXTMEM_EXPORTED_C void malloc_stats() {
   const auto stats = extmem::preload::process.heap.stats();
   extmem::preload::Writer out(STDERR_FILENO);
   if (stats) extmem::preload::write_text(out, *stats);
 }
 /// Gives back the regions that are empty, and the pages of what is free. 1 if memory went back to the system, else 0, as in
 /// the GNU C library.
-EXTMEM_PRELOAD int malloc_trim(std::size_t) {
+EXTMEM_EXPORTED_C int malloc_trim(std::size_t) {
   const auto before = extmem::preload::process.heap.stats();
   if (!extmem::preload::process.heap.flush()) return 0;
   const auto after = extmem::preload::process.heap.stats();
@@ -207,4 +206,4 @@ EXTMEM_PRELOAD int malloc_trim(std::size_t) {
   return pages || (before && after && after->total_bytes < before->total_bytes) ? 1 : 0;
 }
 /// Nothing of this allocator can be set that way: accepted, as nothing that a program asks for here is a promise.
-EXTMEM_PRELOAD int mallopt(int, int) { return 1; }
+EXTMEM_EXPORTED_C int mallopt(int, int) { return 1; }
