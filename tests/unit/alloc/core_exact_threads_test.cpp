@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "unit/alloc/exact_world.hpp"
+#include "unit/alloc/on_slots.hpp"
 #include "unit/alloc/seed.hpp"
 
 namespace extmem::alloc {
@@ -24,13 +25,6 @@ class CoreExactThreads
 };
 INSTANTIATE_TEST_SUITE_P(Fences, CoreExactThreads, ::testing::Bool(),
                          [](const auto& test) { return test.param ? "Membarrier" : "OwnFences"; });
-
-template <typename Body>
-void on_slots(std::uint32_t n, Body&& body) {
-  std::vector<std::thread> threads;
-  for (std::uint32_t slot = 1; slot <= n; ++slot) threads.emplace_back([&, slot] { body(slot); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 /// Who holds which unit of 64 bytes: finds memory that is handed out twice.
 class Shadow {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "unit/alloc/core_world.hpp"
+#include "unit/alloc/on_slots.hpp"
 #include "unit/alloc/seed.hpp"
 
 namespace extmem::alloc {
@@ -19,14 +20,6 @@ class CoreThreads
 };
 INSTANTIATE_TEST_SUITE_P(Fences, CoreThreads, ::testing::Bool(),
                          [](const auto& test) { return test.param ? "Membarrier" : "OwnFences"; });
-
-/// Runs body(slot) on slots 1..n at once.
-template <typename Body>
-void on_slots(std::uint32_t n, Body&& body) {
-  std::vector<std::thread> threads;
-  for (std::uint32_t slot = 1; slot <= n; ++slot) threads.emplace_back([&, slot] { body(slot); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 /// Who holds what, word by word: a memory of 16-byte granules that finds memory handed out twice.
 class Shadow {
