@@ -165,11 +165,16 @@ concept Allocator = requires(const Need& need, std::size_t n, void* p) {
   { A::version() } -> std::same_as<std::string>;
   { A::allocate(n) } -> std::same_as<void*>;
   { A::zallocate(n) } -> std::same_as<void*>;
+  { A::allocate_aligned(n, n) } -> std::same_as<void*>;  // (size, alignment)
   { A::deallocate(p) } -> std::same_as<void>;
   { A::reallocate(p, n, n) } -> std::same_as<void*>;  // (p, old size, new size)
   { A::thread_begin() } -> std::same_as<void>;
   { A::thread_end() } -> std::same_as<void>;
 };
+
+/// reallocate() believes the old size that it is told; the others have their own book of it.
+template <class A>
+concept NeedsOldSize = A::kNeedsOldSize;
 
 /// Regions can be added and removed. Both return success.
 template <class A>

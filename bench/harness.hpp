@@ -30,6 +30,7 @@ namespace bench {
 
 struct Options {
   std::string workload;
+  std::string trace;  ///< the file, of the workload `trace`
   std::size_t size = 64;
   std::size_t count = 0;  ///< live objects, zones or regions, as the workload says
   unsigned threads = 1;

@@ -39,6 +39,10 @@ struct Boost {
     void* p = allocate(n);
     return p == nullptr ? nullptr : std::memset(p, 0, n);
   }
+  static void* allocate_aligned(std::size_t n, std::size_t align) {
+    return manager.allocate_aligned(n, align, std::nothrow);
+  }
+  static constexpr bool kNeedsOldSize = true;
   static void deallocate(void* p) { manager.deallocate(p); }
   static void* reallocate(void* p, std::size_t old, std::size_t n) {
     Manager::size_type got = n;

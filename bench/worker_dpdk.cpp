@@ -56,6 +56,9 @@ struct MainHeap {
   static std::string version() { return rte_version(); }
   static void* allocate(std::size_t n) { return rte_malloc_socket(nullptr, n, 0, socket); }
   static void* zallocate(std::size_t n) { return rte_zmalloc_socket(nullptr, n, 0, socket); }
+  static void* allocate_aligned(std::size_t n, std::size_t align) {
+    return rte_malloc_socket(nullptr, n, static_cast<unsigned>(align), socket);
+  }
   static void deallocate(void* p) { rte_free(p); }
   static void* reallocate(void* p, std::size_t, std::size_t n) { return rte_realloc_socket(p, n, 0, socket); }
   static void thread_begin() {}

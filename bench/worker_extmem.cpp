@@ -38,6 +38,9 @@ struct Extmem {
 
   static void* allocate(std::size_t n) { return heap.allocate(n).value_or(nullptr); }
   static void* zallocate(std::size_t n) { return heap.zalloc(n).value_or(nullptr); }
+  static void* allocate_aligned(std::size_t n, std::size_t align) {
+    return heap.allocate(n, align).value_or(nullptr);
+  }
   static void deallocate(void* p) {
     if (!heap.deallocate(p)) bench::fail("Heap::deallocate");
   }

@@ -6,6 +6,7 @@
 
 #include "workloads_malloc.hpp"
 #include "workloads_region.hpp"
+#include "workloads_trace.hpp"
 
 namespace bench {
 
@@ -24,6 +25,11 @@ inline Need need_of(const Options& o) {
   if (o.workload == "region_add_remove" || o.workload == "empty_region") need.bytes = 2 * kMiB;
   if (o.workload == "iova_lookup") need = {.bytes = kGiB, .iova = IovaShape::scattered, .regions = o.count};
   if (o.workload == "memzone") need.bytes = o.count * 2 * kZoneBytes / (2 * kMiB) * (2 * kMiB) + 64 * kMiB;
+#ifdef BENCH_TRACES
+  if (o.workload == "trace") {
+    need.bytes = std::max(need.bytes, read_trace(o.trace).peak_bytes * 4 / (2 * kMiB) * (2 * kMiB));
+  }
+#endif
   if (o.workload == "memory") {
     need = {.bytes = (o.count * (o.size + 192) / (2 * kMiB) + 32) * (2 * kMiB), .populate = false};
   }
@@ -68,6 +74,14 @@ void run_workload(const Options& o, const std::vector<int>& cpus) {
     if constexpr (HasZones<A>) return serve_memzones<A>(o, cpus);
     skip("has no named reservations");
   }
+  if (o.workload == "trace") {
+#ifdef BENCH_TRACES
+    if constexpr (!NeedsOldSize<A>) return serve_trace<A>(o, cpus);
+    skip("a reallocation needs the old size");
+#else
+    skip("built without {fmt}, which the reader of traces needs");
+#endif
+  }
   fail("unknown workload");
 }
 
@@ -80,6 +94,8 @@ int worker_main(int argc, char** argv) {
     const auto number = std::strtoull(value, nullptr, 10);
     if (key == "--workload") {
       o.workload = value;
+    } else if (key == "--trace") {
+      o.trace = value;
     } else if (key == "--size") {
       o.size = number;
     } else if (key == "--count") {
@@ -96,9 +112,16 @@ int worker_main(int argc, char** argv) {
   }
   if (o.workload.empty() || o.threads == 0 || o.sample_ns == 0) {
     fail(
-        "usage: --workload NAME [--size N] [--count N] [--threads N] [--ms N] [--warm-ms N]; then a line on "
+        "usage: --workload NAME [--trace FILE] [--size N] [--count N] [--threads N] [--ms N] [--warm-ms N]; "
+        "then a line on "
         "stdin per sample");
   }
+#ifdef BENCH_TRACES
+  if (o.workload == "describe_trace") {
+    describe_trace(o.trace);
+    return 0;
+  }
+#endif
   const std::vector<int> cpus = allowed_cpus();
   if (cpus.empty()) fail("sched_getaffinity");
   if (const char* reason = A::open(need_of(o)); reason != nullptr) fail(reason);

@@ -36,6 +36,10 @@ struct Malloc {
   }
   static void* allocate(std::size_t n) { return std::malloc(n); }
   static void* zallocate(std::size_t n) { return std::calloc(1, n); }
+  static void* allocate_aligned(std::size_t n, std::size_t align) {
+    void* p = nullptr;
+    return ::posix_memalign(&p, align, n) == 0 ? p : nullptr;
+  }
   static void deallocate(void* p) { std::free(p); }
   static void* reallocate(void* p, std::size_t, std::size_t n) { return std::realloc(p, n); }
   static void thread_begin() {}

@@ -13,6 +13,7 @@ struct Mimalloc {
   }
   static void* allocate(std::size_t n) { return mi_malloc(n); }
   static void* zallocate(std::size_t n) { return mi_zalloc(n); }
+  static void* allocate_aligned(std::size_t n, std::size_t align) { return mi_malloc_aligned(n, align); }
   static void deallocate(void* p) { mi_free(p); }
   static void* reallocate(void* p, std::size_t, std::size_t n) { return mi_realloc(p, n); }
   static void thread_begin() {}

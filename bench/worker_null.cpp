@@ -16,10 +16,12 @@ struct Null {
   static const char* open(const bench::Need&) { return nullptr; }
   static std::string version() { return "none"; }
   static void* allocate(std::size_t) {
+    if (memory == nullptr) thread_begin();  // a thread of a trace
     at = (at + 64) % kRing;
     return memory + at;
   }
   static void* zallocate(std::size_t n) { return allocate(n); }
+  static void* allocate_aligned(std::size_t n, std::size_t) { return allocate(n); }
   static void deallocate(void*) {}
   static void* reallocate(void* p, std::size_t, std::size_t) { return p; }
   static void thread_begin() { memory = static_cast<char*>(bench::map_memory(kRing + kLargest, true)); }

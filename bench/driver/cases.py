@@ -57,6 +57,10 @@ def memory(size, count):
     return Case("memory", "memory", size, 1, ("--size", size, "--count", count), size * count * 2, few=True)
 
 
+def trace(name, path, threads, operations, peak):
+    return Case(f"trace {name}", "trace", operations, threads, ("--trace", path), max(256 * MIB, 4 * peak))
+
+
 def all_cases(quick):
     if quick:
         pairs = [16, 64, 256, KIB, 4 * KIB, 64 * KIB, MIB]

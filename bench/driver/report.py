@@ -33,6 +33,8 @@ def size_text(workload, size):
         return f"{size} zones"
     if workload.startswith(("iova", "region_lookup")):
         return f"{size} region" + "s" * (size > 1)
+    if workload.startswith("trace"):
+        return f"{size} ops"
     if workload.startswith("churn"):
         return f"16 B..{human_size(size)}"
     return human_size(size)

@@ -132,6 +132,19 @@ class Replay(Case):
                 with self.subTest(trace=trace.name, layout=layout):
                     self.check(self.replay(trace, *layout))
 
+    def test_passes_do_the_whole_trace_each(self):
+        for trace in sorted(TRACES.glob("*.trace")):
+            for contents in ("full", "touch"):
+                for layout in self.LAYOUTS[:2] + self.LAYOUTS[6:7]:
+                    with self.subTest(trace=trace.name, contents=contents, layout=layout):
+                        report = self.replay(trace, *layout, "--contents", contents, "--passes", 3)
+                        self.assertEqual((report["corruptions"], report["breaches"], report["failures"]), (0, 0, 0), report)
+                        self.assertEqual((len(report["pass_seconds"]), report["times"], report["samples"]), (3, [], []))
+                        self.assertGreater(min(report["pass_seconds"]), 0)
+        # What a pass leaves is freed: a hundred of them need no more memory than one.
+        self.assertEqual(self.replay(TRACES / "perl.trace", "--region", "anon=4M", "--passes", 100)["failures"], 0)
+        self.assertIn(b"a pass", self.extmem("replay", TRACES / "perl.trace", "--passes", 2).stdout)
+
     def test_other_allocators(self):
         found = [ctypes.util.find_library(name) for name in ("jemalloc", "mimalloc", "tcmalloc_minimal")]
         found = [name for name in found if name]

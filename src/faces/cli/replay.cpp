@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <bit>
 #include <chrono>
 #include <cstring>
@@ -43,6 +44,12 @@ OpTimes ReplayResult::all() const {
   for (const OpTimes& one : times) sum.add(one);
   return sum;
 }
+double ReplayResult::median_pass() const {
+  std::vector<double> seconds = pass_seconds;
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
 
 namespace {
 
@@ -68,6 +75,10 @@ void fill(void* p, std::uint64_t size, std::uint32_t object, Contents contents) 
   auto* bytes = static_cast<unsigned char*>(p);
   const std::uint64_t word = word_of(object);
   if (contents == Contents::none) return;
+  if (contents == Contents::touch) {
+    *static_cast<volatile unsigned char*>(bytes) = 1;
+    return;
+  }
   if (contents == Contents::ends && size > 16) {
     std::memcpy(bytes, &word, 8);
     std::memcpy(bytes + (size - 1) / 8 * 8 - 8, &word, 8);
@@ -80,7 +91,7 @@ void fill(void* p, std::uint64_t size, std::uint32_t object, Contents contents) 
 bool holds(const void* p, std::uint64_t size, std::uint64_t filled, std::uint32_t object, Contents contents) {
   const auto* bytes = static_cast<const unsigned char*>(p);
   const std::uint64_t word = word_of(object);
-  if (contents == Contents::none) return true;
+  if (contents <= Contents::touch) return true;
   if (contents == Contents::ends && filled > 16) {
     if (size >= 8 && std::memcmp(bytes, &word, 8) != 0) return false;
     return size < filled || std::memcmp(bytes + (filled - 1) / 8 * 8 - 8, &word, 8) == 0;
@@ -92,7 +103,7 @@ bool holds(const void* p, std::uint64_t size, std::uint64_t filled, std::uint32_
   return std::memcmp(bytes + i, &word, size - i) == 0;
 }
 bool all_zero(const void* p, std::uint64_t size, Contents contents) {
-  if (contents == Contents::none) return true;
+  if (contents <= Contents::touch) return true;
   const auto* bytes = static_cast<const unsigned char*>(p);
   const std::uint64_t step = contents == Contents::full ? 1 : std::max<std::uint64_t>(1, size / 64);
   for (std::uint64_t i = 0; i < size; i += step) {
@@ -104,8 +115,13 @@ bool all_zero(const void* p, std::uint64_t size, Contents contents) {
 class Replayer {
  public:
   Replayer(const Trace& trace, ReplayTarget& target, const ReplayOptions& options)
-      : trace_(trace), target_(target), options_(options), objects_(trace.objects), turns_(trace.ops.size()) {
-    workers_ = std::clamp(trace.threads, 1u, std::max(1u, options.workers));
+      : trace_(trace),
+        target_(target),
+        options_(options),
+        objects_(trace.objects),
+        turns_(trace.ops.size()),
+        workers_(std::clamp(trace.threads, 1u, std::max(1u, options.workers))),
+        gate_(workers_, Turn{this}) {
     plan_.resize(workers_);
     std::vector<std::uint32_t> next(trace.objects);
     for (std::size_t i = 0; i < trace.ops.size(); ++i) {
@@ -126,20 +142,17 @@ class Replayer {
     const auto start = std::chrono::steady_clock::now();
     const std::uint64_t start_tsc = __rdtsc();
     std::vector<std::thread> threads;
-    for (unsigned w = 0; w < workers_; ++w) threads.emplace_back([this, w] { work(plan_[w]); });
+    for (unsigned w = 0; w < workers_; ++w) {
+      threads.emplace_back(
+          [this, w] { options_.passes == 0 ? work<true>(plan_[w]) : work<false>(plan_[w]); });
+    }
     for (std::thread& thread : threads) thread.join();
     const std::uint64_t ticks = __rdtsc() - start_tsc;
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     result_.ns_per_tick = result_.seconds * 1e9 / static_cast<double>(std::max<std::uint64_t>(1, ticks));
     result_.workers = workers_;
     result_.breaches = target_.verify();
-    for (Object& object : objects_) {  // what the program never freed
-      if (object.p() == nullptr) continue;
-      if (!holds(object.p(), object.size(), object.size(),
-                 static_cast<std::uint32_t>(&object - objects_.data()), options_.contents))
-        ++result_.corruptions;
-      target_.free(object.p());
-    }
+    free_the_rest();
     std::sort(result_.samples.begin(), result_.samples.end(),
               [](const ReplaySample& a, const ReplaySample& b) { return a.op < b.op; });
     std::vector<std::uint64_t> points;
@@ -156,19 +169,41 @@ class Replayer {
     std::uint64_t corruptions = 0;
   };
 
+  using Clock = std::chrono::steady_clock;
+
+  /// What the program never freed.
+  void free_the_rest() {
+    for (Object& object : objects_) {
+      if (object.p() == nullptr) continue;
+      if (!holds(object.p(), object.size(), object.size(),
+                 static_cast<std::uint32_t>(&object - objects_.data()), options_.contents))
+        ++result_.corruptions;
+      target_.free(object.p());
+      object.set(nullptr, 0);
+    }
+  }
+
+  /// By the thread that came last, while the others wait: before the first pass, and after each.
+  void turn_back() noexcept {
+    if (pass_start_ != Clock::time_point{}) {
+      result_.pass_seconds.push_back(std::chrono::duration<double>(Clock::now() - pass_start_).count());
+      free_the_rest();
+      for (Object& object : objects_) object.turn.store(0, std::memory_order_relaxed);
+    }
+    pass_start_ = Clock::now();
+  }
+
+  template <bool Each>
   void work(const std::vector<std::uint32_t>& plan) {
     Mine mine;
-    for (const std::uint32_t i : plan) {
-      const TraceOp& op = trace_.ops[i];
-      Object& object = objects_[op.object];
-      for (unsigned spins = 0; object.turn.load(std::memory_order_acquire) != turns_[i]; ++spins) {
-        if (spins > 100) std::this_thread::yield();
+    if constexpr (Each) {
+      go_through<true>(plan, mine);
+    } else {
+      gate_.arrive_and_wait();
+      for (unsigned pass = 0; pass < options_.passes; ++pass) {
+        go_through<false>(plan, mine);
+        gate_.arrive_and_wait();
       }
-      perform(op, object, mine);
-      object.turn.store(turns_[i] + 1, std::memory_order_release);
-      const std::uint64_t done = done_.fetch_add(1, std::memory_order_relaxed) + 1;
-      if (done >= next_sample_.load(std::memory_order_relaxed)) sample(done);
-      if (i == trace_.peak_op) count_pages();
     }
     const std::lock_guard lock(mutex_);
     for (std::size_t k = 0; k < mine.times.size(); ++k) result_.times[k].add(mine.times[k]);
@@ -176,9 +211,28 @@ class Replayer {
     result_.corruptions += mine.corruptions;
   }
 
+  template <bool Each>
+  void go_through(const std::vector<std::uint32_t>& plan, Mine& mine) {
+    for (const std::uint32_t i : plan) {
+      const TraceOp& op = trace_.ops[i];
+      Object& object = objects_[op.object];
+      for (unsigned spins = 0; object.turn.load(std::memory_order_acquire) != turns_[i]; ++spins) {
+        if (spins > 100) std::this_thread::yield();
+      }
+      perform<Each>(op, object, mine);
+      object.turn.store(turns_[i] + 1, std::memory_order_release);
+      if constexpr (!Each) continue;
+      const std::uint64_t done = done_.fetch_add(1, std::memory_order_relaxed) + 1;
+      if (done >= next_sample_.load(std::memory_order_relaxed)) sample(done);
+      if (i == trace_.peak_op) count_pages();
+    }
+  }
+
+  template <bool Each>
   void perform(const TraceOp& op, Object& object, Mine& mine) {
     const std::uint64_t size = std::max<std::uint64_t>(1, op.size);
     const auto timed = [&](auto&& call) {
+      if constexpr (!Each) return call();
       const std::uint64_t before = __rdtsc();
       call();
       const std::uint64_t ticks = __rdtsc() - before;
@@ -251,6 +305,12 @@ class Replayer {
   std::atomic<std::uint64_t> next_sample_{0};  // relaxed: whoever raises it takes the sample
   std::mutex mutex_;
   ReplayResult result_;
+  Clock::time_point pass_start_{};  // of whoever came last; the gate orders it
+  struct Turn {
+    Replayer* self;
+    void operator()() noexcept { self->turn_back(); }
+  };
+  std::barrier<Turn> gate_;
 };
 
 }  // namespace

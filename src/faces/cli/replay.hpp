@@ -54,12 +54,16 @@ std::unique_ptr<ReplayTarget> heap_target(const HeapLayout& layout);
 /// The malloc of this process.
 std::unique_ptr<ReplayTarget> process_target();
 
-enum class Contents : std::uint8_t { none, ends, full };
+/// What is written and checked; touch: one byte is written, as a program would at the least, and nothing is checked.
+enum class Contents : std::uint8_t { none, touch, ends, full };
 
 struct ReplayOptions {
   unsigned workers = 64;
   Contents contents = Contents::full;
   std::size_t samples = 200;
+  /// Above 0: the threads do the trace so often one after the other, and only whole passes are timed: no single operations, no
+  /// samples, no pages. What a pass leaves is freed before the next.
+  unsigned passes = 0;
 };
 
 /// Times of one kind of operation, in ticks of the time stamp counter.
@@ -96,8 +100,11 @@ struct ReplayResult {
   double ns_per_tick = 0;
   std::vector<ReplaySample> samples;
   std::vector<PageCount> pages;
+  std::vector<double> pass_seconds;  // each from its first operation to its last
 
   [[nodiscard]] OpTimes all() const;
+  /// Requires: there was a pass.
+  [[nodiscard]] double median_pass() const;
 };
 
 ReplayResult replay(const Trace& trace, ReplayTarget& target, const ReplayOptions& options);

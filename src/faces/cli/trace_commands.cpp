@@ -96,6 +96,8 @@ std::string replay_json(const ReplayChoices& choices, const Trace& trace, const 
     json.real("median_ns", r.ns_per_tick * r.times[k].quantile(0.5));
     json.real("p99_ns", r.ns_per_tick * r.times[k].quantile(0.99)).end();
   }
+  json.end().array("pass_seconds");
+  for (const double seconds : r.pass_seconds) json.real({}, seconds);
   json.end().array("pages_at_peak");
   for (const PageCount& count : r.pages)
     json.object().integer("page_size", count.page_size).integer("pages", count.pages).end();
@@ -173,7 +175,13 @@ int run_replay(const ReplayChoices& choices) {
     };
     for (std::size_t k = 0; k < result.times.size(); ++k) row(kOpNames[k], result.times[k]);
     row("all", all);
-    table.print(console);
+    if (result.pass_seconds.empty()) table.print(console);
+    if (!result.pass_seconds.empty() && !trace.ops.empty()) {
+      const double pass = result.median_pass();
+      console.item("a pass", fmt::format("{} in the middle of {}: {} an operation", time_text(pass),
+                                         plural(result.pass_seconds.size(), "pass", "passes"),
+                                         time_text(pass / static_cast<double>(trace.ops.size()))));
+    }
     for (const PageCount& count : result.pages)
       console.item("pages at peak",
                    fmt::format("{} of {}", count_text(count.pages), bytes_text(count.page_size)));
@@ -207,6 +215,8 @@ int run_replay_on(const ReplayChoices& choices, const std::string& library) {
   std::vector<std::string> words{
       "/proc/self/exe", "replay",         "--allocator", "process",
       "--contents",     choices.contents, "--threads",   std::to_string(choices.options.workers)};
+  if (choices.options.passes != 0)
+    words.insert(words.end(), {"--passes", std::to_string(choices.options.passes)});
   if (!choices.json.empty()) words.insert(words.end(), {"--json", choices.json});
   if (!choices.svg.empty()) words.insert(words.end(), {"--svg", choices.svg});
   words.push_back(choices.trace);
@@ -283,7 +293,7 @@ void add_replay_command(CLI::App& app, int& exit_code) {
       ->check(CLI::IsMember({"any", "low", "high"}))
       ->capture_default_str();
   command->add_option("--contents", c->contents, "How much of the objects is written and checked")
-      ->check(CLI::IsMember({"full", "ends", "none"}))
+      ->check(CLI::IsMember({"full", "ends", "touch", "none"}))
       ->capture_default_str();
   command->add_option("--threads", c->options.workers, "Most threads")
       ->check(CLI::Range(1u, 512u))
@@ -291,14 +301,19 @@ void add_replay_command(CLI::App& app, int& exit_code) {
   command->add_option("--samples", c->options.samples, "How often memory is looked at")
       ->check(CLI::Range(std::size_t{1}, std::size_t{100000}))
       ->capture_default_str();
+  command
+      ->add_option("--passes", c->options.passes,
+                   "Do the trace so often and time whole passes, no single operations")
+      ->check(CLI::Range(1u, 1000000u));
   command->add_option("--json", c->json, "Also write the report as JSON (-: to standard output, instead)")
       ->type_name("FILE");
   command->add_option("--svg", c->svg, "Draw memory over time")->type_name("FILE");
   command->callback([c, &exit_code] {
     exit_code = guarded("replay", [&] {
-      c->options.contents = c->contents == "full"   ? Contents::full
-                            : c->contents == "ends" ? Contents::ends
-                                                    : Contents::none;
+      c->options.contents = c->contents == "full"    ? Contents::full
+                            : c->contents == "ends"  ? Contents::ends
+                            : c->contents == "touch" ? Contents::touch
+                                                     : Contents::none;
       if (c->allocator != "heap" && c->allocator != "process") return run_replay_on(*c, c->allocator);
       return run_replay(*c);
     });
