@@ -80,8 +80,9 @@ class EXTMEM_API Domain {
   /// file backs a region of this domain already. On errors a file is left as it was.
   Result<RegionId> add_backing(Heap heap, const BackingSpec& spec) noexcept;
   /// From now on this process maps backings at free addresses from `lowest` upwards, above the regions that are there
-  /// already: addresses that other processes are likely to have free too (OpenOptions::same_address), and small ones for
-  /// devices. Where none is found the kernel chooses, as it does for 0. Errors: EINVAL no multiple of 2 MiB, or above 2^46.
+  /// already: small ones for devices, say. Where none is found the kernel chooses. 0, as from the start: a named domain's
+  /// backings go to a window of addresses that Linux leaves free in every process (48 to 56 TiB), a private one's
+  /// where the kernel likes. Errors: EINVAL no multiple of 2 MiB, or above 2^46.
   Result<void> place_backings(std::uint64_t lowest) noexcept;
   /// Takes a region away. External memory is left as it is; an own backing is unmapped.
   /// Errors: ENOENT; EBUSY it is used (the report names the holders); what a listener answered.

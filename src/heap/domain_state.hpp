@@ -292,6 +292,8 @@ class DomainState {
   int notify(RegionEventKind kind, std::uint32_t region, bool foreign = false) noexcept;
   /// The lowest address for the next backing by place_backings(), or 0. Requires: the region lock.
   [[nodiscard]] std::uint64_t next_address() noexcept;
+  /// An address for a backing of a shared domain that every participant is likely to have free, or 0. Takes no lock.
+  [[nodiscard]] std::uint64_t window_address(std::uint64_t length, std::uint64_t align) noexcept;
   Result<void> make_node_heaps() noexcept;
   void refresh_heap(std::uint32_t id) noexcept;
   void tend_slowly(bool again = false) noexcept;

@@ -20,6 +20,13 @@ namespace extmem::heap {
 namespace {
 constexpr std::uint64_t kPlaced = 2u << 20;  // place_backings()
 constexpr std::uint64_t kHighestPlace = std::uint64_t{1} << 46;
+
+// The window of shared domains' backings. Linux puts nothing here by itself on x86-64: programs, libraries, stacks and the
+// kernel's own choices lie above 2^46 or, in the legacy layout, below 44 TiB; low are programs that are not
+// position-independent and the first shadow of AddressSanitizer. (ThreadSanitizer wants these addresses for itself: there the
+// kernel chooses, as it does where something lies at a place already.)
+constexpr std::uint64_t kWindow = std::uint64_t{48} << 40;
+constexpr std::uint64_t kWindowBytes = std::uint64_t{8} << 40;
 }  // namespace
 
 Result<void> DomainState::check_growth(const GrowthPolicy& growth) noexcept {
@@ -173,6 +180,17 @@ std::uint64_t DomainState::next_address() noexcept {
     next = std::max(next, core.phase + core.length);
   }
   return base::align_up(next, kPlaced);
+}
+
+/// Places are given out one after the other and round about, so two participants that add at once ask for different ones
+/// without a lock; and from a random start, so that two domains of one process seldom want the same.
+std::uint64_t DomainState::window_address(std::uint64_t length, std::uint64_t align) noexcept {
+  if (!shared_ || length > kWindowBytes / 4 || align > kWindowBytes / 4) return 0;
+  const std::uint64_t bytes = base::align_up(length, kPlaced) + (align > kPlaced ? align : 0);
+  // Relaxed: numbers only; nothing is published by it. Modulo at each use: what the segment holds is not trusted.
+  const std::uint64_t taken = directory_->next_place.atomic().fetch_add(bytes, std::memory_order_relaxed);
+  const std::uint64_t offset = base::align_down(taken % kWindowBytes, kPlaced);
+  return kWindow + (offset + bytes <= kWindowBytes ? offset : 0);
 }
 
 }  // namespace extmem::heap

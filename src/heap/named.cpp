@@ -11,6 +11,7 @@
 #include "os/descriptor.hpp"
 #include "os/file.hpp"
 #include "os/kernel_text.hpp"
+#include "os/process.hpp"
 #include "os/record_lock.hpp"
 #include "os/shared_mapping.hpp"
 
@@ -111,6 +112,7 @@ Result<void> DomainState::open_control(const OpenOptions& o) noexcept {
                         "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
   format_tables(tables, g);
+  directory_->next_place = os::random_number();
   if (o.permanent) segment_.at<shared::SegmentHeader>(0)->flags |= shared::kSegmentPermanent;
   return folder_.publish_control();
 }

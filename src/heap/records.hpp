@@ -117,6 +117,7 @@ struct Directory {
   base::Relaxed<std::uint32_t> node_heaps;  // heaps [0, node_heaps) stand for NUMA nodes
   base::Relaxed<std::uint32_t> slots_high;  // thread slots [1, slots_high] have been used
   base::Relaxed<std::uint32_t> withheld;    // 1: some region may have withheld_by bits (region lock)
+  base::Relaxed<std::uint64_t> next_place;  // where in the window the next backing goes: see window_address()
 };
 
 }  // namespace extmem::heap

@@ -353,7 +353,8 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   request.unlink_on_close = true;  // until it is added: see add_mapped
   // Aligned to 2 MiB where it is long enough: transparent hugepages and alignment constraints then work.
   request.align = spec.length >= 2u << 20 ? 2u << 20 : 0;
-  request.lowest_address = lowest_address_ != 0 ? next_address() : 0;
+  request.lowest_address =
+      lowest_address_ != 0 ? next_address() : window_address(spec.length, spec.os_page_size);
   request.progress = spec.progress;
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {

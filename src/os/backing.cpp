@@ -30,7 +30,8 @@ namespace {
 constexpr std::size_t kChunk = std::size_t{64} << 20;  // between two calls of the progress callback
 constexpr int kPlaces =
     184;  // addresses that are tried from lowest_address upwards, over 2^45 bytes: past a sanitizer's shadow
-constexpr int kHints = 4;  // addresses that are asked for before one is taken
+constexpr int kIgnored = 16;  // addresses for which others were given before nobody is asked any more
+constexpr int kHints = 4;     // addresses that are asked for before one is taken
 
 bool is_hugetlb_kind(BackingKind kind) noexcept {
   return kind == BackingKind::hugetlb || kind == BackingKind::memfd_hugetlb;
@@ -244,14 +245,20 @@ Result<Addresses> map(const Plan& plan) noexcept {
   std::size_t align = std::max(plan.request.align, plan.page);
   if (plan.request.thp) align = std::max(align, thp_policy().page_size);
 
-  if (plan.request.lowest_address != 0 && plan.request.kind != BackingKind::dax) {
+  if (plan.request.lowest_address != 0) {
+    // DAX takes no MAP_FIXED_NOREPLACE (MAP_SHARED_VALIDATE): a hint, which the kernel takes where it is free.
+    const int exactly = plan.request.kind == BackingKind::dax ? 0 : MAP_FIXED_NOREPLACE;
     std::uint64_t at = (plan.request.lowest_address + align - 1) & ~(align - 1);
-    for (int tried = 0; tried < kPlaces; ++tried) {
-      void* const p = ::mmap(reinterpret_cast<void*>(at), plan.length, PROT_READ | PROT_WRITE,
-                             flags | MAP_FIXED_NOREPLACE, fd, 0);
+    for (int tried = 0, elsewhere = 0; tried < kPlaces && elsewhere < kIgnored; ++tried) {
+      void* const p =
+          ::mmap(reinterpret_cast<void*>(at), plan.length, PROT_READ | PROT_WRITE, flags | exactly, fd, 0);
       if (p != MAP_FAILED && reinterpret_cast<std::uint64_t>(p) == at)
         return Addresses(static_cast<std::byte*>(p), plan.length);
-      if (p != MAP_FAILED) unmap(p, plan.length);  // a kernel before 4.17 takes the address as a hint
+      if (p !=
+          MAP_FAILED) {  // a hint only: for DAX, for kernels before 4.17, and for ThreadSanitizer, which ignores it
+        unmap(p, plan.length);
+        ++elsewhere;
+      }
       if (p == MAP_FAILED && errno != EEXIST && errno != ENOMEM && errno != EPERM)
         return map_error(errno, plan);
       if (p == MAP_FAILED && errno == ENOMEM && plan.in_hugepages) return map_error(errno, plan);

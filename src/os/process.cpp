@@ -2,12 +2,14 @@
 
 #include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 #include <optional>
 #include <string_view>
 
@@ -64,6 +66,17 @@ Result<BootId> boot_id() noexcept {
     return EXTMEM_ERROR(EIO, "/proc/sys/kernel/random/boot_id does not hold 32 hexadecimal digits");
   }
   return id;
+}
+
+std::uint64_t random_number() noexcept {
+  const ErrnoKeeper keeper;
+  std::uint64_t number = 0;
+  if (::getrandom(&number, sizeof number, GRND_NONBLOCK) == sizeof number) return number;
+  std::timespec now{};  // a machine that is just booting
+  (void)::clock_gettime(CLOCK_MONOTONIC, &now);
+  const auto ns =
+      static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+  return (ns << 20 ^ static_cast<std::uint64_t>(::getpid())) * 0x9e3779b97f4a7c15u;
 }
 
 Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept {

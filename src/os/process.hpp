@@ -23,6 +23,9 @@ using BootId = std::array<std::uint8_t, 16>;
 /// Errors: those of reading /proc/sys/kernel/random/boot_id; EIO where it does not hold an identifier.
 Result<BootId> boot_id() noexcept;
 
+/// A number that another process, or this one at another time, is unlikely to get. No secret.
+[[nodiscard]] std::uint64_t random_number() noexcept;
+
 /// When process `pid` started, in clock ticks since boot: with the pid it names one process for ever (of this
 /// boot).
 /// Errors: ESRCH where there is no such process; EIO where /proc/PID/stat cannot be understood.

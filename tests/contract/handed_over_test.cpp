@@ -100,6 +100,31 @@ TEST_P(Elsewhere, UserDataOfAHeapIsTheSameForAll) {
 
 // ---- the same address ----------------------------------------------------------------------------------------
 
+// Without asking: backings of named domains lie in a window that is free everywhere, whatever the kernel does with addresses.
+TEST_P(Elsewhere, RegionsLieAtOneAddressByDefault) {
+  Companion other, third;
+  join(other);
+  for (int i = 0; i < 24; ++i) {
+    const RegionInfo region = add(i % 2 == 0 ? BackingKind::memfd : BackingKind::anonymous);
+    EXPECT_EQ(other.code(words("add", "memfd", 4 * kMiB)), 0);
+    if (i == 12) join(third);  // maps what is there at once, and the rest as it comes
+    for (Companion* const process : {&other, &third}) {
+      if (process == &third && i < 12) continue;
+      EXPECT_EQ(process->ask("poll"), "ok");
+      EXPECT_EQ(process->number(words("region_base", id(region.id))), number(region.base)) << "region " << i;
+    }
+  }
+  // Those that the other process added.
+  ASSERT_EQ(face_->poll(), 0) << face_->message();
+  std::vector<RegionInfo> all;
+  ASSERT_EQ(face_->list_regions(all), 0) << face_->message();
+  EXPECT_EQ(all.size(), 48u);
+  for (const RegionInfo& region : all) {
+    EXPECT_EQ(region.base, region.adder_base);
+    EXPECT_EQ(third.number(words("region_base", id(region.id))), number(region.base));
+  }
+}
+
 TEST_P(Elsewhere, SameAddressWhereItIsFree) {
   Companion other;
   join(other, "same");

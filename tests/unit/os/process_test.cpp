@@ -29,6 +29,12 @@ TEST(Process, KnowsItsBoot) {
   EXPECT_EQ(*id, *boot_id());
 }
 
+TEST(Process, GetsANewRandomNumberEachTime) {
+  const std::uint64_t first = random_number();
+  EXPECT_NE(first, random_number());
+  EXPECT_NE(first >> 32, 0u) << "all of its bits are";
+}
+
 TEST(Process, HasAStartTimeThatStaysAndTellsItApart) {
   const Result<std::uint64_t> mine = process_start_time(process_id());
   ASSERT_TRUE(mine) << mine.error().message();
