@@ -165,7 +165,8 @@ EXTMEM_API int extmem_dpdk_pktmbuf_pool_create(extmem_domain_t* domain, extmem_h
                                                struct rte_mempool** pool);
 
 /**
- * Destroys such a pool, and frees its buffers, when all of its mbufs are back.
+ * Destroys such a pool, and frees its buffers, when all of its mbufs are back. Where rte_mempool_free has freed it already,
+ * which leaves the buffers allocated, this frees them.
  *
  * Requires: no port or thread uses the pool any more. out NULL, or where to write the count.
  * Returns: 0; -errno. With EBUSY, *out is how many mbufs are not back.

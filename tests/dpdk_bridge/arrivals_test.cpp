@@ -1,4 +1,5 @@
 // Regions that come and go while a heap is lent: by other threads, and by other processes of a named domain.
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -134,6 +135,58 @@ TEST_F(Arrivals, FromAnotherProcessAreLentWhenTheyAreMappedHere) {
   EXPECT_FALSE(dpdk_knows(region.base));
   EXPECT_EQ(dma().balance(), 0);
   EXPECT_EQ(extmem_dpdk_withdraw(lease), 0);
+  EXPECT_EQ(extmem_domain_close(shared), 0);
+}
+
+/// Takes memory of the heap "h" in a process of its own and dies with it.
+void allocate_and_die(const std::string& directory, const char* name) {
+  const ::pid_t pid = ::fork();
+  if (pid == 0) {
+    extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
+    options.directory = directory.c_str();
+    options.mode = EXTMEM_OPEN_EXISTING;
+    extmem_domain_t* domain = nullptr;
+    extmem_heap_t heap{};
+    if (extmem_domain_open(name, &options, &domain) != 0) ::_exit(1);
+    if (extmem_heap_find(domain, "h", &heap) != 0) ::_exit(2);
+    if (extmem_malloc(heap, 100'000) == nullptr) ::_exit(3);
+    (void)::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+  ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+}
+
+TEST_F(Arrivals, StayLentWhenADeadProcessMemoryIsReclaimed) {
+  const extmem::test::RuntimeDirectory directory;
+  extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
+  options.directory = directory.c_str();
+  extmem_domain_t* shared = nullptr;
+  ASSERT_EQ(extmem_domain_open("d", &options, &shared), 0) << extmem_last_error_message();
+  extmem_heap_t of_all{};
+  ASSERT_EQ(extmem_heap_create(shared, "h", nullptr, &of_all), 0);
+  extmem_backing_spec_t backing = EXTMEM_BACKING_SPEC_INIT;
+  backing.length = kMiB;
+  extmem_region_id_t id{};
+  ASSERT_EQ(extmem_region_add_backing(shared, of_all, &backing, &id), 0);
+  extmem_dpdk_lease_t* lease = nullptr;
+  ASSERT_EQ(extmem_dpdk_lend(shared, of_all, 0, &lease), 0) << extmem_dpdk_last_error_message();
+  allocate_and_die(directory.path(), "d");
+  extmem_heap_stats_t stats{};
+  ASSERT_EQ(extmem_heap_get_stats(of_all, &stats, sizeof stats), 0);
+  EXPECT_EQ(stats.used_count, 1u);
+  ASSERT_EQ(extmem_domain_recover(shared, nullptr, 0), 0) << extmem_last_error_message();
+  ASSERT_EQ(extmem_heap_get_stats(of_all, &stats, sizeof stats), 0);
+  EXPECT_EQ(stats.used_count, 0u);
+  extmem_region_info_t region{};
+  ASSERT_EQ(extmem_region_get_info(shared, id, &region, sizeof region), 0);
+  EXPECT_TRUE(dpdk_knows(region.base)) << "devices may be using it";
+  EXPECT_EQ(dma().balance(), 2);
+  extmem_dpdk_lease_info_t info{};
+  ASSERT_EQ(extmem_dpdk_lease_get_info(lease, &info, sizeof info), 0);
+  EXPECT_EQ(info.regions, 1u);
+  EXPECT_EQ(extmem_dpdk_withdraw(lease), 0);
+  EXPECT_EQ(dma().balance(), 0);
   EXPECT_EQ(extmem_domain_close(shared), 0);
 }
 

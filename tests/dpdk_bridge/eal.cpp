@@ -1,6 +1,7 @@
 #include "eal.hpp"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -8,11 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 namespace bridge_test {
 namespace {
 
-BeforeEal answers_before;
+BeforeEal answers_before, answers_after_failure;
 std::string failure;
 
 using DmaFn = int (*)(rte_device*, void*, std::uint64_t, std::size_t);
@@ -27,6 +29,40 @@ int handle(const char* name, bool map, rte_device* device, void* addr, std::uint
   }
   dma().calls.push_back(std::move(call));
   return reinterpret_cast<DmaFn>(::dlsym(RTLD_NEXT, name))(device, addr, iova, length);
+}
+
+void ask(BeforeEal& answers) {
+  extmem_domain_t* early = nullptr;
+  ASSERT_EQ(extmem_domain_create(nullptr, &early), 0);
+  extmem_heap_t heap{};
+  ASSERT_EQ(extmem_heap_create(early, "early", nullptr, &heap), 0);
+  extmem_dpdk_lease_t* lease = nullptr;
+  answers.lend = extmem_dpdk_lend(early, heap, 0, &lease);
+  answers.message = extmem_dpdk_last_error_message();
+  char byte = 0;
+  answers.give = extmem_dpdk_range_give(early, &byte, 1, "d");
+  extmem_dpdk_pool_options_t options = EXTMEM_DPDK_POOL_OPTIONS_INIT;
+  options.name = "early";
+  options.count = 7;
+  rte_mempool* pool = nullptr;
+  answers.pool = extmem_dpdk_pktmbuf_pool_create(early, heap, &options, &pool);
+  ASSERT_EQ(extmem_domain_close(early), 0);
+}
+
+/// Starts EAL with an option that it does not have, which it tells at length, and where nobody listens.
+int fail_to_start() {
+  const int out = ::dup(1), error = ::dup(2), nowhere = ::open("/dev/null", O_WRONLY);
+  std::fflush(stdout);
+  ::dup2(nowhere, 1);
+  ::dup2(nowhere, 2);
+  std::string words[] = {"dpdk_bridge", "--no-such-option"};
+  char* arguments[] = {words[0].data(), words[1].data(), nullptr};
+  const int answer = ::rte_eal_init(2, arguments);
+  std::fflush(stdout);
+  ::dup2(out, 1);
+  ::dup2(error, 2);
+  for (const int fd : {out, error, nowhere}) ::close(fd);
+  return answer;
 }
 
 }  // namespace
@@ -48,26 +84,15 @@ Dma& dma() {
 }
 
 const BeforeEal& before_eal() { return answers_before; }
+const BeforeEal& after_failed_eal() { return answers_after_failure; }
 
 void Bridge::SetUpTestSuite() {
   static bool started = false;
   if (started) return;
   started = true;
-  extmem_domain_t* early = nullptr;
-  ASSERT_EQ(extmem_domain_create(nullptr, &early), 0);
-  extmem_heap_t none{};
-  ASSERT_EQ(extmem_heap_create(early, "early", nullptr, &none), 0);
-  extmem_dpdk_lease_t* lease = nullptr;
-  answers_before.lend = extmem_dpdk_lend(early, none, 0, &lease);
-  answers_before.message = extmem_dpdk_last_error_message();
-  char byte = 0;
-  answers_before.give = extmem_dpdk_range_give(early, &byte, 1, "d");
-  extmem_dpdk_pool_options_t options = EXTMEM_DPDK_POOL_OPTIONS_INIT;
-  options.name = "early";
-  options.count = 7;
-  rte_mempool* pool = nullptr;
-  answers_before.pool = extmem_dpdk_pktmbuf_pool_create(early, none, &options, &pool);
-  ASSERT_EQ(extmem_domain_close(early), 0);
+  ask(answers_before);
+  ASSERT_LT(fail_to_start(), 0);
+  ask(answers_after_failure);
 
   std::vector<std::string> words = eal_options();
   for (const char* word :

@@ -34,7 +34,7 @@ struct Dma {
 };
 Dma& dma();
 
-/// What the functions answered before EAL ran.
+/// What the functions answered before EAL ran: once before rte_eal_init was called, and once after it had failed.
 struct BeforeEal {
   int lend = 0;
   std::string message;
@@ -42,6 +42,7 @@ struct BeforeEal {
   int pool = 0;
 };
 const BeforeEal& before_eal();
+const BeforeEal& after_failed_eal();
 
 /// Pages of this program.
 class Memory {

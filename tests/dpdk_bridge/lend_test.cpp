@@ -36,10 +36,12 @@ struct Lend : Bridge {
 
 TEST_F(Lend, NeedsEal) {
   ASSERT_EQ(eal_failure(), "");
-  EXPECT_EQ(before_eal().lend, -ENODEV);
-  EXPECT_NE(before_eal().message.find("rte_eal_init"), std::string::npos) << before_eal().message;
-  EXPECT_EQ(before_eal().give, -ENODEV);
-  EXPECT_EQ(before_eal().pool, -ENODEV);
+  for (const BeforeEal& answers : {before_eal(), after_failed_eal()}) {
+    EXPECT_EQ(answers.lend, -ENODEV);
+    EXPECT_NE(answers.message.find("rte_eal_init"), std::string::npos) << answers.message;
+    EXPECT_EQ(answers.give, -ENODEV);
+    EXPECT_EQ(answers.pool, -ENODEV);
+  }
 }
 
 TEST_F(Lend, GivesEachPageTheRegionsIova) {
@@ -147,6 +149,15 @@ TEST_F(Lend, RefusesTheSameHeapTwice) {
   EXPECT_TRUE(dpdk_knows(memory.base()));
   must_withdraw(lease);
   must_withdraw(must_lend());
+}
+
+TEST_F(Lend, RefusesAnEmptyHeapTwice) {
+  extmem_dpdk_lease_t *lease = must_lend(), *again = nullptr;
+  EXPECT_EQ(extmem_dpdk_lend(domain, heap, 0, &again), -EEXIST);
+  const Memory memory(kMiB);
+  must_add(memory);
+  EXPECT_TRUE(dpdk_knows(memory.base()));
+  must_withdraw(lease);
 }
 
 TEST_F(Lend, RefusesBadArguments) {

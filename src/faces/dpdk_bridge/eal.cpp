@@ -4,7 +4,7 @@
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
-#include <rte_lcore.h>
+#include <rte_tailq.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -39,7 +39,10 @@ int reason() noexcept { return rte_errno > 0 ? rte_errno : EIO; }
 
 }  // namespace
 
-bool eal_runs() noexcept { return ::rte_lcore_count() != 0; }
+bool eal_runs() noexcept {
+  // Empty until EAL's memory is there, and still so where rte_eal_init has failed before that.
+  return ::rte_eal_tailq_lookup("RTE_MEMPOOL") != nullptr;
+}
 
 int device_runs(extmem_domain_t* domain, const void* p, std::uint64_t length, std::vector<Run>& runs) {
   std::size_t count = 0;

@@ -17,7 +17,7 @@ struct rte_device;
 
 namespace extmem::faces::dpdk_bridge {
 
-/// Whether rte_eal_init has got as far as counting the lcores.
+/// Whether rte_eal_init has got as far as DPDK's memory and its lists.
 bool eal_runs() noexcept;
 
 /// Memory with consecutive device addresses; iova is RTE_BAD_IOVA where none is known.

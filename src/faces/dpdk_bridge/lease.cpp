@@ -63,6 +63,10 @@ const LentRegion* extmem_dpdk_lease::find(const void* p) const noexcept {
   return found == regions_.end() ? nullptr : &*found;
 }
 
+bool extmem_dpdk_lease::is_of(extmem_heap_t heap) const noexcept {
+  return heap_.local == heap.local && heap_.key == heap.key;
+}
+
 bool extmem_dpdk_lease::overlaps(const void* p, std::uint64_t length) const noexcept {
   return std::ranges::any_of(
       regions_, [&](const LentRegion& r) { return overlap(r.memory.base, r.info.length, p, length); });
@@ -183,8 +187,14 @@ int extmem_dpdk_lease::listen(const extmem_region_event_t* event, void* self) {
     const std::lock_guard lock(state().mutex);
     if (lease.ended_) return 0;
     LentRegion* const known = lease.find(event->info.id);
-    if (event->kind == EXTMEM_REGION_ADDED) return known == nullptr ? lease.lend(event->info) : 0;
-    return known != nullptr ? lease.unlend(*known) : 0;
+    switch (event->kind) {
+      case EXTMEM_REGION_ADDED:
+        return known == nullptr ? lease.lend(event->info) : 0;
+      case EXTMEM_REGION_REMOVING:
+        return known != nullptr ? lease.unlend(*known) : 0;
+      default:  // reclaiming what a dead process held: the region stays, and the dead one's devices are not of this EAL
+        return 0;
+    }
   });
   return -answer;
 }
@@ -223,7 +233,7 @@ int extmem_dpdk_lease::begin() {
   if (failed == 0) return 0;
   const Message why;
   // What only the listener has lent meanwhile goes too. A device that holds on keeps it: nothing else can be done here.
-  if (stop() != 0) {
+  if (stop(Pools::do_not) != 0) {
     const std::lock_guard lock(state().mutex);
     ended_ = true;
   }
@@ -249,14 +259,16 @@ int extmem_dpdk_lease::take_all_back() {
 }
 
 /// Takes everything back and stops to follow the heap, as one step for those who add and remove regions.
-int extmem_dpdk_lease::stop() {
+int extmem_dpdk_lease::stop(Pools pools) {
   for (;;) {
     const int answer = for_each_region(domain_, [&](const extmem_region_info_t&) {
       const std::lock_guard lock(state().mutex);
       for (const Pool& pool : state().pools) {
+        if (pools == Pools::do_not || !pool.is_there()) continue;
         for (const Chunk& chunk : pool.chunks) {
           if (overlaps(chunk.base, chunk.length))
-            return fail(EBUSY, "a pool of packets has its buffers in this heap; destroy the pool first");
+            return fail(EBUSY, "the pool of packets '%s' has its buffers in this heap; destroy it first",
+                        pool.name.c_str());
         }
       }
       BRIDGE_TRY(take_all_back());
@@ -272,7 +284,7 @@ int extmem_dpdk_lease::stop() {
 }
 
 int extmem_dpdk_lease::end() {
-  BRIDGE_TRY(stop());
+  BRIDGE_TRY(stop(Pools::matter));
   if (const int failed = ::extmem_listener_remove(domain_, listen, this); failed != 0)
     return fail_as_extmem(failed);
   return 0;
@@ -308,9 +320,12 @@ int extmem_dpdk_lend(extmem_domain_t* domain, extmem_heap_t heap, uint32_t flags
   return guarded([&] {
     std::uint32_t id = 0;
     BRIDGE_TRY(checked_heap(domain, heap, id));
-    auto made = std::make_unique<extmem_dpdk_lease>(domain, id, flags);
-    {  // known before it lends anything: a range of the heap that is given meanwhile meets it
+    auto made = std::make_unique<extmem_dpdk_lease>(domain, heap, id, flags);
+    {  // known before it lends anything: a range of the heap that is given meanwhile meets it, and a second lease, too
       const std::lock_guard lock(state().mutex);
+      for (const extmem_dpdk_lease* lease_of : state().leases) {
+        if (lease_of->is_of(heap)) return fail(EEXIST, "the heap is lent already; withdraw that lease first");
+      }
       state().leases.push_back(made.get());
     }
     if (const int failed = made->begin(); failed != 0) {

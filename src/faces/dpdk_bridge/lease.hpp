@@ -15,8 +15,9 @@
 
 struct extmem_dpdk_lease {
  public:
-  extmem_dpdk_lease(extmem_domain_t* domain, std::uint32_t heap_id, std::uint32_t flags) noexcept
-      : domain_(domain), heap_id_(heap_id), flags_(flags) {}
+  extmem_dpdk_lease(extmem_domain_t* domain, extmem_heap_t heap, std::uint32_t heap_id,
+                    std::uint32_t flags) noexcept
+      : domain_(domain), heap_(heap), heap_id_(heap_id), flags_(flags) {}
 
   /// Registers the listener and lends what is there. Returns: 0; a failure already kept, and nothing is lent.
   int begin();
@@ -29,6 +30,7 @@ struct extmem_dpdk_lease {
   [[nodiscard]] const extmem::faces::dpdk_bridge::LentRegion* find(const void* p) const noexcept;
   [[nodiscard]] bool overlaps(const void* p, std::uint64_t length) const noexcept;
   [[nodiscard]] extmem_domain_t* domain() const noexcept { return domain_; }
+  [[nodiscard]] bool is_of(extmem_heap_t heap) const noexcept;
 
  private:
   using LentRegion = extmem::faces::dpdk_bridge::LentRegion;
@@ -39,7 +41,8 @@ struct extmem_dpdk_lease {
   int map_new_devices(LentRegion& region);
   int unmap_since(LentRegion& region, std::size_t first);
   int take_all_back();
-  int stop();  // takes the lock
+  enum class Pools { matter, do_not };
+  int stop(Pools pools);  // takes the lock
   /// Lends a visited region of the heap, or maps it for new devices. On failure undoes what this walk has done, which
   /// `before` remembers: the regions, and for how many devices each was mapped.
   int cover(const extmem_region_info_t& region,
@@ -48,6 +51,7 @@ struct extmem_dpdk_lease {
   LentRegion* find(extmem_region_id_t id) noexcept;
 
   extmem_domain_t* const domain_;
+  const extmem_heap_t heap_;
   const std::uint32_t heap_id_;
   const std::uint32_t flags_;
   std::vector<LentRegion> regions_;  // guarded by the state's mutex

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <list>
 #include <utility>
 #include <vector>
 
@@ -128,6 +129,10 @@ class Buffers {
 
 }  // namespace
 
+bool extmem::faces::dpdk_bridge::Pool::is_there() const noexcept {
+  return ::rte_mempool_lookup(name.c_str()) == pool;
+}
+
 int extmem_dpdk_pktmbuf_pool_create(extmem_domain_t* domain, extmem_heap_t heap,
                                     const extmem_dpdk_pool_options_t* options, struct rte_mempool** pool) {
   BRIDGE_REQUIRE_DOMAIN(domain);
@@ -151,10 +156,9 @@ int extmem_dpdk_pktmbuf_pool_create(extmem_domain_t* domain, extmem_heap_t heap,
     Buffers buffers(domain, heap, tag);
     BRIDGE_TRY(buffers.allocate(wanted.count, size));
     const auto& described = buffers.described();
-    {
-      const std::lock_guard lock(state().mutex);
-      state().pools.reserve(state().pools.size() + 1);
-    }
+    std::list<Pool> entry(1);  // so that nothing can fail once DPDK has the pool
+    entry.front().domain = domain;
+    entry.front().name = wanted.name;
     rte_mempool* const made = ::rte_pktmbuf_pool_create_extbuf(
         wanted.name, wanted.count, wanted.cache_size, wanted.priv_size, static_cast<std::uint16_t>(size),
         wanted.socket, described.data(), static_cast<unsigned>(described.size()));
@@ -163,8 +167,10 @@ int extmem_dpdk_pktmbuf_pool_create(extmem_domain_t* domain, extmem_heap_t heap,
       return fail(why, "DPDK could not make the pool '%s' of %u mbufs in its own memory: %s", wanted.name,
                   wanted.count, ::rte_strerror(why));
     }
+    entry.front().pool = made;
+    entry.front().chunks = buffers.take_over();
     const std::lock_guard lock(state().mutex);
-    state().pools.push_back({domain, made, buffers.take_over()});
+    state().pools.splice(state().pools.begin(), entry);
     *pool = made;
     return 0;
   });
@@ -173,25 +179,26 @@ int extmem_dpdk_pktmbuf_pool_create(extmem_domain_t* domain, extmem_heap_t heap,
 int extmem_dpdk_pktmbuf_pool_destroy(struct rte_mempool* pool, uint32_t* out) {
   BRIDGE_REQUIRE(pool != nullptr, "pool is NULL; pass what extmem_dpdk_pktmbuf_pool_create gave");
   BRIDGE_REQUIRE_EAL();
-  Pool gone;
+  std::list<Pool> gone;
+  bool there = false;
   {
     const std::lock_guard lock(state().mutex);
     auto& pools = state().pools;
     const auto found = std::ranges::find_if(pools, [&](const Pool& p) { return p.pool == pool; });
     if (found == pools.end())
       return fail(ENOENT, "this is no pool that extmem_dpdk_pktmbuf_pool_create made, or it was destroyed");
-    if (const unsigned in_use = ::rte_mempool_in_use_count(pool); in_use != 0) {
+    there = found->is_there();
+    if (const unsigned in_use = there ? ::rte_mempool_in_use_count(pool) : 0; in_use != 0) {
       if (out != nullptr) *out = in_use;
       return fail(EBUSY, "%u mbufs are not back in the pool '%s'; stop the ports that use it, and free them",
                   in_use, pool->name);
     }
-    gone = std::move(*found);
-    pools.erase(found);
+    gone.splice(gone.begin(), pools, found);
   }
-  ::rte_mempool_free(pool);
+  if (there) ::rte_mempool_free(pool);
   int result = 0;
-  for (const Chunk& chunk : gone.chunks) {
-    const int failed = ::extmem_object_free(gone.domain, chunk.base);
+  for (const Chunk& chunk : gone.front().chunks) {
+    const int failed = ::extmem_object_free(gone.front().domain, chunk.base);
     if (failed != 0 && result == 0) result = fail_as_extmem(failed);
   }
   return result;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -47,7 +48,11 @@ struct Chunk {
 struct Pool {
   extmem_domain_t* domain = nullptr;
   rte_mempool* pool = nullptr;
+  std::string name;
   std::vector<Chunk> chunks;
+
+  /// False: somebody has freed the mempool behind our back (rte_mempool_free), and its address may be another's by now.
+  [[nodiscard]] bool is_there() const noexcept;
 };
 
 inline bool overlap(const void* a, std::uint64_t a_length, const void* b, std::uint64_t b_length) noexcept {
@@ -61,7 +66,7 @@ struct State {
   std::vector<extmem_dpdk_lease*> leases;
   std::vector<GivenRange> ranges;
   std::vector<MadeHeap> heaps;
-  std::vector<Pool> pools;
+  std::list<Pool> pools;  // the newest first
 };
 /// Never destroyed: a listener may run while the process exits.
 State& state() noexcept;
