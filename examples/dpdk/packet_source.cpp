@@ -82,7 +82,11 @@ Heap prepare_heap(Domain& domain, const Options& options) {
 }
 
 MemzoneInfo prepare_zone(Domain& domain, Heap heap, const char* name, std::size_t bytes) {
-  if (const auto found = domain.find_memzone(name)) return *found;
+  if (const auto found = domain.find_memzone(name)) {
+    if (found->length < bytes)
+      give_up(name, "is shorter than this run needs; the domain is of a run of fewer packets: remove it");
+    return *found;
+  }
   AllocOptions options;
   options.align = kRingAlign;
   options.zero = true;
@@ -237,7 +241,14 @@ void wait_for_readers(Domain& domain, Shared& shared) {
     need(domain.recover(), "recover the domain");
     need(shared.way.recover(watch), "recover the ring way");
     need(shared.back.recover(watch), "recover the ring back");
+    // First the ring, then the hands: a reader fills its hand before it settles, and empties it when the slot is in `back`.
+    // So who is no longer seen here is seen there; and nobody fills the ring.
     bool busy = false, alive = false;
+    need(shared.way.walk([&](const RingEntry&) {
+      busy = true;
+      return false;
+    }),
+         "walk the ring way");
     const std::uint32_t numbers = std::min(kNumbers - 1, shared.control->next_number.load());
     for (std::uint32_t i = 1; i <= numbers; ++i) {
       const std::uint64_t who = shared.control->who[i].load(std::memory_order_acquire);
@@ -254,11 +265,6 @@ void wait_for_readers(Domain& domain, Shared& shared) {
       while (shared.way.try_pop()) {
       }
     }
-    need(shared.way.walk([&](const RingEntry&) {
-      busy = true;
-      return false;
-    }),
-         "walk the ring way");
     if (!busy) break;
     if (std::chrono::steady_clock::now() > patience)
       give_up("readers",
@@ -337,6 +343,10 @@ int main(int argc, char** argv) {
   std::uint64_t before = shared.control->source.load(std::memory_order_acquire);
   if (before != 0 && Shared::lives(domain, before)) give_up("source", "another one is running");
   shared.join(domain, way, back);
+  const std::uint64_t packets_before = shared.control->packets.load();
+  if (packets_before != 0 && packets_before != options.packets)
+    give_up("packets",
+            "this domain is of a run of another number of packets; give that number, or remove it");
   wait_for_readers(domain, shared);
   shared.control->packets.store(options.packets);
   // Release: readers that see this source see all of the above.

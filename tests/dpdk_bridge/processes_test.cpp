@@ -151,6 +151,22 @@ TEST_F(Processes, RefuseASecondSource) {
   expect_all_read(audit());
 }
 
+TEST_F(Processes, RefuseADomainOfAnotherNumberOfPackets) {
+  capture(500);
+  Program the_reader = reader();
+  EXPECT_EQ(source().wait(), 0);
+  EXPECT_EQ(the_reader.wait(), 0);
+  const std::uint64_t right = packets_;
+  for (const std::uint64_t wrong :
+       {right - 1, right + 1, right * 1000}) {  // the last has no room in the ledger
+    packets_ = wrong;
+    EXPECT_EQ(source().wait(), 1) << wrong;
+  }
+  packets_ = right;
+  EXPECT_EQ(source().wait(), 0) << "all was read: nothing is left to do";
+  expect_all_read(audit());
+}
+
 TEST_F(Processes, WaitForAReaderThatIsStopped) {
   capture(2000);
   Program slow = reader({"--work", "200"}), other = reader();
