@@ -69,6 +69,11 @@ constexpr std::uint32_t class_of(std::uint64_t size) noexcept { return kClassTab
 /// The same, for a caller that has compared the offset of the last byte. Requires: last < kMaxClassSize.
 constexpr std::uint32_t class_of_last(std::uint64_t last) noexcept { return kClassTable[(last >> 4) + 1]; }
 
+/// Whether an object of a class is right for a size that it did not have before: it holds it, and is not much too large.
+constexpr bool fits_well(std::uint64_t size, std::uint64_t object) noexcept {
+  return size <= object && (size > object / 2 || object <= 64);
+}
+
 /// The smallest class whose objects hold `size` bytes and all begin at multiples of `align`; kClasses if none.
 /// Requires: align is a power of two.
 constexpr std::uint32_t class_of_aligned(std::uint64_t size, std::uint64_t align) noexcept {

@@ -1,4 +1,5 @@
 // The public class Heap. The hot paths are here, inline over the alloc layer; the rest forwards. Domain: domain_handle.cpp.
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -71,6 +72,24 @@ bool plain(const AllocOptions& o, std::size_t align = 16) noexcept {
          o.os_page_size == 0 && !o.region && o.min_offset == 0 && o.max_offset == 0;
 }
 
+/// The slab of an object that the caller holds, by what the thread remembers, and the object's state. As for a free, without
+/// the gate: an object that the caller holds keeps its slab. Null: not that easily; p may be anything then.
+EXTMEM_ALWAYS_INLINE const alloc::Slab* slab_of_held(const ThreadMemory& memory, std::uint64_t key,
+                                                     const HeapLocal* local, const void* p,
+                                                     std::uint16_t& state) noexcept {
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (offset >= memory.region_mapped || !remembered(memory, key) || memory.region->heap != local->id)
+    return nullptr;
+  const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
+  const alloc::Slab& slab = memory.tables.slabs[link];
+  const alloc::ObjectPlace place =
+      alloc::place_of((offset | memory.region_bits) - slab.first.stable(), slab.reciprocal.stable());
+  if (link == 0 || !place.exact || place.number >= slab.objects.stable()) return nullptr;
+  state = memory.tables.states[slab.first_state.stable() + static_cast<std::uint32_t>(place.number)].load(
+      std::memory_order_relaxed);
+  return alloc::is_held(state) ? &slab : nullptr;
+}
+
 /// Every way of allocating. A heap may be destroyed between the look at its handle and the allocation, and its record
 /// may then be another heap's: what was taken from that one goes back. (Once an object of the heap is held, it cannot
 /// be destroyed: so one look afterwards is enough.)
@@ -123,7 +142,17 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
 }
 [[gnu::noinline]] Result<void> Heap::deallocate_slowly(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (offset >= memory.region_length && remembered(memory, key_) &&
+      local_->state->region_at(p) !=
+          nullptr) {  // it lies in another region than the last: now that is the last
+    offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+    if (offset < memory.region_mapped && remembered(memory, key_) &&
+        alloc::Core::free_fast(memory.tables, *memory.cache,
+                               memory.region_slab_map[offset >> alloc::kSlabMapShift],
+                               offset | memory.region_bits, reinterpret_cast<std::uintptr_t>(p)))
+      return {};
+  }
   if (offset < memory.region_mapped && remembered(memory, key_) &&
       memory.region->heap ==
           local_->id &&  // the region may be another heap's: then that is a foreign pointer
@@ -234,6 +263,29 @@ Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptio
   return zalloc(bytes, options);
 }
 Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  std::uint16_t state = 0;
+  const alloc::Slab* slab = slab_of_held(memory, key_, local_, p, state);
+  // A small untagged object of ours that stays one, without a constraint: as DomainState::reallocate would do it.
+  if (slab != nullptr && state == memory.cache->held && new_size - 1 < alloc::kMaxClassSize &&
+      options.tag.index == 0 && plain(options)) {
+    const std::size_t size = slab->size;
+    if (alloc::fits_well(new_size, size)) return p;
+    if (!options.in_place && reinterpret_cast<std::uintptr_t>(p) - memory.region_base < memory.region_cpu) {
+      if (auto to = allocate(new_size); to) [[likely]] {
+        if (reinterpret_cast<std::uintptr_t>(*to) - memory.region_base < memory.region_cpu) [[likely]] {
+          std::memcpy(*to, p, std::min(size, new_size));
+          if (auto freed = deallocate(p);
+              !freed) {  // somebody else freed it meanwhile: a bug of the caller's
+            (void)deallocate(*to);
+            return freed.error();
+          }
+          return to;
+        }
+        (void)deallocate(*to);
+      }
+    }
+  }
   if (p == nullptr)
     return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
   if (!living(local_, key_)) return stale(local_);
@@ -268,22 +320,9 @@ Result<void> Heap::deallocate_batch(std::span<void* const> pointers, std::size_t
   return first ? Result<void>(first) : Result<void>();
 }
 Result<std::size_t> Heap::usable_size(const void* p) const noexcept {
-  const ThreadMemory& memory = heap::thread_memory;
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset < memory.region_mapped && remembered(memory, key_) && memory.region->heap == local_->id) {
-    // As for a free, without the gate: an object that the caller holds keeps its slab. Whatever else p may be is looked
-    // into below.
-    const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
-    const alloc::Slab& slab = memory.tables.slabs[link];
-    const alloc::ObjectPlace place =
-        alloc::place_of((offset | memory.region_bits) - slab.first.stable(), slab.reciprocal.stable());
-    if (link != 0 && place.exact && place.number < slab.objects.stable() &&
-        alloc::is_held(
-            memory.tables.states[slab.first_state.stable() + static_cast<std::uint32_t>(place.number)].load(
-                std::memory_order_relaxed))) {
-      return std::size_t{slab.size};
-    }
-  }
+  std::uint16_t state = 0;
+  if (const alloc::Slab* slab = slab_of_held(heap::thread_memory, key_, local_, p, state); slab != nullptr)
+    return std::size_t{slab->size};
   if (!living(local_, key_)) return stale(local_);
   auto object = local_->state->held_object(local_, p, nullptr);
   if (!object) return object.error();

@@ -324,8 +324,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     const alloc::PageDesc& desc =
         core_.pages(object.region.slot).desc(static_cast<std::uint32_t>(offset >> region.pages.page_shift));
     if (desc.kind() == alloc::PageKind::slab) {
-      // Staying is right while the object is not much too large.
-      if (request.size <= object.size && (request.size > object.size / 2 || object.size <= 64)) return p;
+      if (alloc::fits_well(request.size, object.size)) return p;
     } else if (heap.exact || core_.heap(heap.id).slab_regions == 0 || request.size > alloc::kMaxClassSize ||
                request.size > object.size / 2) {
       EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));

@@ -45,9 +45,9 @@ OpTimes ReplayResult::all() const {
   return sum;
 }
 double ReplayResult::median_pass() const {
-  std::vector<double> seconds = pass_seconds;
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
+  std::vector<double> sorted = pass_seconds;
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
   return *middle;
 }
 
