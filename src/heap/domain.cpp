@@ -70,7 +70,8 @@ Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
     bytes += base::align_up(more, 64);
     return at;
   };
-  room(sizeof(DomainState));
+  const std::uint64_t map = room(RegionIndex::kMapBytes);  // whole pages, from a page on
+  const std::uint64_t home = room(sizeof(DomainState));
   const std::uint64_t locals = room(regions * sizeof(RegionLocal));
   const std::uint64_t entries = room(regions * sizeof(RegionIndex::Entry));
   const std::uint64_t bases = room(regions * sizeof(std::uintptr_t));
@@ -82,7 +83,8 @@ Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
     os::unmap(memory, mapped);
     return committed.error();
   }
-  auto* state = new (memory) DomainState;  // placement: the mapping is this object's home
+  auto* state = new (memory + home) DomainState;  // placement: the mapping is this object's home
+  state->mapping_ = memory;
   state->mapping_bytes_ = mapped;
   state->options_ = options;
   state->locals_ = reinterpret_cast<RegionLocal*>(memory + locals);
@@ -90,15 +92,17 @@ Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
   state->heap_locals_ = reinterpret_cast<HeapLocal*>(memory + heaps);
   state->tag_holders_ = reinterpret_cast<base::Relaxed<std::uint16_t>*>(memory + holders);
   state->serial_ = next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffffff;
-  state->index_.bind(reinterpret_cast<RegionIndex::Entry*>(memory + entries), state->own_sequence_,
-                     std::uint64_t{state->serial_} << 32);
+  state->index_.bind(reinterpret_cast<RegionIndex::Entry*>(memory + entries),
+                     reinterpret_cast<RegionIndex::Granule*>(memory + map), state->locals_,
+                     state->own_sequence_, std::uint64_t{state->serial_} << 32);
   return state;
 }
 
 void DomainState::unmake() noexcept {
+  std::byte* const memory = mapping_;
   const std::uint64_t bytes = mapping_bytes_;
   this->~DomainState();
-  os::unmap(this, bytes);
+  os::unmap(memory, bytes);
 }
 
 shared::Geometry DomainState::geometry_of(const DomainOptions& o) noexcept {

@@ -105,9 +105,7 @@ Result<RegionInfo> Domain::region_info(RegionId region) const noexcept {
 }
 Result<RegionId> Domain::region_of(const void* p) const noexcept {
   if (state_ == nullptr) return closed();
-  auto object = state_->to_region_ptr(p);
-  if (!object) return object.error();
-  return RegionId{object->slot(), state_->core_.region(object->slot()).generation};
+  return state_->region_of(p);
 }
 Result<void> Domain::walk_regions(FunctionRef<bool(const RegionInfo&)> visit) const noexcept {
   if (state_ == nullptr) return closed();

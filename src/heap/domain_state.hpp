@@ -183,7 +183,11 @@ class DomainState {
   Result<std::uint32_t> checked_region(RegionId id) noexcept;
 
   // lookup.cpp
+  /// The region that holds the address, or null; this thread remembers it. For who allocates and frees.
   RegionLocal* region_at(const void* p) noexcept;
+  /// The same, but what the thread remembers stays as it is. For who only looks up.
+  [[nodiscard]] const RegionLocal* look_up(const void* p) noexcept;
+  Result<RegionId> region_of(const void* p) noexcept;
   Result<Iova> iova_of(const void* p) noexcept;
   Result<void*> address_of(Iova iova) noexcept;
   Result<std::size_t> iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs,
@@ -381,6 +385,7 @@ class DomainState {
   base::Relaxed<std::uint16_t>* tag_holders_ = nullptr;  // by tag: this process' holder of it
   HeapLocal* heap_locals_ = nullptr;
   DomainOptions options_{};
+  std::byte* mapping_ = nullptr;
   std::uint64_t mapping_bytes_ = 0;      // of the mapping that this object lives in
   Listener listeners_[kMaxListeners]{};  // guarded by the region lock
   std::uint32_t listener_count_ = 0;

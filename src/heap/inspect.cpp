@@ -389,7 +389,10 @@ std::size_t DomainState::verify_regions_locked(FunctionRef<void(const Breach&)> 
     if ((flags & alloc::kRegionUsed) == 0)
       tell("a region of a heap is in use", region, alloc::kRegionUsed, flags);
     if (bases_[region] == 0) continue;  // not mapped in this process
-    if (index_.overlapping(bases_[region], 1) != region) {
+    std::uint64_t sequence = 0;
+    const std::uintptr_t last = bases_[region] + (locals_[region].length - 1);
+    if (index_.overlapping(bases_[region], 1) != region || index_.find(bases_[region], sequence) != region ||
+        index_.find(last, sequence) != region) {
       tell("a region is found by its address", region, region, index_.overlapping(bases_[region], 1));
     }
   }

@@ -21,21 +21,29 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     memory.region_base = region->base;
     memory.region_length = region->length;
     memory.region_bits = alloc::make_ptr(slot, 0);
-    const alloc::RegionCore& core = core_.region(slot);
-    memory.region_slab_map = core_.slab_map(core);
-    const bool exact = core_.heap(core.heap).exact != 0;
-    const bool mapped = !exact && alloc::has_slab_map(core.pages.pages, core.pages.page_shift);
-    memory.region_mapped = mapped ? region->length.get() : 0;
-    const bool cacheable = exact && core.pages.page_shift == alloc::kSpanUnitShift;
-    memory.region_exact = cacheable ? std::uint64_t{core.pages.pages} << alloc::kSpanUnitShift : 0;
-    memory.region_place = alloc::make_ptr(slot, core.pages.descs_offset);
-    memory.region_flags = &core.flags;
-    memory.region_cpu = (core.flags & alloc::kRegionCpu) != 0 ? region->length.get() : 0;
+    memory.region_slab_map = region->slab_map;
+    memory.region_mapped = region->slab_mapped;
+    memory.region_exact = region->exact;
+    memory.region_place = region->place;
+    memory.region_flags = region->flags;
+    memory.region_cpu = region->cpu;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.
     std::atomic_thread_fence(std::memory_order_acquire);
     if (index_.sequence() == sequence) return region;
   }
+}
+
+const RegionLocal* DomainState::look_up(const void* p) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(p);
+  const ThreadMemory& memory = thread_memory;
+  std::uint64_t sequence = index_.sequence();
+  if (memory.seen != sequence) [[unlikely]]
+    return region_at(p);
+  // A guess that is right takes no time: what follows does not wait for the address.
+  if (at - memory.region_base < memory.region_length) return memory.region;
+  const std::uint32_t slot = index_.find(at, sequence);
+  return slot == 0 ? nullptr : &locals_[slot];
 }
 
 namespace {
@@ -45,16 +53,19 @@ Error foreign() noexcept {
 }  // namespace
 
 Result<Iova> DomainState::iova_of(const void* p) noexcept {
-  const RegionLocal* region = region_at(p);
-  if (region == nullptr) return foreign();
-  return region::lookup(core_.region(region->slot).iova, core_.segment(),
-                        reinterpret_cast<std::uintptr_t>(p) - region->base);
+  const RegionLocal* region = look_up(p);
+  if (region == nullptr) [[unlikely]]
+    return foreign();
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
+  if (const std::uint32_t* frames = region->iova_frames; frames != nullptr) [[likely]]
+    return region::lookup_frame(frames, region->iova_base, region->iova_shift, offset);
+  return region::lookup(core_.region(region->slot).iova, core_.segment(), offset);
 }
 
 Result<std::size_t> DomainState::iova_runs(const void* p, std::size_t n, std::span<IovaRun> runs,
                                            bool* contiguous) noexcept {
   if (n == 0) return EXTMEM_ERROR(EINVAL, "the range is empty: give at least one byte");
-  const RegionLocal* region = region_at(p);
+  const RegionLocal* region = look_up(p);
   if (region == nullptr) return foreign();
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - region->base;
   if (n > region->length - offset)
@@ -120,8 +131,15 @@ Result<void*> DomainState::address_of(Iova iova) noexcept {
   return EXTMEM_ERROR(ENOENT, "no page of this domain has this device address");
 }
 
+Result<RegionId> DomainState::region_of(const void* p) noexcept {
+  const RegionLocal* region = look_up(p);
+  if (region == nullptr) [[unlikely]]
+    return foreign();
+  return RegionId{region->slot, region->generation};
+}
+
 Result<RegionPtr> DomainState::to_region_ptr(const void* p) noexcept {
-  const RegionLocal* region = region_at(p);
+  const RegionLocal* region = look_up(p);
   if (region == nullptr) return foreign();
   return RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)};
 }

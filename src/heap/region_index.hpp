@@ -1,10 +1,15 @@
 // RegionIndex: address -> region of this process.
 //
-// What it is: the process-local side table of regions, sorted by address, under a sequence lock: readers never write.
+// What it is: the process-local side table of regions, sorted by address, and before it a flat map of the address space in
+// granules of 64 MiB, by which an address finds its region without a search. Both under a sequence lock: readers never write.
 // Thread-safety: find() any thread; insert/erase under Directory::region_lock.
-// Invariants: entries do not overlap; `sequence` is odd while a writer is at work and changes with every write.
+// Invariants:
+//  1. Entries do not overlap; `sequence` is odd while a writer is at work and changes with every write.
+//  2. A granule's word names the regions that lie in it (see Granule); 0: none.
+//  3. A slot's base and length (RegionLocal) are those of its entry while it has one.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -12,24 +17,38 @@
 #include "base/relaxed.hpp"
 #include "extmem/result.hpp"
 #include "os/backing.hpp"
+#include "os/mapping.hpp"
 
 namespace extmem::heap {
 
 /// What this process knows of a region beside the shared record.
-struct RegionLocal {
-  // Relaxed: a look-up may read them while the slot becomes another region's; the index's sequence tells it so.
+struct alignas(64) RegionLocal {
+  // What look-ups read: one cache line. Relaxed: they may read while the slot becomes another region's; the index's sequence
+  // tells it so.
   base::Relaxed<std::uintptr_t> base;
   base::Relaxed<std::uint64_t> length;
-  alloc::PageDesc* descs;
-  base::Relaxed<std::uint32_t> page_shift;
   base::Relaxed<std::uint32_t> slot;
   base::Relaxed<std::uint32_t> heap;
-  std::uint32_t reverse_words;          // of the index from IOVA to offset
+  base::Relaxed<std::uint32_t> generation;  // of the region that this is about
+  base::Relaxed<std::uint32_t> page_shift;
+  base::Relaxed<const std::uint32_t*>
+      iova_frames;  // of a flat IOVA table of 4 bytes a page; null: another form
+  base::Relaxed<std::uint64_t> iova_base;
+  base::Relaxed<std::uint32_t> iova_shift;
+  std::uint32_t reverse_words;  // of the index from IOVA to offset
+  // What a thread remembers of it (ThreadMemory): a copy, so that a free in another region than the last is quick. Relaxed likewise.
+  base::Relaxed<std::uint64_t> slab_mapped;
+  base::Relaxed<std::uint64_t> exact;
+  base::Relaxed<std::uint64_t> cpu;
+  base::Relaxed<std::uint64_t> place;
+  base::Relaxed<const base::Relaxed<std::uint32_t>*> slab_map;
+  base::Relaxed<const base::Relaxed<std::uint32_t>*> flags;
+  // The rest.
+  alloc::PageDesc* descs;
   std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words
   std::uint64_t reverse_bytes;
   os::Mapping mapping;  // of an own backing
   BackingKind kind;
-  std::uint32_t generation;  // of the region that this is about
   // Why it could not be mapped here, or null; it is not tried again by itself. Relaxed: a look-up may read it at any time.
   base::Relaxed<const ErrorInfo*> refused;
 };
@@ -41,20 +60,39 @@ class RegionIndex {
     base::Relaxed<std::uint64_t> length;
     base::Relaxed<std::uint32_t> slot;
   };
-  /// `sequence`: the word to use: other processes may add 2 to it when what our threads remember is stale.
-  void bind(Entry* entries, std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept {
+  /// One granule of addresses:  63    32 31      16 15      0
+  ///                           | split  | upper   | lower   |    slots; 0: none
+  /// Addresses whose offset in the granule is below `split` can only be lower's, the others only upper's (kMany: of several,
+  /// which the entries tell apart).
+  using Granule = base::Relaxed<std::uint64_t>;
+  static constexpr unsigned kGranuleShift = 26;
+  static constexpr std::uint64_t kGranuleBytes = std::uint64_t{1} << kGranuleShift;
+  static constexpr std::uint64_t kGranules = std::uint64_t{1} << (47 - kGranuleShift);  // beyond: a search
+  static constexpr std::uint64_t kMapBytes = kGranules * sizeof(Granule);
+  static constexpr std::uint32_t kMany = 0xffff;
+
+  /// `map`: kMapBytes of zeroes, which take memory where regions are. `sequence`: the word to use: other processes may add 2 to it
+  /// when what our threads remember is stale.
+  void bind(Entry* entries, Granule* map, const RegionLocal* locals, std::atomic<std::uint64_t>& sequence,
+            std::uint64_t first_sequence) noexcept {
     entries_ = entries;
+    map_ = map;
+    locals_ = locals;
     sequence_ = &sequence;
     sequence.store(first_sequence, std::memory_order_relaxed);
   }
   /// Another word from now on, whose value no thread has seen yet. The old one stays as it is: where threads may have
   /// seen it, it must change after this.
   void rebind(std::atomic<std::uint64_t>& sequence) noexcept {
-    bind(entries_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
+    bind(entries_, map_, locals_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
   }
   /// In a fork's child: whether its parent was writing.
   [[nodiscard]] bool torn() const noexcept { return (sequence_->load(std::memory_order_relaxed) & 1) != 0; }
-  void clear() noexcept { count_ = 0; }
+  /// Forgets all regions. Requires: nobody looks.
+  void clear() noexcept {
+    count_ = 0;
+    os::discard(map_, kMapBytes);  // reads as zeroes again
+  }
   [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_->load(std::memory_order_acquire); }
 
   [[nodiscard]] const std::atomic<std::uint64_t>* word() const noexcept { return sequence_; }
@@ -68,9 +106,17 @@ class RegionIndex {
   std::uint32_t find(std::uintptr_t address, std::uint64_t& sequence) const noexcept {
     for (;;) {
       sequence = sequence_->load(std::memory_order_acquire);  // pairs with the release in end_write()
-      std::uint32_t found = 0;
-      const std::uint32_t at = upper_bound(address);
-      if (at > 0 && address - entries_[at - 1].base < entries_[at - 1].length) found = entries_[at - 1].slot;
+      std::uint32_t found = kMany;
+      if (const std::uint64_t granule = address >> kGranuleShift; granule < kGranules) [[likely]] {
+        // No branch between the two slots: it could not be predicted.
+        const std::uint64_t word = map_[granule];
+        found = static_cast<std::uint16_t>(word >> ((address & (kGranuleBytes - 1)) < word >> 32 ? 0 : 16));
+      }
+      if (found == kMany) [[unlikely]] {
+        found = search(address);
+      } else if (address - locals_[found].base >= locals_[found].length) {
+        found = 0;  // slot 0 is no region's: its length is 0
+      }
       std::atomic_thread_fence(std::memory_order_acquire);
       if ((sequence & 1) == 0 && sequence_->load(std::memory_order_relaxed) == sequence) return found;
     }
@@ -90,18 +136,52 @@ class RegionIndex {
     entries_[at].length = length;
     entries_[at].slot = slot;
     count_.add(1);
+    redraw(base, length, slot);
     end_write();
   }
   void erase(std::uintptr_t base) noexcept {
     const std::uint32_t at = upper_bound(base) - 1;
     if (at >= count_ || entries_[at].base != base) return;
     begin_write();
+    const std::uint64_t length = entries_[at].length;
     for (std::uint32_t i = at; i + 1 < count_; ++i) entries_[i] = entries_[i + 1];
     count_.add(~std::uint32_t{0});
+    redraw(base, length, 0);
     end_write();
   }
 
  private:
+  /// By the entries. Out of line: few regions lie three to a granule.
+  [[nodiscard, gnu::noinline]] std::uint32_t search(std::uintptr_t address) const noexcept {
+    const std::uint32_t at = upper_bound(address);
+    if (at > 0 && address - entries_[at - 1].base < entries_[at - 1].length) return entries_[at - 1].slot;
+    return 0;
+  }
+  /// Writes the granules of [base, base + length) anew, those that lie wholly inside as `slot`. Requires: begin_write(); the
+  /// entries are as they shall be.
+  void redraw(std::uintptr_t base, std::uint64_t length, std::uint32_t slot) noexcept {
+    const std::uint64_t first = base >> kGranuleShift;
+    const std::uint64_t last = std::min((base + (length - 1)) >> kGranuleShift, kGranules - 1);
+    const std::uint64_t inside = slot == 0 ? 0 : std::uint64_t{slot} | kGranuleBytes << 32;
+    for (std::uint64_t granule = first; granule <= last; ++granule) {
+      const bool edge = granule == first || granule == last;
+      map_[granule] = edge ? granule_word(granule << kGranuleShift) : inside;
+    }
+  }
+  [[nodiscard]] std::uint64_t granule_word(std::uintptr_t start) const noexcept {
+    std::uint32_t at = upper_bound(start);
+    if (at > 0 && start - entries_[at - 1].base < entries_[at - 1].length)
+      --at;  // it reaches into the granule
+    std::uint32_t slots[2] = {0, 0};
+    std::uint64_t split = kGranuleBytes;
+    for (std::uint32_t n = 0; at < count_ && entries_[at].base < start + kGranuleBytes; ++at, ++n) {
+      if (n == 2) return std::uint64_t{kMany} << 16;  // split 0: every address is one of many
+      slots[n] = entries_[at].slot;
+      if (slots[n] == kMany) return std::uint64_t{kMany} << 16;
+      if (n == 1) split = entries_[at].base - start;
+    }
+    return slots[0] | std::uint64_t{slots[1]} << 16 | split << 32;
+  }
   [[nodiscard]] std::uint32_t upper_bound(std::uintptr_t address) const noexcept {
     std::uint32_t low = 0;
     std::uint32_t high = count_;
@@ -123,6 +203,8 @@ class RegionIndex {
   void end_write() noexcept { sequence_->fetch_add(1, std::memory_order_release); }
 
   Entry* entries_ = nullptr;
+  Granule* map_ = nullptr;
+  const RegionLocal* locals_ = nullptr;  // by slot
   base::Relaxed<std::uint32_t> count_;
   std::atomic<std::uint64_t>* sequence_ = nullptr;
 };

@@ -4,6 +4,7 @@
 // if that is free here, else at another one congruent to it modulo kCongruence: so every alignment holds everywhere.
 // What cannot be mapped is left alone until poll() tries again: allocations of this process are then served from other
 // regions, and look-ups say why (mapped_here). With OpenOptions::same_address no other address will do.
+#include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
@@ -104,6 +105,19 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   local.generation = core.generation;
   local.refused = nullptr;
   local.reverse.store(nullptr, std::memory_order_relaxed);
+  const region::IovaTable& table = core.iova;
+  local.iova_frames = region::flat_frames(table, core_.segment(), core.length);
+  local.iova_base = table.iova_base;
+  local.iova_shift = table.os_page_shift;
+  const alloc::PageSpace& pages = core.pages;
+  const bool exact = core_.heap(core.heap).exact != 0;
+  local.slab_mapped = !exact && alloc::has_slab_map(pages.pages, pages.page_shift) ? core.length.get() : 0;
+  const bool cacheable = exact && pages.page_shift == alloc::kSpanUnitShift;
+  local.exact = cacheable ? std::uint64_t{pages.pages} << alloc::kSpanUnitShift : 0;
+  local.cpu = (core.flags & alloc::kRegionCpu) != 0 ? core.length.get() : 0;
+  local.place = alloc::make_ptr(region, pages.descs_offset);
+  local.slab_map = core_.slab_map(core);
+  local.flags = &core.flags;
   local.kind = kind;
   local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
   if (shared_)

@@ -45,7 +45,7 @@ Pages pages_of_runs(const IovaTable& table, const std::byte* segment, std::uint6
   const std::uint64_t first = std::min<std::uint64_t>(view.entries[run].first, page);
   const std::uint64_t end = std::clamp<std::uint64_t>(view.entries[run + 1].first, page + 1, table.os_pages);
   const Word frame = view.entries[run].frame;
-  return {first, end, detail::iova_of_frame(table, frame, 0)};
+  return {first, end, detail::iova_of_frame(table.iova_base, table.os_page_shift, frame, 0)};
 }
 
 /// `whole`: from the run's start; else from `page`.
@@ -55,7 +55,8 @@ Pages pages_of_flat(const IovaTable& table, const std::byte* segment, std::uint6
   const FlatView<Word> view(table, segment);
   const std::uint64_t first = whole ? view.start_before(page) : page;
   const Word frame = view.frames[first];
-  return {first, view.start_after(page, limit), detail::iova_of_frame(table, frame, 0)};
+  return {first, view.start_after(page, limit),
+          detail::iova_of_frame(table.iova_base, table.os_page_shift, frame, 0)};
 }
 
 /// The run of `page`, seen up to `limit`. Requires: page < limit <= os_pages.

@@ -280,10 +280,11 @@ struct FlatView {
 
 /// The IOVA of the byte `bytes_after` the start of the page that has this frame.
 template <typename Word>
-inline Iova iova_of_frame(const IovaTable& table, Word frame, std::uint64_t bytes_after) noexcept {
+inline Iova iova_of_frame(std::uint64_t base, unsigned shift, Word frame,
+                          std::uint64_t bytes_after) noexcept {
   // kBadIova is all ones: an OR, because a branch on scattered bad pages could not be predicted.
   const std::uint64_t if_bad = std::uint64_t{0} - static_cast<std::uint64_t>(frame == kBadFrame<Word>);
-  return Iova{(table.iova_base + (std::uint64_t{frame} << table.os_page_shift) + bytes_after) | if_bad};
+  return Iova{(base + (std::uint64_t{frame} << shift) + bytes_after) | if_bad};
 }
 
 template <typename Word>
@@ -291,14 +292,16 @@ inline Iova lookup_runs(const IovaTable& table, const std::byte* segment, std::u
                         std::uint64_t byte_offset) noexcept {
   const RunsView<Word> view(table, segment);
   const RunEntry<Word> run = view.entries[view.index_of(table, page)];
-  return iova_of_frame(table, run.frame, byte_offset - (std::uint64_t{run.first} << table.os_page_shift));
+  return iova_of_frame(table.iova_base, table.os_page_shift, run.frame,
+                       byte_offset - (std::uint64_t{run.first} << table.os_page_shift));
 }
 
 template <typename Word>
 inline Iova lookup_flat(const IovaTable& table, const std::byte* segment, std::uint64_t page,
                         std::uint64_t byte_offset) noexcept {
   const Word frame = FlatView<Word>(table, segment).frames[page];
-  return iova_of_frame(table, frame, byte_offset - (page << table.os_page_shift));
+  return iova_of_frame(table.iova_base, table.os_page_shift, frame,
+                       byte_offset - (page << table.os_page_shift));
 }
 
 }  // namespace detail
@@ -314,6 +317,19 @@ inline Iova lookup(const IovaTable& table, const std::byte* segment, std::uint64
   if (form == IovaForm::flat64) return detail::lookup_flat<std::uint64_t>(table, segment, page, byte_offset);
   if (form == IovaForm::runs64) return detail::lookup_runs<std::uint64_t>(table, segment, page, byte_offset);
   return kBadIova;
+}
+
+/// The frames of a table of the form flat32 that covers `bytes`; null: it is another one. For lookup_frame, by who looks up often.
+inline const std::uint32_t* flat_frames(const IovaTable& table, const std::byte* segment,
+                                        std::uint64_t bytes) noexcept {
+  if (table.form != IovaForm::flat32 || covered_bytes(table) < bytes) return nullptr;
+  return reinterpret_cast<const std::uint32_t*>(segment + table.data_offset);
+}
+/// As lookup. Requires: `frames` are the table's, `base` and `shift` its iova_base and os_page_shift; the offset is inside.
+inline Iova lookup_frame(const std::uint32_t* frames, std::uint64_t base, unsigned shift,
+                         std::uint64_t byte_offset) noexcept {
+  return detail::iova_of_frame(base, shift, frames[byte_offset >> shift],
+                               byte_offset & ((std::uint64_t{1} << shift) - 1));
 }
 
 }  // namespace extmem::region
