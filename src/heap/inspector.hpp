@@ -101,8 +101,17 @@ class InspectorState {
   Result<LockMark> mark(const shared::Lock& lock) noexcept;
   /// Changes when somebody undoes what the thread of a slot had begun.
   Result<std::uint64_t> healing_of(std::uint32_t slot) noexcept;
-  /// Whether nothing that the lock guards has changed since. Undoes on the copy what a holder had begun who did not run.
-  Result<bool> unchanged(const LockMark& mark, bool& stopped) noexcept;
+  /// Whether somebody has held the lock since, who has not run, and whose journal nobody undid.
+  Result<bool> stands(const LockMark& mark) noexcept;
+  /// Whether nothing that the lock guards has changed since.
+  Result<bool> unchanged(const LockMark& mark) noexcept;
+  /// Undoes on the copy what those had begun who hold a lock and do not run. `copy` copies the part: again, since what is
+  /// undone may lead to more than was copied.
+  Result<void> undo_what_stands(std::span<const LockMark> marks, FunctionRef<Result<void>()> copy) noexcept;
+  /// What is newly copied is as in the segment, so all is undone anew.
+  void undo_again() noexcept;
+  /// What the heap's threads on their own have done meanwhile.
+  Result<void> look_at_caches(Instant& instant, bool watch) noexcept;
   Result<void> mark_caches(std::uint32_t heap, bool watch) noexcept;
   Result<void> copy_names() noexcept;
   Result<void> copy_heap(std::uint32_t heap) noexcept;
@@ -132,6 +141,9 @@ class InspectorState {
   std::uint64_t mapping_bytes_ = 0;
   std::uint64_t* copied_ = nullptr;  // a bit for each 64 KiB of the segment: copied since begin_copy()
   std::uint64_t copied_words_ = 0;
+  std::uint64_t copies_ = 0;      // that need() made, ever
+  std::uint32_t undone_[3] = {};  // slots whose unfinished changes the copy does without
+  std::uint32_t undone_count_ = 0;
   CacheMark* caches_ = nullptr;  // of the heap that is being copied
   std::uint32_t cache_count_ = 0;
   DomainState::Tables tables_{};

@@ -20,7 +20,10 @@ constexpr int kLooksForABreak = 200;  // of a thread, between two of its operati
 
 }  // namespace
 
-void InspectorState::begin_copy() noexcept { std::fill(copied_, copied_ + copied_words_, std::uint64_t{0}); }
+void InspectorState::begin_copy() noexcept {
+  std::fill(copied_, copied_ + copied_words_, std::uint64_t{0});
+  undone_count_ = 0;
+}
 
 Result<void> InspectorState::need(std::uint64_t offset, std::uint64_t bytes) noexcept {
   const std::uint64_t units = view_->segment_.bytes() / kUnit;
@@ -34,8 +37,19 @@ Result<void> InspectorState::need(std::uint64_t offset, std::uint64_t bytes) noe
     const std::uint64_t first = unit;
     for (; unit < end && !copied(unit); ++unit) copied_[unit / 64] |= std::uint64_t{1} << unit % 64;
     EXTMEM_TRY_VOID(reader_.copy(view_->segment_.base(), first * kUnit, (unit - first) * kUnit));
+    ++copies_;
+    undo_again();
   }
   return {};
+}
+
+void InspectorState::undo_again() noexcept {
+  for (std::uint32_t i = 0; i < undone_count_; ++i) {
+    shared::Journal& journal = view_->core_.slot(undone_[i]).journal;
+    const std::uint32_t count = journal.count.load(std::memory_order_relaxed);
+    shared::undo(view_->segment_.base(), journal, view_->segment_.bytes());
+    journal.count.store(count, std::memory_order_relaxed);  // for the next time
+  }
 }
 
 // ---- whose turn it is --------------------------------------------------------------------------------------
@@ -85,23 +99,40 @@ Result<std::uint64_t> InspectorState::healing_of(std::uint32_t slot) noexcept {
   return std::uint64_t{count} << 32 | healer;
 }
 
-Result<bool> InspectorState::unchanged(const LockMark& mark, bool& stopped) noexcept {
-  EXTMEM_TRY(turns, reader_.word<std::uint32_t>(mark.at + shared::Lock::kTurnsAt));
-  if (turns != mark.turns) return false;
-  if (mark.holder == 0) return true;
-  // Held all the time. It is of one instant all the same where the holder did not run, and nobody undid what it left.
-  if (mark.holder > view_->core_.geometry().max_threads || !still(mark.thread)) return false;
+Result<bool> InspectorState::stands(const LockMark& mark) noexcept {
+  // It is of one instant all the same where the holder did not run, and nobody undid what it left.
+  if (mark.holder == 0 || mark.holder > view_->core_.geometry().max_threads || !still(mark.thread))
+    return false;
   EXTMEM_TRY(word, reader_.word<std::uint32_t>(mark.at));
   EXTMEM_TRY(healing, healing_of(mark.holder));
   constexpr std::uint64_t kHealer = shared::kMaxThreadSlots;
-  if ((word & shared::Lock::kHolderMask) != mark.holder || healing != mark.healing ||
-      (healing & kHealer) != 0)
-    return false;
-  stopped = true;
-  shared::ThreadSlot& slot = view_->core_.slot(mark.holder);
-  EXTMEM_TRY_VOID(need_object(&slot, sizeof slot));
-  shared::undo(view_->segment_.base(), slot.journal, view_->segment_.bytes());
-  return true;
+  return (word & shared::Lock::kHolderMask) == mark.holder && healing == mark.healing &&
+         (healing & kHealer) == 0;
+}
+
+Result<bool> InspectorState::unchanged(const LockMark& mark) noexcept {
+  EXTMEM_TRY(turns, reader_.word<std::uint32_t>(mark.at + shared::Lock::kTurnsAt));
+  if (turns != mark.turns) return false;
+  return mark.holder == 0 ? Result<bool>(true) : stands(mark);
+}
+
+Result<void> InspectorState::undo_what_stands(std::span<const LockMark> marks,
+                                              FunctionRef<Result<void>()> copy) noexcept {
+  for (const LockMark& mark : marks) {
+    EXTMEM_TRY(stopped, stands(mark));
+    if (!stopped) continue;
+    shared::ThreadSlot& slot = view_->core_.slot(mark.holder);
+    EXTMEM_TRY_VOID(need_object(&slot, sizeof slot));
+    undone_[undone_count_++] = mark.holder;
+  }
+  if (undone_count_ == 0) return {};
+  undo_again();
+  // The undone words lead to records that the words in the segment do not lead to: these are copied now, and so on.
+  for (std::uint64_t before = ~copies_; before != copies_;) {
+    before = copies_;
+    EXTMEM_TRY_VOID(copy());
+  }
+  return {};
 }
 
 Result<void> InspectorState::mark_caches(std::uint32_t heap, bool watch) noexcept {
@@ -208,46 +239,76 @@ Result<void> InspectorState::copy_space(bool large) noexcept {
 
 // ---- a copy, and what it is worth --------------------------------------------------------------------------
 
+Result<void> InspectorState::look_at_caches(Instant& instant, bool watch) noexcept {
+  instant.still = watch;
+  for (std::uint32_t i = 0; i < cache_count_; ++i) {
+    const CacheMark& was = caches_[i];
+    EXTMEM_TRY(entered, reader_.word<std::uint32_t>(offset_of(&view_->core_.cache(was.index).entered)));
+    if (entered != was.entered || was.busy) instant.whole = false;
+    const bool stands = (watch || was.busy) && still(was.owner);
+    if (was.busy && stands) instant.stopped = true;
+    if (!stands) instant.still = false;
+  }
+  return {};
+}
+
 Result<InspectorState::Instant> InspectorState::take(Part part, std::uint32_t heap, bool watch) noexcept {
   part_ = Part::none;
   Instant instant;
   const alloc::Core& core = view_->core_;
   EXTMEM_TRY_VOID(reader_.check(named_));
   begin_copy();
+  // What guards the part, and who must not change meanwhile.
+  LockMark marks[3];
   EXTMEM_TRY(names, mark(view_->directory_->lock));
   EXTMEM_TRY(regions, mark(view_->directory_->region_lock));
-  if (part == Part::small || part == Part::large) {
-    // The large space is made of regions' tables, and the region lock guards it.
-    EXTMEM_TRY(space, mark(part == Part::large ? view_->directory_->region_lock : core.roots().small.lock));
-    EXTMEM_TRY_VOID(copy_space(part == Part::large));
-    EXTMEM_TRY(locked, unchanged(space, instant.stopped));
-    instant.locked = instant.whole = locked;
-  } else {
-    EXTMEM_TRY_VOID(copy_names());
-    if (part == Part::heap) {
-      EXTMEM_TRY(mark_of_heap, mark(core.heap(heap).lock));
-      EXTMEM_TRY_VOID(mark_caches(heap, watch));
-      begin_copy();  // what names and heap have in common must be read after the heap's mark
-      EXTMEM_TRY_VOID(copy_heap(heap));
-      EXTMEM_TRY(locked, unchanged(mark_of_heap, instant.stopped));
-      instant.locked = locked;
-      instant.whole = locked && mark_of_heap.holder == 0 && core.heap(heap).torn == 0;
+  marks[0] = names;
+  marks[1] = regions;
+  std::uint32_t guards = 2;
+  const bool space = part == Part::small || part == Part::large;
+  if (part == Part::small) {  // the large space is made of regions' tables, and the region lock guards it
+    EXTMEM_TRY(small, mark(core.roots().small.lock));
+    marks[guards++] = small;
+  }
+  if (!space) EXTMEM_TRY_VOID(copy_names());
+  if (part == Part::heap) {
+    EXTMEM_TRY(mark_of_heap, mark(core.heap(heap).lock));
+    marks[guards++] = mark_of_heap;
+    EXTMEM_TRY_VOID(mark_caches(heap, watch));
+    begin_copy();  // what names and heap have in common must be read after the heap's mark
+  }
+  const auto copy = [&]() -> Result<void> {
+    if (space) return copy_space(part == Part::large);
+    return part == Part::heap ? copy_heap(heap) : copy_names();
+  };
+  EXTMEM_TRY_VOID(copy());
+  EXTMEM_TRY_VOID(undo_what_stands(std::span(marks, guards), copy));
+  bool same[3] = {};
+  for (std::uint32_t i = 0; i < guards; ++i) {
+    EXTMEM_TRY(unchanged_one, unchanged(marks[i]));
+    same[i] = unchanged_one;
+    if (same[i] && marks[i].holder != 0) instant.stopped = true;
+  }
+  instant.names = same[0];
+  switch (part) {
+    case Part::small:
+      instant.locked = instant.whole = same[2];
+      break;
+    case Part::large:
+    case Part::regions:
+      instant.locked = instant.whole = same[1];
+      break;
+    case Part::names:
+      instant.locked = instant.whole = same[0] && same[1];
+      break;
+    case Part::heap:
+      instant.locked = same[2];
+      instant.whole = same[2] && marks[2].holder == 0 && core.heap(heap).torn == 0;
       if (core.heap(heap).torn != 0) instant.stopped = true;
-      instant.still = watch;
-      for (std::uint32_t i = 0; i < cache_count_; ++i) {
-        const CacheMark& was = caches_[i];
-        EXTMEM_TRY(entered, reader_.word<std::uint32_t>(offset_of(&core.cache(was.index).entered)));
-        if (entered != was.entered || was.busy) instant.whole = false;
-        const bool stands = (watch || was.busy) && still(was.owner);
-        if (was.busy && stands) instant.stopped = true;
-        if (!stands) instant.still = false;
-      }
-    }
-    EXTMEM_TRY(named, unchanged(names, instant.stopped));
-    EXTMEM_TRY(placed, unchanged(regions, instant.stopped));
-    instant.names = named;
-    if (part == Part::names) instant.locked = instant.whole = named && placed;
-    if (part == Part::regions) instant.locked = instant.whole = placed;
+      EXTMEM_TRY_VOID(look_at_caches(instant, watch));
+      break;
+    case Part::none:
+      break;
   }
   EXTMEM_TRY_VOID(reader_.check(named_));
   core.slot(1).ranks = 0;  // of our own calls; in the segment it is somebody else's

@@ -1,4 +1,4 @@
-// The long run of the crash tests: ./do crash [--quick|--full] [--json FILE] [--seed N]
+// The long run of the crash tests: ./do crash [--quick|--full] [--json FILE] [--seed N] [--only OPERATION]...
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include <thread>
+#include <vector>
 
 #include "crash/sweep.hpp"
 
@@ -65,7 +66,8 @@ void recover_a_million(Totals& totals) {
   add(totals, world);
 }
 
-int run(bool full, const char* json, std::uint64_t seed) {
+/// `only`: these operations, and nothing else. Empty: all there is.
+int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::string>& only) {
   Totals totals;
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [&] {
@@ -73,7 +75,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
   };
   std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "stepped", "copies");
   bool elsewhere = false;
-  for (const std::string& operation : operations()) {
+  for (const std::string& operation : only.empty() ? operations() : only) {
     World world;
     elsewhere = !elsewhere;
     const std::uint64_t hits = sweep_points(world, operation, full ? 1 : 60, elsewhere);
@@ -96,7 +98,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
     std::fflush(stdout);
     add(totals, world);
   }
-  for (const Victim& victim : victims()) {
+  for (const Victim& victim : only.empty() ? victims() : std::vector<Victim>{}) {
     World world;
     sweep_cleaner(world, victim, full ? 1 : 100);
     totals.cleaner_kills += world.tally().kills;
@@ -105,16 +107,17 @@ int run(bool full, const char* json, std::uint64_t seed) {
                 static_cast<unsigned long long>(world.tally().kills));
     add(totals, world);
   }
-  {
+  if (only.empty()) {
     World world;
     std::printf("at random: seed %llu\n", static_cast<unsigned long long>(seed));
     world.run_at_random(3, full ? 5000 : 1000, seed, full ? 900 : 25);
     totals.random_kills = world.tally().kills;
     add(totals, world);
   }
-  recover_a_million(totals);
+  if (only.empty()) recover_a_million(totals);
   for (const char* name : kPointNames) {
-    if (!totals.points.contains(name)) std::printf("  PROBLEM no process was killed at %s\n", name);
+    if (only.empty() && !totals.points.contains(name))
+      std::printf("  PROBLEM no process was killed at %s\n", name);
   }
   char text[1024];
   std::snprintf(text, sizeof text,
@@ -142,7 +145,7 @@ int run(bool full, const char* json, std::uint64_t seed) {
     }
   }
   return totals.hangs == 0 && totals.corruptions == 0 && totals.lost_bytes == 0 &&
-                 totals.points.size() == kPointCount
+                 (!only.empty() || totals.points.size() == kPointCount)
              ? 0
              : 1;
 }
@@ -154,6 +157,7 @@ int main(int argc, char** argv) {
   bool full = false;
   const char* json = nullptr;
   std::uint64_t seed = std::random_device{}();
+  std::vector<std::string> only;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--full") == 0) {
       full = true;
@@ -161,10 +165,15 @@ int main(int argc, char** argv) {
       json = argv[++i];
     } else if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
       seed = std::strtoull(argv[++i], nullptr, 0);
+    } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc &&
+               std::ranges::find(extmem::crash::operations(), argv[i + 1]) !=
+                   extmem::crash::operations().end()) {
+      only.emplace_back(argv[++i]);
     } else if (std::strcmp(argv[i], "--quick") != 0) {
-      std::fprintf(stderr, "usage: %s [--quick|--full] [--json FILE] [--seed N]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--quick|--full] [--json FILE] [--seed N] [--only OPERATION]...\n",
+                   argv[0]);
       return 2;
     }
   }
-  return extmem::crash::run(full, json, seed);
+  return extmem::crash::run(full, json, seed, only);
 }

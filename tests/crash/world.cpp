@@ -455,6 +455,7 @@ void World::forget(Log& log) {
 bool World::settle(const std::string& what) {
   const Watched watched("recovering and checking");
   const std::uint64_t before = tally_.corruptions;
+  look(kName, what);
   const auto start = std::chrono::steady_clock::now();
   auto report = domain_.recover();
   const double ms =

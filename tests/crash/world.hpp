@@ -97,6 +97,8 @@ class World {
   void reconcile(Log& log, const std::string& what);
   void own_step(std::uint64_t random);
   bool wait_until_cleaned(const std::string& what);
+  /// Before anybody recovers anything: who only looks finds no breach, wherever somebody died.
+  void look(const char* name, const std::string& what);
   void check_copy(Child& child, const std::string& what);
   [[nodiscard]] std::string metadata() const;
   void forget(Log& log);

@@ -42,6 +42,16 @@ bool copy_sparse(int from, int to) {
 
 }  // namespace
 
+void World::look(const char* name, const std::string& what) {
+  auto inspector = Inspector::open(name, directory_.c_str());
+  if (!inspector)
+    return problem(what + ": no inspector opens '" + name + "': " + inspector.error().message());
+  std::size_t unstable = 0;
+  auto breaches = inspector->verify(
+      [&](const Breach& breach) { problem(what + ": an inspector reports: " + breach.what); }, &unstable);
+  if (!breaches) problem(what + ": an inspector cannot verify: " + breaches.error().message());
+}
+
 void World::check_copy(Child& child, const std::string& what) {
   ++tally_.copies;
   const std::string folder = directory_ + "/" + kCopy;
@@ -52,15 +62,7 @@ void World::check_copy(Child& child, const std::string& what) {
   ::close(from);
   ::close(to);
   if (!copied) return problem(what + ": the control segment cannot be copied");
-  {
-    // Before anybody recovers anything: who only looks finds no breach at any instruction.
-    auto inspector = Inspector::open(kCopy, directory_.c_str());
-    if (!inspector) return problem(what + ": no inspector opens the copy: " + inspector.error().message());
-    std::size_t unstable = 0;
-    auto breaches = inspector->verify(
-        [&](const Breach& breach) { problem(what + ": an inspector reports: " + breach.what); }, &unstable);
-    if (!breaches) problem(what + ": an inspector cannot verify: " + breaches.error().message());
-  }
+  look(kCopy, what);
   OpenOptions options;
   options.mode = OpenMode::open_only;
   options.directory = directory_.c_str();
