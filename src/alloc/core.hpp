@@ -166,8 +166,9 @@ class Core {
   /// Gives back all that the cache of a dead thread (or of one that has ended) holds. Requires: the heap's lock.
   Result<void> drop_dead_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   /// Changes who holds an object, with both accounts. False: it is not `from`'s any more. Requires: the heap's lock.
-  bool change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from,
-                            std::uint16_t to) noexcept;
+  /// Errors: ETIMEDOUT the process of the thread that owns its slab is stopped.
+  Result<bool> change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr,
+                                    std::uint16_t from, std::uint16_t to) noexcept;
   /// Gives what dead holders hold to `heir` (another holder), or frees it. Requires: the heap's lock.
   struct Reclaimed {
     std::uint64_t freed_objects = 0;
@@ -418,6 +419,8 @@ class Core {
   std::uint32_t free_cached(Slab& slab, std::uint32_t by, std::uint32_t& lowest) noexcept;
   void rebuild_slab(std::uint32_t index) noexcept;
   Result<void> revoke_locked(std::uint32_t slot, std::uint32_t slab_index) noexcept;
+  Result<bool> change_state_locked(std::uint32_t slot, std::uint32_t slab_index, std::uint64_t ptr,
+                                   std::uint16_t from, std::uint16_t to) noexcept;
   void make_spans_locked(ThreadCache& cache) noexcept;
   void open_spans_locked(ThreadCache& cache) noexcept;
   void close_spans_locked(ThreadCache& cache) noexcept;

@@ -202,6 +202,8 @@ Core::FreeFigures Core::free_figures(std::uint32_t region) const noexcept {
 }
 
 Result<void> Core::share_span_locked(std::uint32_t slot, std::uint32_t region, std::uint32_t page) noexcept {
+  // The caller may have looked before it had the lock: the region may be gone since.
+  if ((regions_[region].flags & kRegionAttached) == 0 || page >= regions_[region].pages.pages) return {};
   PageDesc& desc = pages(region).desc(page);
   const std::uint32_t owner = desc.owner();
   if (owner == 0 || owner == slot || desc.kind() != PageKind::held_head) return {};

@@ -203,29 +203,28 @@ void Core::settle_tags_paused(std::uint32_t heap) noexcept {
   h.untold = 0;
 }
 
-bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr, std::uint16_t from,
-                                std::uint16_t to) noexcept {
+Result<bool> Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uint64_t ptr,
+                                        std::uint16_t from, std::uint16_t to) noexcept {
   HeapCore& h = heaps_[heap];
   const auto region = static_cast<std::uint32_t>(ptr >> 48);
   const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
+  const RegionCore& r = regions_[region];
+  // The caller looked before it had the lock: region and object may be gone since.
+  if ((r.flags & kRegionAttached) == 0 || r.heap != heap || offset >= r.length) return false;
   PageAllocator allocator = pages(region);
-  const auto page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
+  const auto page = static_cast<std::uint32_t>(offset >> r.pages.page_shift);
   const PageDesc& desc = allocator.desc(page);
   // The accounts first: should we die in between, the heap is repaired, and counts anew.
   TagRecord* payee = to >= kFirstTagHolder ? make_tag_locked(slot, h, to) : nullptr;
   if (to >= kFirstTagHolder && payee == nullptr) return false;
   std::int64_t bytes;
   if (desc.kind() == PageKind::slab) {
-    const Slab& s = slabs_[desc.slab()];
-    std::uint16_t expected = held_by(from);
-    const std::uint64_t number = place_of(ptr - s.first, s.reciprocal).number;
-    if (!states_[s.first_state + number].compare_exchange_strong(expected, held_by(to),
-                                                                 std::memory_order_acq_rel))
-      return false;
-    bytes = s.size;
+    EXTMEM_TRY(changed, change_state_locked(slot, desc.slab(), ptr, from, to));
+    if (!changed) return false;
+    bytes = slabs_[desc.slab()].size;
   } else {
     if (desc.kind() != PageKind::held_head || desc.holder() != from) return false;
-    bytes = static_cast<std::int64_t>(std::uint64_t{desc.length()} << regions_[region].pages.page_shift);
+    bytes = static_cast<std::int64_t>(std::uint64_t{desc.length()} << r.pages.page_shift);
     auto tx = transaction(slot);
     allocator.set_holder(tx, page, to);
     tx.commit();
@@ -237,6 +236,32 @@ bool Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, std::uin
   }
   if (payee != nullptr) count_tag_locked(slot, heap, *payee, bytes, 1);
   return true;
+}
+
+/// Changes who holds an object of a slab, if `from` still does.
+Result<bool> Core::change_state_locked(std::uint32_t slot, std::uint32_t slab_index, std::uint64_t ptr,
+                                       std::uint16_t from, std::uint16_t to) noexcept {
+  Slab& s = slabs_[slab_index];
+  // Who owns the slab frees with plain stores after a look: a change between the two would be lost, and the object both handed
+  // over and free. So the owner stands still, as for every change that others make in its slabs.
+  const std::uint32_t owner = s.owner();
+  ThreadCache* cache = owner == 0 || owner == slot ? nullptr : cache_of(owner, s.heap());
+  bool paused = false;
+  if (cache != nullptr) {
+    EXTMEM_TRY(stands, pause(slot, *cache));
+    paused = stands;  // else it had died: the slab is everybody's now, or gone
+    base::crash_point("holder.paused");
+  }
+  const ObjectPlace place = place_of(ptr - s.first, s.reciprocal);
+  bool changed = false;
+  if (place.exact && place.number < s.objects) {  // else freed meanwhile, and the place is another slab's
+    std::uint16_t expected = held_by(from);
+    // Against the frees of a shared slab. acq_rel: as those.
+    changed = states_[s.first_state + place.number].compare_exchange_strong(expected, held_by(to),
+                                                                            std::memory_order_acq_rel);
+  }
+  if (paused) resume(*cache);
+  return changed;
 }
 
 void Core::set_holder_locked(shared::Transaction& tx, std::uint64_t ptr, std::uint16_t holder) noexcept {

@@ -261,10 +261,9 @@ Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over their heap"));
   EXTMEM_TRY_VOID(core_.share_span_of_locked(slot, alloc::make_ptr(object.region.slot, offset)));
-  if (!core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(object.region.slot, offset), holder,
-                                  heir)) {
-    return EXTMEM_ERROR(EALREADY, "the object was freed, or handed over, at the same time");
-  }
+  EXTMEM_TRY(changed, core_.change_holder_locked(slot, object.heap_id,
+                                                 alloc::make_ptr(object.region.slot, offset), holder, heir));
+  if (!changed) return EXTMEM_ERROR(EALREADY, "the object was freed, or handed over, at the same time");
   return {};
 }
 

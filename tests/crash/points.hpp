@@ -18,6 +18,7 @@ inline constexpr const char* kPointNames[] = {
     "drain.relisted",
     "flush.freed",
     "holder.changed",
+    "holder.paused",
     "pause.asked",
     "refill.taken",
     "remove.unmapped",

@@ -358,6 +358,7 @@ void Role::act(const std::string& op) {
     allocate(small_, 90'000, tagged);
     free_all(small_);
   } else if (op == "hand_over") {
+    std::thread([&] { hand_over(*mine_.front()); }).join();  // of a slab that is this thread's
     while (!mine_.empty()) hand_over(*mine_.back());
   } else if (op == "add_backing") {
     add_backing(small_, 2u << 20);
