@@ -164,9 +164,9 @@ class EXTMEM_API Domain {
   /// Errors: ETIMEDOUT a stopped process is in the way; EDEADLK inside a callback.
   Result<RecoveryReport> recover() noexcept;
   /// recover(), and what others wait for: unmaps regions that they remove, maps those that they have added. What could not
-  /// be mapped before (no descriptors, an address that was taken, a listener that refused) is tried again. Slow paths do so
-  /// as they run: a process that calls nothing else for long should call this now and then, for a drain or a removal by
-  /// another one waits for it. Errors: as recover().
+  /// be mapped before (no descriptors, an address that was taken, a listener that refused) is tried again. Calls that
+  /// the thread's cache does not serve do so too: a process that makes none for long should call this now and then, for a
+  /// drain or a removal by another one waits for it. Errors: as recover().
   Result<void> poll() noexcept;
   /// Makes another participant the holder of an object: it survives this process, and goes with that one.
   /// Errors: those of usable_size; ESRCH no such participant; EALREADY it was freed at the same time; EPERM a memzone;

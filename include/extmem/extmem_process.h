@@ -29,8 +29,11 @@ typedef struct extmem_open_options {
   /* Runtime directory, on a tmpfs. NULL: $EXTMEM_RUNTIME_DIR, else $XDG_RUNTIME_DIR/extmem, else
    * /dev/shm/extmem-UID. */
   const char* directory;
-  uint32_t mode;         /* enum extmem_open_mode */
-  bool group;            /* members of the group may share it (0660 instead of 0600) */
+  uint32_t mode; /* enum extmem_open_mode */
+  /* Members of the group share it (0660 instead of 0600): each of them asks for it, creator and openers, in a `directory` that
+   * is the group's too (0770). EPERM where the folders are not this user's or its effective group's, or where who does
+   * not ask for it meets what the group may write to. Members trust each other as threads do. */
+  bool group;
   bool remove_when_last; /* the last participant that closes it removes it */
   /* This process maps what others add at the address where the adder has it, or not at all: allocations of this process
    * are then served from other regions, and what asks for the region fails with EADDRINUSE. */
@@ -90,7 +93,9 @@ typedef int (*extmem_participant_visit_fn)(const extmem_participant_info_t* part
 
 /**
  * Opens a domain that processes share by its name, or creates it: whoever comes first. Every process of the same
- * user (or group) can open it; opened twice in one process it is one participant.
+ * user (or group: extmem_open_options_t.group) can open it; opened twice in one process it is one participant. In a group's
+ * domain extmem lets the group use the memory that it makes (own backings without a path); a file that the caller names needs
+ * the permissions by itself, and a memfd of another user has to be handed over (extmem_region_attach_file).
  *
  * Requires: options NULL (the defaults) or initialised with EXTMEM_OPEN_OPTIONS_INIT. A name is a file's name: no '/',
  * no '.' at its beginning.
@@ -106,12 +111,12 @@ EXTMEM_API int extmem_domain_open(const char* name, const extmem_open_options_t*
 
 /**
  * Removes a named domain that no living process uses, with the memory of its own backings and the files that were to go
- * with their regions (unlink_on_remove).
+ * with their regions (unlink_on_remove; of a group's domain those that the group may write to).
  *
  * Requires: directory NULL (as in extmem_open_options_t) or a runtime directory.
  * Returns: 0; -errno.
- * Errors: EBUSY a living process uses it; ENOENT; EINVAL, ENAMETOOLONG the name; those of the runtime directory; EACCES, ...
- * such a file, which the message names, cannot be removed: then the domain stays.
+ * Errors: EBUSY a living process uses it; ENOENT; EINVAL, ENAMETOOLONG the name; those of the runtime directory; EACCES, EPERM,
+ * ... such a file, which the message names, cannot be removed: then the domain stays.
  * Threads: any.
  */
 EXTMEM_API int extmem_domain_remove(const char* name, const char* directory);
@@ -155,7 +160,7 @@ EXTMEM_API int extmem_participant_walk(extmem_domain_t* domain, extmem_participa
 
 /**
  * Cleans up after every participant that has ended without leaving. Nobody has to call it: a process that meets what a
- * dead one left does so too.
+ * dead one left does so too. Asks the listeners again about memory that they withheld (EXTMEM_REGION_RECLAIMING).
  *
  * Requires: report NULL, or room for report_size bytes of it.
  * Returns: 0 and what was done in *report; -errno.
@@ -167,7 +172,9 @@ EXTMEM_API int extmem_domain_recover(extmem_domain_t* domain, extmem_recovery_re
 
 /**
  * As extmem_domain_recover, and does what others wait for: unmaps regions that they remove, maps those that they have
- * added. A process that calls nothing else for long should call it now and then.
+ * added. What could not be mapped before (no descriptors, an address that was taken, a listener that refused) is tried again.
+ * Calls that the thread's cache does not serve do so too: a process that makes none for long should call this now and then,
+ * for a drain or a removal by another one waits for it.
  *
  * Returns: 0; -errno.
  * Errors: as extmem_domain_recover.
@@ -180,7 +187,7 @@ EXTMEM_API int extmem_domain_poll(extmem_domain_t* domain);
  *
  * Returns: 0; -errno.
  * Errors: ENOTSUP a private domain; ESRCH no such participant lives; EFAULT foreign pointer; EINVAL interior pointer;
- * EALREADY it is free, or was freed at the same time; EPERM a memzone.
+ * EALREADY it is free, or was freed at the same time; EPERM a memzone; ETIMEDOUT a stopped process is in the way.
  * Threads: any.
  */
 EXTMEM_API int extmem_object_hand_over(extmem_domain_t* domain, const void* p, uint32_t participant);

@@ -188,8 +188,11 @@ struct OpenOptions {
   DomainOptions sizes{};            ///< of a domain that is created; one that is opened keeps its own
   const char* directory = nullptr;  ///< runtime directory, on a tmpfs; null: $EXTMEM_RUNTIME_DIR, else
                                     ///< $XDG_RUNTIME_DIR/extmem, else /dev/shm/extmem-UID
-  bool group = false;               ///< members of the group may share it (0660 instead of 0600)
-  bool remove_when_last = false;    ///< the last participant that closes it removes it
+  /// Members of the group share it (0660 instead of 0600): each of them asks for it, creator and openers, in a `directory` that
+  /// is the group's too (0770). EPERM where the folders are not this user's or its effective group's, or where who does
+  /// not ask for it meets what the group may write to. Members trust each other as threads do.
+  bool group = false;
+  bool remove_when_last = false;  ///< the last participant that closes it removes it
   bool permanent = false;  ///< a domain that is created goes only by Domain::remove, whoever closes it last
   /// This process maps what others add at the address where the adder has it, or not at all: allocations of this process
   /// are then served from other regions, and what asks for the region answers EADDRINUSE.
