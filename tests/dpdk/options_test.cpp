@@ -94,6 +94,7 @@ TEST(DpdkOptions, ReadMemory) {
   EXPECT_EQ(p.line.eal.socket_mem[1], 0u);
   EXPECT_EQ(p.line.eal.socket_mem[2], 3 * kMiB);
   EXPECT_EQ(p.line.eal.socket_limit[1], 5 * kMiB);
+  EXPECT_TRUE(parse({"--socket-mem=0"}).good);  // as DPDK 22.11 has it
   EXPECT_STREQ(parse({"--huge-dir", "/mnt/huge"}).line.eal.huge_dir.data(), "/mnt/huge");
   EXPECT_EQ(parse({"--base-virtaddr=0x100000"}).line.eal.base_virtaddr, 0x100000u);
   EXPECT_EQ(parse({"--base-virtaddr=7f0000000000"}).line.eal.base_virtaddr, 0x7f0000000000u);
@@ -115,6 +116,7 @@ TEST(DpdkOptions, ReadFlags) {
   EXPECT_TRUE(eal.create_uio_dev && p.line.version && !eal.shared());
   EXPECT_TRUE(parse({"--match-allocations"}).line.eal.match_allocations);
   EXPECT_TRUE(parse({"-h", "--proc-type=auto"}).line.help);
+  EXPECT_TRUE(parse({"--log-level=help"}).line.log_help);
 }
 
 TEST(DpdkOptions, ReadWords) {
@@ -128,11 +130,14 @@ TEST(DpdkOptions, ReadWords) {
   EXPECT_STREQ(p.line.eal.mbuf_pool_ops.data(), "stack");
   EXPECT_EQ(p.line.eal.vfio_vf_token[0], 0x6b);
   EXPECT_EQ(parse({"--proc-type", "auto"}).line.eal.process, RTE_PROC_AUTO);
+  EXPECT_EQ(parse({"--proc-type=Secondary"}).line.eal.process, RTE_PROC_SECONDARY);
 }
 
 TEST(DpdkOptions, ReadLcores) {
   EXPECT_THAT(wanted(parse({"-l", "1,3-5"})), ElementsAre(1, 3, 4, 5));
   EXPECT_THAT(wanted(parse({"-l", "5-3"})), ElementsAre(3, 4, 5));
+  EXPECT_THAT(wanted(parse({"-l", " 1 , 3 - 5\t,7"})), ElementsAre(1, 3, 4, 5, 7));
+  EXPECT_THAT(wanted(parse({"--lcores", "( 1 , 2 ) @ ( 3 ), 5"})), ElementsAre(1, 2, 5));
   EXPECT_THAT(wanted(parse({"-c", "0xa1"})), ElementsAre(0, 5, 7));
   EXPECT_THAT(wanted(parse({"-c", "A1"})), ElementsAre(0, 5, 7));
   EXPECT_EQ(parse({"-l", "3-5"}).line.lcores.main, 3u);
@@ -200,7 +205,7 @@ using Words = std::vector<std::string>;
 INSTANTIATE_TEST_SUITE_P(
     UnknownOrMalformed, DpdkOptionsRefuse,
     ::testing::Values(Words{"--bogus"}, Words{"-Z"}, Words{"-m"}, Words{"-m", "abc"}, Words{"-m", "-5"},
-                      Words{"-m", "99999999999999999"}, Words{"--socket-mem="}, Words{"--socket-mem=0"},
+                      Words{"-m", "99999999999999999"}, Words{"--socket-mem="}, Words{"--proc-type="},
                       Words{"--socket-mem=1,,2"}, Words{"--socket-mem=1,x"}, Words{"--socket-limit=y"},
                       Words{"-n", "0"}, Words{"-r", "0"}, Words{"-r", "17"}, Words{"--base-virtaddr=zz"},
                       Words{"--iova-mode=dc"}, Words{"--huge-unlink=sometimes"}, Words{"--huge-dir="},

@@ -17,6 +17,7 @@
 #include "faces/dpdk/eal.hpp"
 #include "faces/dpdk/fbarray_file.hpp"
 #include "faces/dpdk/lcores.hpp"
+#include "faces/dpdk/log.hpp"
 #include "faces/dpdk/options.hpp"
 #include "faces/dpdk/runtime_dir.hpp"
 
@@ -91,8 +92,6 @@ int rte_eal_init(int argc, char** argv) {
   CPU_ZERO(&process_cpus);
   (void)::sched_getaffinity(0, sizeof(process_cpus), &process_cpus);
   const Cpus cpus = Cpus::detect();
-  RTE_LOG(INFO, EAL, "Detected CPU lcores: %d\n", CPU_COUNT(&process_cpus));
-  RTE_LOG(INFO, EAL, "Detected NUMA nodes: %d\n", cpus.sockets.count());
 
   CommandLine line;
   char no_name[] = "program";
@@ -110,6 +109,12 @@ int rte_eal_init(int argc, char** argv) {
     print_usage(program_name(argc, argv), usage_hook.load(std::memory_order_relaxed));
     std::exit(EXIT_SUCCESS);
   }
+  if (line.log_help) {
+    print_log_help(stdout);
+    std::exit(EXIT_SUCCESS);
+  }
+  RTE_LOG(INFO, EAL, "Detected CPU lcores: %d\n", CPU_COUNT(&process_cpus));
+  RTE_LOG(INFO, EAL, "Detected NUMA nodes: %d\n", cpus.sockets.count());
   if (line.version) RTE_LOG(CRIT, EAL, "RTE Version: '%s'\n", rte_version());
   (void)rte_get_tsc_hz();  // measured here, so that nobody's first reading takes long
   if (start(line, cpus, process_cpus) != 0) {

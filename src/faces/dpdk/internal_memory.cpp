@@ -57,18 +57,36 @@ std::uint64_t choose_hugepages(const EalOptions& options) noexcept {
   return size;
 }
 
-void plan_first_memory(const EalOptions& options, InternalMemory& plan) noexcept {
+int plan_first_memory(const EalOptions& options, InternalMemory& plan) noexcept {
   const unsigned sockets = rte_socket_count();
   const auto in_pages = [&](std::uint64_t bytes) { return base::align_up(bytes, plan.page_size); };
-  if (options.has_socket_mem) {
-    for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i)
-      plan.from_start[i] = in_pages(options.socket_mem[i]);
-    return;
-  }
   std::uint64_t total = options.memory;
-  if (total == 0 && options.no_huge) total = kNoHugeFromStart;
-  for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i)
-    plan.from_start[i] = in_pages(total / sockets + (i == 0 ? total % sockets : 0));
+  if (options.has_socket_mem) {
+    for (unsigned i = 0; i < kMaxSockets; ++i) {
+      total += options.socket_mem[i];
+      if (i < sockets) {
+        plan.from_start[i] = in_pages(options.socket_mem[i]);
+      } else if (options.socket_mem[i] != 0) {
+        RTE_LOG(ERR, EAL, "--socket-mem: value %u is not 0, and there are %u sockets\n", i + 1, sockets);
+        return fail(ENOMEM);
+      }
+    }
+  } else {
+    if (total == 0 && options.no_huge) total = kNoHugeFromStart;
+    for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i)
+      plan.from_start[i] = in_pages(total / sockets + (i == 0 ? total % sockets : 0));
+  }
+  if (total != 0 || options.legacy_mem) return 0;
+  // Nothing was asked for: one page where this thread is, as DPDK takes for itself. What growth brings would come and go with
+  // each allocation.
+  for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i) {
+    if (static_cast<unsigned>(rte_socket_id_by_idx(i)) != rte_socket_id()) continue;
+    if (options.has_socket_limit && options.socket_limit[i] != 0 && options.socket_limit[i] < plan.page_size)
+      continue;
+    plan.from_start[i] = plan.page_size;
+    plan.from_start_or_later = true;
+  }
+  return 0;
 }
 
 std::uint64_t limit_of(const EalOptions& options, const InternalMemory& plan, unsigned index) noexcept {
@@ -108,8 +126,7 @@ int plan_internal_memory(const EalOptions& options, InternalMemory& plan) noexce
   } else {
     plan.backing.iova_source = IovaSource::identity;
   }
-  plan_first_memory(options, plan);
-  return 0;
+  return plan_first_memory(options, plan);
 }
 
 int make_internal_heap(const EalOptions& options, const InternalMemory& plan, unsigned index) noexcept {
@@ -137,7 +154,7 @@ int make_internal_heap(const EalOptions& options, const InternalMemory& plan, un
   first.length = plan.from_start[index];
   if (rte_socket_count() > 1) first.numa_node = socket;
   const auto added = domain().add_backing(*heap, first);
-  if (added) return 0;
+  if (added || plan.from_start_or_later) return 0;
   RTE_LOG(ERR, EAL, "%" PRIu64 " MiB were asked for from the start\n", plan.from_start[index] >> 20);
   return log_failure("cannot get the memory of", socket, added.error());
 }

@@ -15,10 +15,11 @@ struct InternalMemory {
   std::uint64_t page_size = 0;
   std::uint64_t step = 0;                               ///< bytes that a heap grows by; 0: not at all
   std::array<std::uint64_t, kMaxSockets> from_start{};  ///< bytes, by index of the socket
+  bool from_start_or_later = false;                     ///< it is no failure when they cannot be had
 };
 
 /// Decides by the options and by what the machine has. Returns: 0, or -1 with rte_errno and a line in the log:
-/// EACCES no hugepages; EINVAL --huge-dir is no hugetlbfs.
+/// EACCES no hugepages; EINVAL --huge-dir is no hugetlbfs; ENOMEM memory of a socket that is not there.
 int plan_internal_memory(const EalOptions& options, InternalMemory& plan) noexcept;
 
 /// Makes the heap of the socket with that index, if it is not there yet, and gives it its first memory.

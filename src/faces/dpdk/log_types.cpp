@@ -167,6 +167,15 @@ bool set_log_level(const char* text) {
   return add_rule(pattern.data(), static_cast<std::uint32_t>(level), text[cut] == ',') == 0;
 }
 
+void print_log_help(std::FILE* out) {
+  std::fputs("Types of lines, for PATTERN and EXPRESSION:\n", out);
+  rte_log_list_types(out, "\t");
+  std::fputs("Levels, by number or the beginning of the name:\n", out);
+  for (std::uint32_t level = 1; level <= RTE_LOG_MAX; ++level)
+    std::fprintf(out, "\t%u   %s\n", level, kLevelNames[level]);
+  std::fputs("A line appears where both its type's level and the global one let it.\n", out);
+}
+
 }  // namespace extmem::dpdk
 
 using extmem::dpdk::add_rule;

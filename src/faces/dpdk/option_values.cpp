@@ -13,12 +13,18 @@ namespace {
 
 constexpr std::uint64_t kMebibyte = 1u << 20;
 
-// Takes a decimal number off the front.
+void skip_blanks(std::string_view& text) noexcept {
+  while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
+}
+
+// Takes a decimal number off the front, and the blanks around it.
 std::optional<unsigned> take_unsigned(std::string_view& text) noexcept {
+  skip_blanks(text);
   unsigned number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{}) return std::nullopt;
   text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  skip_blanks(text);
   return number;
 }
 
@@ -41,6 +47,7 @@ bool take_range(std::string_view& text, std::span<bool> bits) noexcept {
 // "(a,b-c)" or one range without parentheses, off the front. Sets the bits; returns what it looked like.
 enum class Group { malformed, single, in_parentheses };
 Group take_group(std::string_view& text, std::span<bool> bits) noexcept {
+  skip_blanks(text);
   if (!text.starts_with('(')) return take_range(text, bits) ? Group::single : Group::malformed;
   do {
     text.remove_prefix(1);
@@ -48,6 +55,7 @@ Group take_group(std::string_view& text, std::span<bool> bits) noexcept {
   } while (text.starts_with(','));
   if (!text.starts_with(')')) return Group::malformed;
   text.remove_prefix(1);
+  skip_blanks(text);
   return Group::in_parentheses;
 }
 
@@ -69,16 +77,14 @@ std::optional<std::uint64_t> parse_number(std::string_view text, int base) noexc
   return number;
 }
 
-bool parse_socket_sizes(const char* text, bool some, std::span<std::uint64_t> bytes) noexcept {
+bool parse_socket_sizes(const char* text, std::span<std::uint64_t> bytes) noexcept {
   std::string_view rest(text);
-  std::uint64_t total = 0;
   for (std::size_t socket = 0; socket < bytes.size(); ++socket) {
     const std::size_t comma = std::min(rest.find(','), rest.size());
     const auto size = parse_number(rest.substr(0, comma));
     if (!size || *size > UINT64_MAX / kMebibyte / bytes.size()) return false;
     bytes[socket] = *size * kMebibyte;
-    total += *size;
-    if (comma == rest.size()) return total != 0 || !some;
+    if (comma == rest.size()) return true;
     rest.remove_prefix(comma + 1);
   }
   return false;  // more values than sockets

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <rte_log.h>
 #include <rte_uuid.h>
+#include <strings.h>
 
 #include <array>
 #include <cerrno>
@@ -234,12 +235,11 @@ class Parser {
       }
       case kSocketMem:
         eal.has_socket_mem = true;
-        return parse_socket_sizes(value, true, eal.socket_mem) ? nullptr
-                                                               : "not a list of MiB, one for each socket";
+        return parse_socket_sizes(value, eal.socket_mem) ? nullptr : "not a list of MiB, one for each socket";
       case kSocketLimit:
         eal.has_socket_limit = true;
-        return parse_socket_sizes(value, false, eal.socket_limit) ? nullptr
-                                                                  : "not a list of MiB, one for each socket";
+        return parse_socket_sizes(value, eal.socket_limit) ? nullptr
+                                                           : "not a list of MiB, one for each socket";
       case kBaseVirtaddr: {
         const auto address = parse_number(std::strncmp(value, "0x", 2) == 0 ? value + 2 : value, 16);
         if (!address) return "not an address";
@@ -266,16 +266,18 @@ class Parser {
         if (text.find_first_of("%/") != std::string_view::npos) return "a prefix holds no % and no /";
         return copy_text(eal.file_prefix, value) ? nullptr : "the prefix is empty";
       case kProcType:
-        eal.process = text == "primary"     ? RTE_PROC_PRIMARY
-                      : text == "secondary" ? RTE_PROC_SECONDARY
-                      : text == "auto"      ? RTE_PROC_AUTO
-                                            : RTE_PROC_INVALID;
+        eal.process = ::strcasecmp(value, "primary") == 0     ? RTE_PROC_PRIMARY
+                      : ::strcasecmp(value, "secondary") == 0 ? RTE_PROC_SECONDARY
+                      : ::strcasecmp(value, "auto") == 0      ? RTE_PROC_AUTO
+                                                              : RTE_PROC_INVALID;
         return eal.process != RTE_PROC_INVALID ? nullptr : "primary, secondary or auto is what it takes";
       case kIovaMode:
         if (text != "pa" && text != "va") return "pa or va is what it takes";
         eal.iova_mode = text == "pa" ? RTE_IOVA_PA : RTE_IOVA_VA;
         return nullptr;
       case kLogLevel:
+        line_.log_help |= text == "help";
+        if (text == "help") return nullptr;
         return set_log_level(value) ? nullptr : "LEVEL, PATTERN:LEVEL or EXPRESSION,LEVEL is what it takes";
       case kMbufPoolOps:
         return copy_text(eal.mbuf_pool_ops, value) ? nullptr : "a name has 1 to 31 bytes";

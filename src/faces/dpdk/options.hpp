@@ -31,6 +31,7 @@ struct CommandLine {
   EalOptions eal;
   LcoreOptions lcores;
   bool help = false;
+  bool log_help = false;
   bool version = false;
   int taken = 0;  ///< what rte_eal_init() returns
 };
@@ -49,11 +50,11 @@ void print_usage(const char* program, rte_usage_hook_t application);
 
 /// A decimal number, or with base 0 one as strtoull() reads it; the whole text.
 std::optional<std::uint64_t> parse_number(std::string_view text, int base = 10) noexcept;
-/// "512,0,1024" in MiB, one for each socket, to bytes. At least one must not be 0 where `some` is set.
-bool parse_socket_sizes(const char* text, bool some, std::span<std::uint64_t> bytes) noexcept;
+/// "512,0,1024" in MiB, one for each socket, to bytes.
+bool parse_socket_sizes(const char* text, std::span<std::uint64_t> bytes) noexcept;
 /// A hexadecimal mask, with or without 0x: which of the bits are set. At least one is.
 bool parse_mask(std::string_view text, std::span<bool> bits) noexcept;
-/// "0-3,7". At least one is set.
+/// "0-3, 7". At least one is set.
 bool parse_list(std::string_view text, std::span<bool> bits) noexcept;
 /// "0-3,(4,5)@(0-1),6@2": lcores with their processors.
 bool parse_lcore_map(std::string_view text, LcoreOptions& lcores) noexcept;

@@ -31,7 +31,7 @@ void print_usage(const char* program, rte_usage_hook_t application) {
       "  --proc-type primary|secondary|auto\n"
       "  --in-memory, --no-shconf  share nothing\n"
       "Others:\n"
-      "  --log-level LEVEL | PATTERN:LEVEL | EXPRESSION,LEVEL\n"
+      "  --log-level LEVEL | PATTERN:LEVEL | EXPRESSION,LEVEL | help\n"
       "  -v                      print the version\n"
       "  -h, --help              this text\n"
       "Accepted, without meaning here: -a, -b, -d, --vdev, --no-pci, --no-hpet, --[no-]telemetry, --syslog,\n"

@@ -8,6 +8,13 @@
 
 static int failures = 0;
 
+/* Whether this is DPDK without hugepages: some things are otherwise then. extmem makes no difference there. */
+#ifdef RTE_LIB_EXTMEM
+#define DPDK_NO_HUGE 0
+#else
+#define DPDK_NO_HUGE (rte_eal_has_hugepages() == 0)
+#endif
+
 #define EXPECT(condition)                                            \
   do {                                                               \
     if (!(condition)) {                                              \
