@@ -41,11 +41,61 @@ class JsonSchema(ShellCase):
         look("region", "remove", "other", str(region))
         look("heap", "destroy", "other", "h")
         look("domain", "rm", "other")
+        look("completion", "bash")
+        look("demo", "--seconds", "0.1")
         user.close()
+        if not self.preloads():
+            seen |= {name: set(self.SCHEMAS[name]) for name in ("run", "record", "replay", "advise")}
+        else:
+            for arguments in (["run", "--tags"], ["record", "-o", "trace"]):
+                done = self.extmem(*arguments, "--json", "--", "perl", "-e", "print 7")
+                self.assertEqual(done.stdout, "7")
+                data = self.check_document(json.loads(done.stderr.splitlines()[-1]))
+                seen.setdefault(data["command"], set()).update(data["seen"])
+            look("replay", "trace")
+            look("replay", "trace", "--passes", "2")
+            look("advise", "trace")
+        seen["Errors"] = self.error("stat", "nope", "--json", status=3)["seen"]
+        if not self.extmem("demo", "--seconds", "0.1", "--json").stdout.count("page_size"):
+            seen["demo"] |= {m for m in self.SCHEMAS["demo"] if "hugepages" in m}  # a kernel without any
+        seen["demo"].add("notes[]")  # there need be none
         self.assertEqual(set(seen), set(self.SCHEMAS))
         for command, listed in self.SCHEMAS.items():
             breaches = {m for m in listed if ".breaches[]" in m}  # of a damaged domain: class Verify
             self.assertEqual(set(listed) - breaches - seen[command], set(), f"{command}: listed, but never seen")
+
+
+class JsonErrors(ShellCase):
+    def test_a_failure_is_a_document_too(self):
+        nope = self.error("stat", "nope", "--json", status=3)
+        self.assertEqual(nope["command"], "stat")
+        self.assertIn("no domain", nope["error"]["message"])
+        self.extmem("domain", "create", "dom")
+        self.assertEqual(self.error("domain", "create", "dom", "--json", status=3)["error"]["errno"], "EEXIST")
+        self.assertEqual(self.error("heap", "create", "dom", "x" * 64, "--json", status=2)["command"], "heap create")
+        for arguments in (["heap", "destroy", "dom", "nope"], ["region", "drain", "dom", "7"], ["zones", "nope"], ["map", "nope"], ["top", "nope"],
+                          ["recover", "nope"], ["replay", "/no/trace"], ["advise", "/no/trace"], ["demo", "--svg", "/no/where"],
+                          ["region", "add", "dom", "nope", "--size", "1M"], ["domain", "rm", "nope"]):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(self.error(*arguments, "--json", status=3)["command"],
+                                 " ".join(arguments[:2 if arguments[0] in ("heap", "region", "domain") else 1]))
+
+    def test_a_command_line_that_makes_no_sense(self):
+        for arguments, command in ((["ls", "--nothing"], "ls"), (["heap", "crate"], "heap"), (["crate"], ""), ([], ""), (["stat"], "stat"),
+                                   (["region", "add", "dom"], "region add"), (["top", "--sort", "x"], "top"), (["doctor", "x"], "doctor"),
+                                   (["version", "x"], "version"), (["completion", "tcsh"], "completion"), (["demo", "--seconds", "soon"], "demo"),
+                                   (["verify"], "verify"), (["recover"], "recover"), (["replay"], "replay"), (["advise"], "advise")):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(self.error(*arguments, "--json", status=2)["command"], command)
+
+    def test_what_a_program_prints_is_its_own(self):
+        for command in ("run", "record"):
+            self.error(command, "--json", "--nothing", "--", "true", status=2, to_stderr=True)
+            self.error(command, "--json", status=2, to_stderr=True)
+            if self.preloads():
+                self.assertEqual(self.error(command, "--json", "--", "/no/program", status=127, to_stderr=True)["error"]["errno"], "ENOENT")
+        # The program's own --json is nobody else's.
+        self.assertNotIn("{", self.extmem("run", "--nothing", "--", "true", "--json", status=2).stderr)
 
 
 class Ls(ShellCase):

@@ -163,13 +163,30 @@ class ShellCase(unittest.TestCase):
 
     def json(self, *arguments, status=0, **options):
         """The document that a command writes, checked against docs/cli-json.md."""
-        data = json.loads(self.extmem(*arguments, "--json", status=status, **options).stdout)
-        schema = self.SCHEMAS[data["command"]]
+        return self.check_document(json.loads(self.extmem(*arguments, "--json", status=status, **options).stdout))
+
+    def check_document(self, data):
+        schema = self.SCHEMAS["Errors" if "error" in data else data["command"]]
         for path, kind in members(data):
             self.assertIn(path, schema, f"{data['command']}: docs/cli-json.md lists no {path}")
             wanted = schema[path]
             self.assertTrue(kind == wanted or (wanted == "number" and kind == "integer"), f"{path} is {kind}, not {wanted}")
         data["seen"] = {path for path, _ in members(data)}
+        return data
+
+    def error(self, *arguments, status, to_stderr=False, **options):
+        """The document of a failure, which standard error tells, too."""
+        done = self.extmem(*arguments, status=status, **options)
+        if to_stderr:
+            self.assertEqual(done.stdout, "")
+            lines, brace, document = done.stderr.partition("{\n")
+            data = json.loads(brace + document.partition("\n}\n")[0] + "}")
+        else:
+            lines, data = done.stderr, json.loads(done.stdout)
+        self.check_document(data)
+        self.assertEqual(set(data), {"command", "schema", "error", "seen"})
+        self.assertEqual(data["error"]["exit_code"], status)
+        self.assertIn(f"extmem: {data['command']}{': ' if data['command'] else ''}{data['error']['message']}", lines)
         return data
 
     def holder(self, *commands):
@@ -178,6 +195,10 @@ class ShellCase(unittest.TestCase):
         for words in commands:
             made.tell(*words)
         return made
+
+    def preloads(self):
+        """Whether this build has what `run` and `record` preload: sanitizers have a malloc of their own."""
+        return (pathlib.Path(EXTMEM).parent.parent / "lib" / "libextmem-preload.so").exists()
 
     def furnished(self):
         """A domain with a heap of everything, held by a process."""

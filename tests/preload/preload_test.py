@@ -241,10 +241,24 @@ class Reports(Case):
         done = self.run_on_heap("true", options=["--quiet"])
         self.assertEqual(done.stderr, "")
 
+    def test_json_is_json_whatever_the_names(self):
+        done = subprocess.run([EXTMEM, "run", "--json", "--heap", b'a\xffb"\xc3\xa9\x01', "--", "true"], cwd=self.folder, env=self.environment,
+                              stderr=subprocess.PIPE, check=True)
+        self.assertEqual(json.loads(done.stderr.splitlines()[-1].decode("utf-8"))["heap"], 'a\ufffdb"\u00e9\x01')
+
+    def test_memory_that_cannot_be_had_is_told_as_json(self):
+        done = subprocess.run([EXTMEM, "run", "--json", "--backing", "file:/proc/nowhere", "--size", "1M", "--", "true"], cwd=self.folder,
+                              env=self.environment, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 3)
+        text = done.stderr.splitlines()
+        error = json.loads(text[-1])["error"]
+        self.assertEqual(error["exit_code"], 3)
+        self.assertIn(error["message"].encode(), text[0])
+
     def test_tags_are_the_calling_libraries(self):
         done = self.run_on_heap("python3", "-c", "import sqlite3; sqlite3.connect(':memory:').execute('select 1')",
                                 options=["--tags"])
-        names = " ".join(tag["name"] for tag in done.stats["tags"])
+        names = " ".join(tag["tag"] for tag in done.stats["tags"])
         self.assertIn("libsqlite3", names)
 
 

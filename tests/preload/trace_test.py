@@ -41,7 +41,7 @@ class Case(unittest.TestCase):
         return self.folder / "trace", done
 
     def replay(self, trace, *options, **more):
-        return json.loads(self.extmem("replay", trace, "--json", "-", *options, **more).stdout)
+        return json.loads(self.extmem("replay", trace, "--json", *options, **more).stdout)
 
     def check(self, report):
         self.assertEqual((report["corruptions"], report["breaches"], report["failures"]), (0, 0, 0), report)
@@ -112,9 +112,9 @@ int main(void) {
         self.assertIn(b"did not end in good order", self.extmem("replay", trace).stdout)
 
     def test_where_the_trace_cannot_be_written(self):
-        done = self.extmem("record", "-o", "/no/such/folder/trace", "--", "echo", "ran")
-        self.assertEqual(done.stdout, b"ran\n")
-        self.assertIn(b"cannot be written", done.stderr)
+        done = self.extmem("record", "-o", "/no/such/folder/trace", "--", "echo", "ran", status=3)
+        self.assertEqual(done.stdout, b"")
+        self.assertIn(b"cannot write the trace", done.stderr)
         done = self.extmem("record", "-o", "/dev/full", "--", "perl", "-e", "print 7")
         self.assertEqual(done.stdout, b"7")
         self.assertIn(b"could not be written", done.stderr)
@@ -151,7 +151,11 @@ class Replay(Case):
         if not found:
             self.skipTest("no other allocator is installed")
         for library in found:
-            self.check(self.replay(TRACES / "perl.trace", "--allocator", f"/usr/lib/x86_64-linux-gnu/{library}"))
+            path = f"/usr/lib/x86_64-linux-gnu/{library}"
+            report = self.replay(TRACES / "perl.trace", "--allocator", path, "--samples", "7")
+            self.check(report)
+            self.assertEqual(report["allocator"], path)
+            self.assertLessEqual(len(report["samples"]), 8)
         self.extmem("replay", TRACES / "perl.trace", "--allocator", "/no/such/library.so", status=3)
 
     def test_a_heap_that_is_too_small_fails_and_corrupts_nothing(self):
@@ -171,7 +175,11 @@ class Replay(Case):
         self.assertIn(b"no trace", self.extmem("replay", "/etc/passwd", status=3).stderr)
         self.extmem("replay", "/no/such/file", status=3)
         self.assertIn(b"is a folder", self.extmem("replay", "/tmp", status=3).stderr)
-        self.extmem("replay", TRACES / "perl.trace", "--json", "/no/such/folder/file", status=3)
+        self.extmem("replay", TRACES / "perl.trace", "--svg", "/no/such/folder/file", status=3)
+        for option in (["--region", "anon=1M"], ["--style", "exact"], ["--placement", "low"]):
+            done = self.extmem("replay", TRACES / "perl.trace", "--allocator", "process", *option, status=2)
+            self.assertIn(b"--allocator heap", done.stderr)
+        self.assertIn(b"path of a library", self.extmem("replay", TRACES / "perl.trace", "--allocator", "jemalloc", status=2).stderr)
 
     def test_damaged_traces(self):
         seed = int(os.environ.get("EXTMEM_SEED", random.randrange(1 << 30)))
@@ -222,7 +230,7 @@ class Replay(Case):
 class Advise(Case):
     def test_the_advice_is_enough_and_not_much_more(self):
         for trace in sorted(TRACES.glob("*.trace")):
-            advice = json.loads(self.extmem("advise", trace, "--json", "-").stdout)
+            advice = json.loads(self.extmem("advise", trace, "--json").stdout)
             self.assertGreaterEqual(advice["heap_bytes"], advice["smallest_heap_bytes"])
             self.assertGreaterEqual(advice["smallest_heap_bytes"], advice["peak_live_bytes"])
             self.assertEqual(advice["hugepages_2m"] << 21, advice["heap_bytes"])
@@ -237,7 +245,7 @@ class Advise(Case):
 int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) return 1; } return 0; }""")
         subprocess.run(["gcc", "-O0", "-fno-builtin", program, "-o", self.folder / "known"], check=True)
         trace, _ = self.record(self.folder / "known")
-        advice = json.loads(self.extmem("advise", trace, "--json", "-").stdout)
+        advice = json.loads(self.extmem("advise", trace, "--json").stdout)
         self.assertEqual(advice["peak_live_bytes"], 40 << 20)
         self.assertLessEqual(advice["smallest_heap_bytes"], (40 << 20) * 65 // 64 + (1 << 20))
         self.assertEqual(advice["pages_4k_at_peak"], 40 * 256)
@@ -247,7 +255,7 @@ int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) ret
         header = (TRACES / "perl.trace").read_bytes()[:64]
         events = b"\x09\x01" + b"\x80" * 5 + b"\x80\x01" + b"\x02"
         (self.folder / "large").write_bytes(header + struct.pack("<IIIIQ", 0x4B4E4843, 1, 1, len(events), 0) + events)
-        advice = json.loads(self.extmem("advise", "large", "--json", "-").stdout)
+        advice = json.loads(self.extmem("advise", "large", "--json").stdout)
         self.assertEqual(advice["peak_live_bytes"], 1 << 42)
         self.assertEqual(advice["pages_4k_at_peak"], 1 << 30)
 

@@ -9,7 +9,6 @@
 #include "extmem/domain.hpp"
 #include "faces/cli/format.hpp"
 #include "faces/cli/impossible.hpp"
-#include "faces/cli/json.hpp"
 #include "faces/cli/replay.hpp"
 
 namespace extmem::cli {
@@ -195,10 +194,7 @@ void show_advice(const Console& console, const Trace& trace, const Advice& a) {
   table.print(console);
 }
 
-std::string advice_json(const Trace& trace, const Advice& a) {
-  Json json;
-  json.object().text("program", trace.header.program).integer("operations", trace.ops.size());
-  json.integer("peak_live_bytes", trace.peak_bytes).integer("peak_live_objects", trace.peak_objects);
+void add_advice(Json& json, const Advice& a) {
   json.integer("heap_bytes", a.heap)
       .integer("smallest_heap_bytes", a.smallest_heap)
       .integer("rounded_peak_bytes", a.rounded_peak);
@@ -211,7 +207,7 @@ std::string advice_json(const Trace& trace, const Advice& a) {
     json.object().text("call", site.name).integer("bytes_at_peak", site.bytes_at_peak);
     json.integer("allocations", site.allocations).end();
   }
-  return json.end().end().document();
+  json.end();
 }
 
 }  // namespace extmem::cli

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "faces/cli/console.hpp"
+#include "faces/cli/json.hpp"
 #include "faces/cli/trace.hpp"
 
 namespace extmem::cli {
@@ -30,6 +31,7 @@ struct Advice {
 
 Advice advise(const Trace& trace, std::size_t top);
 void show_advice(const Console& console, const Trace& trace, const Advice& advice);
-std::string advice_json(const Trace& trace, const Advice& advice);
+/// Members of an object that is open.
+void add_advice(Json& json, const Advice& advice);
 
 }  // namespace extmem::cli

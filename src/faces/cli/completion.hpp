@@ -10,7 +10,8 @@ namespace extmem::cli {
 struct CompletionOption {
   std::vector<std::string> names;  ///< "--json", "-h"; none for a positional
   std::string description;
-  std::string value;                 ///< "" for a flag; FILE, DIR, DOMAIN, SIZE, ...
+  std::string value;                 ///< "" for a flag; FILE, DIR, DOMAIN, HEAP, REGION, SIZE, ...
+  bool many = false;                 ///< a positional that takes all that follow
   std::vector<std::string> choices;  ///< where only these are accepted
 };
 
@@ -25,6 +26,11 @@ struct CompletionNode {
 
 /// Hidden commands are left out.
 CompletionNode completion_tree(const CLI::App& app);
+
+/// What `extmem complete` is asked for to complete such a value: "domains", "heaps", "regions"; empty: it is not.
+const char* names_of(const CompletionOption& option);
+/// Whether it is a path.
+bool is_file(const CompletionOption& option);
 
 std::string bash_completion(const CompletionNode& root);
 std::string zsh_completion(const CompletionNode& root);

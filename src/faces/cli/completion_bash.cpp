@@ -18,10 +18,9 @@ std::string join(const std::vector<std::string>& words, const char* between) {
 std::string reply(const CompletionOption& option) {
   if (!option.choices.empty())
     return fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", join(option.choices, " "));
-  if (option.value == "FILE") return "COMPREPLY=($(compgen -f -- \"$cur\"))";
+  if (is_file(option)) return "COMPREPLY=($(compgen -f -- \"$cur\"))";
   if (option.value == "DIR") return "COMPREPLY=($(compgen -d -- \"$cur\"))";
-  if (option.value == "DOMAIN")
-    return "COMPREPLY=($(compgen -W \"$(extmem complete-domains 2>/dev/null)\" -- \"$cur\"))";
+  if (const std::string names = names_of(option); !names.empty()) return "_extmem_names " + names;
   return "COMPREPLY=()";
 }
 
@@ -54,18 +53,32 @@ std::string bash_completion(const CompletionNode& root) {
     }
     for (std::size_t i = 0; i < node.positionals.size(); ++i) {
       if (node.positionals[i].value == "PROGRAM") continue;  // after --, see below
-      places += fmt::format("    '{}:{}') {} ;;\n", node.path, i, reply(node.positionals[i]));
+      places += fmt::format("    '{}:'{}) {} ;;\n", node.path,
+                            node.positionals[i].many ? std::string("*") : fmt::format("{}", i),
+                            reply(node.positionals[i]));
     }
     words += fmt::format("    '{}') words='{}' ;;\n", node.path, join(offered, " "));
   });
   return fmt::format(R"(# bash completion for extmem. Made by: extmem completion bash
+# Names that need no quoting; what is behind the tab describes them.
+_extmem_names() {{
+  local names=$(extmem complete "${{directory[@]}}" "$1" "$domain" 2>/dev/null | cut -f1)
+  COMPREPLY=($(compgen -W "$names" -- "$cur"))
+}}
 _extmem() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} path='' place=0 skip=0 pending='' i word words=''
+  local cur=${{COMP_WORDS[COMP_CWORD]}} path='' place=0 skip=0 pending='' i word words='' domain='' directory=()
+  COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
+    if ((skip)); then
+      [[ $word == '=' ]] && continue  # --option=value is three words here
+      skip=0
+      [[ $pending == --directory ]] && directory=("--directory=$word")
+      [[ $pending == --domain ]] && domain=$word
+      continue
+    fi
     pending=''
-    if ((skip)); then skip=0; continue; fi
-    if [[ $word == -- && $path == run ]]; then
+    if [[ $word == -- && ($path == run || $path == record) ]]; then
       if ((i + 1 == COMP_CWORD)); then COMPREPLY=($(compgen -c -f -- "$cur")); else COMPREPLY=($(compgen -f -- "$cur")); fi
       return
     fi
@@ -73,9 +86,12 @@ _extmem() {{
       {}) path="${{path:+$path }}$word"; place=0; continue ;;
       {}) pending=$word; skip=1; continue ;;
     esac
-    [[ $word == -* ]] || ((place++))
+    [[ $word == -* ]] && continue
+    ((place == 0)) && domain=${{domain:-$word}}
+    ((place++))
   done
   if ((skip)); then
+    [[ $cur == '=' ]] && cur=''
     case "$path:$pending" in
 {}    esac
   fi

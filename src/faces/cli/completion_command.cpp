@@ -8,7 +8,9 @@
 #include "faces/cli/commands.hpp"
 #include "faces/cli/completion.hpp"
 #include "faces/cli/exit_code.hpp"
+#include "faces/cli/format.hpp"
 #include "faces/cli/look.hpp"
+#include "faces/cli/text.hpp"
 
 namespace extmem::cli {
 namespace {
@@ -29,6 +31,7 @@ CompletionOption option_of(const CLI::Option& option) {
   for (const std::string& name : option.get_lnames()) made.names.push_back("--" + name);
   made.description = option.get_description();
   if (option.get_items_expected_max() == 0) return made;
+  made.many = option.get_items_expected_max() > 1;
   // "TEXT:{binned,exact}": the type, then what the validators say of themselves.
   const std::string type = option.get_type_name();
   made.value = type.substr(0, type.find_first_of(":{ "));
@@ -56,13 +59,31 @@ CompletionNode node_of(const CLI::App& app, const std::string& path) {
   return node;
 }
 
-/// Names that need no quoting in any shell; one a line.
-int print_domains(const ShellOptions& shell) {
-  for (const std::string& name : domain_names(shell)) {
-    const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
-      return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-    });
-    if (plain) fmt::print("{}\n", name);
+/// One a line, with a description behind a tab. Only names that need no quoting in any shell: what others chose must not
+/// be run by the one that completes it.
+void offer(const std::string& name, const std::string& description) {
+  const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+  });
+  if (plain && !name.starts_with('-')) fmt::print("{}\t{}\n", name, description);
+}
+
+int print_names(const ShellOptions& shell, const std::string& kind, const std::string& domain) {
+  if (kind == "domains") {
+    for (const std::string& name : domain_names(shell)) offer(name, "domain");
+    return kPassed;
+  }
+  if (domain.empty()) return kPassed;
+  const Console console = Console::create(true);
+  Inspector inspector = open_inspector(shell, domain, console);
+  const DomainLook look = look_at(inspector, domain, {false, false, true, false});
+  if (kind == "heaps") {
+    for (const HeapLook& heap : look.heaps) offer(heap.info.name, plural(heap.info.regions, "region"));
+  } else {
+    for (const RegionInfo& r : look.regions)
+      offer(std::to_string(r.id.slot),
+            fmt::format("{} of {}, heap {}", bytes_text(r.length), backing_text(r.kind),
+                        shown(look.heap_name(r.heap_id), false)));
   }
   return kPassed;
 }
@@ -70,6 +91,15 @@ int print_domains(const ShellOptions& shell) {
 }  // namespace
 
 CompletionNode completion_tree(const CLI::App& app) { return node_of(app, ""); }
+
+const char* names_of(const CompletionOption& option) {
+  return option.value == "DOMAIN"   ? "domains"
+         : option.value == "HEAP"   ? "heaps"
+         : option.value == "REGION" ? "regions"
+                                    : "";
+}
+
+bool is_file(const CompletionOption& option) { return option.value == "FILE" || option.value == "TRACE"; }
 
 void add_completion_command(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("completion", "Print the completion script of a shell");
@@ -82,18 +112,33 @@ void add_completion_command(CLI::App& app, int& exit_code) {
   command->add_option("shell", *shell, "bash, zsh or fish")
       ->required()
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  command->callback([shell, &app, &exit_code] {
+  auto shared = add_shell_options(*command, false);
+  set_work(*command, exit_code, shared, [shell, shared, &app](const Console&) {
     const CompletionNode root = completion_tree(app);
-    fmt::print("{}", *shell == "bash"  ? bash_completion(root)
-                     : *shell == "zsh" ? zsh_completion(root)
-                                       : fish_completion(root));
-    exit_code = kPassed;
+    const std::string script = *shell == "bash"  ? bash_completion(root)
+                               : *shell == "zsh" ? zsh_completion(root)
+                                                 : fish_completion(root);
+    if (shared->json) {
+      Json json = begin_json("completion");
+      print_json(json.text("shell", *shell).text("script", script).end());
+    } else {
+      fmt::print("{}", script);
+    }
+    return kPassed;
   });
 
-  CLI::App* names = app.add_subcommand("complete-domains", "What the completion scripts ask")->group("");
+  CLI::App* names = app.add_subcommand("complete", "What the completion scripts ask")->group("");
+  struct Asked {
+    std::string kind;
+    std::string domain;
+  };
+  auto asked = std::make_shared<Asked>();
   auto options = std::make_shared<ShellOptions>();
   names->add_option("--directory", options->directory);
-  set_work(*names, exit_code, options, [options](const Console&) { return print_domains(*options); });
+  names->add_option("kind", asked->kind)->required()->check(CLI::IsMember({"domains", "heaps", "regions"}));
+  names->add_option("domain", asked->domain);
+  set_work(*names, exit_code, options,
+           [=](const Console&) { return print_names(*options, asked->kind, asked->domain); });
 }
 
 }  // namespace extmem::cli

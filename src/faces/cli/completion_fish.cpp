@@ -20,9 +20,10 @@ std::string value_of(const CompletionOption& option) {
   std::string words;
   for (const std::string& choice : option.choices) words += (words.empty() ? "" : " ") + choice;
   if (!words.empty()) return " -x -a " + in_quotes(words);
-  if (option.value == "FILE") return " -r -F";
+  if (is_file(option)) return " -r -F";
   if (option.value == "DIR") return " -x -a '(__fish_complete_directories)'";
-  if (option.value == "DOMAIN") return " -x -a '(extmem complete-domains 2>/dev/null)'";
+  if (const std::string names = names_of(option); !names.empty())
+    return fmt::format(" -x -a '(__extmem_names {})'", names);
   return " -x";
 }
 
@@ -31,6 +32,15 @@ void paths(const CompletionNode& node, std::string& out) {
     out += " " + in_quotes(node.path + ":" + child.name);
     paths(child, out);
   }
+}
+
+/// The options that take a value, each as "path:--option".
+void valued(const CompletionNode& node, std::string& out) {
+  for (const CompletionOption& option : node.options) {
+    if (option.value.empty()) continue;
+    for (const std::string& name : option.names) out += " " + in_quotes(node.path + ":" + name);
+  }
+  for (const CompletionNode& child : node.children) valued(child, out);
 }
 
 void write(const CompletionNode& node, std::string& out) {
@@ -48,8 +58,9 @@ void write(const CompletionNode& node, std::string& out) {
     const CompletionOption& p = node.positionals[i];
     if (p.value == "PROGRAM") {
       out += fmt::format("{} -a '(__fish_complete_subcommand)'\n", start);
-    } else if (p.value == "DOMAIN" || !p.choices.empty()) {
-      out += fmt::format("{}{}\n", start, value_of(p));
+    } else if (is_file(p) || *names_of(p) != '\0' || !p.choices.empty()) {
+      out += fmt::format("complete -c extmem -n \"__extmem_at {} {}{}\"{}\n", in_quotes(node.path), i,
+                         p.many ? " many" : "", value_of(p));
     }
   }
   for (const CompletionNode& child : node.children) write(child, out);
@@ -59,20 +70,53 @@ void write(const CompletionNode& node, std::string& out) {
 
 std::string fish_completion(const CompletionNode& root) {
   std::string known;
+  std::string values;
   paths(root, known);
+  valued(root, values);
   std::string out = fmt::format(R"(# fish completion for extmem. Made by: extmem completion fish
-function __extmem_at
-    set -l path ''
+# What the line says so far: the command, its arguments, and which domains are meant.
+function __extmem_read
+    set -g __extmem_path ''
+    set -g __extmem_args
+    set -g __extmem_domain
+    set -g __extmem_directory
+    set -l pending ''
     for word in (commandline -opc)[2..-1]
-        if contains -- "$path:$word"{}
-            set path (string trim -- "$path $word")
+        if test -n "$pending"
+            test $pending = --directory; and set __extmem_directory --directory=$word
+            test $pending = --domain; and set __extmem_domain $word
+            set pending ''
+        else if contains -- "$__extmem_path:$word"{}
+            set __extmem_path (string trim -- "$__extmem_path $word")
+            set __extmem_args
+        else if contains -- "$__extmem_path:$word"{}
+            set pending $word
+        else if string match -q -- '--directory=*' $word
+            set __extmem_directory $word
+        else if string match -q -- '--domain=*' $word
+            set __extmem_domain (string replace -- --domain= '' $word)
+        else if not string match -q -- '-*' $word
+            set -a __extmem_args $word
         end
     end
-    test "$path" = "$argv[1]"
+    set -q __extmem_domain[1]; or set __extmem_domain $__extmem_args[1]
+end
+# Whether that command is being completed, and of its arguments the one of that number, or one behind it.
+function __extmem_at
+    __extmem_read
+    test "$__extmem_path" = "$argv[1]"; or return 1
+    set -l place (count $__extmem_args)
+    set -q argv[2]; or return 0
+    test $place -eq $argv[2]; and return 0
+    set -q argv[3]; and test $place -gt $argv[2]
+end
+function __extmem_names
+    __extmem_read
+    extmem complete $__extmem_directory $argv[1] $__extmem_domain 2>/dev/null
 end
 complete -c extmem -f
 )",
-                                known);
+                                known, values);
   write(root, out);
   return out;
 }

@@ -30,9 +30,9 @@ std::string action(const CompletionOption& option) {
     for (const std::string& choice : option.choices) words += (words.empty() ? "" : " ") + choice;
     return "(" + words + ")";
   }
-  if (option.value == "FILE") return "_files";
+  if (is_file(option)) return "_files";
   if (option.value == "DIR") return "_files -/";
-  if (option.value == "DOMAIN") return "_extmem_domains";
+  if (const std::string names = names_of(option); !names.empty()) return "_extmem_" + names;
   return " ";
 }
 
@@ -51,7 +51,9 @@ void write(const CompletionNode& node, std::string& out) {
     for (const std::string& name : option.names) {
       const std::string value =
           option.value.empty() ? "" : fmt::format(":{}:{}", quoted(option.value), action(option));
-      arguments += fmt::format(" \\\n    '{}[{}]{}'", name, quoted(option.description), value);
+      // "=": the value may stand behind it, or be the next word.
+      const char* equals = !value.empty() && name.starts_with("--") ? "=" : "";
+      arguments += fmt::format(" \\\n    '{}{}[{}]{}'", name, equals, quoted(option.description), value);
     }
   }
   if (node.children.empty()) {
@@ -59,9 +61,10 @@ void write(const CompletionNode& node, std::string& out) {
       const CompletionOption& p = node.positionals[i];
       arguments += p.value == "PROGRAM"
                        ? std::string(" \\\n    '*::program:_normal'")
-                       : fmt::format(" \\\n    '{}:{}:{}'", i + 1, quoted(p.value), action(p));
+                       : fmt::format(" \\\n    '{}:{}:{}'", p.many ? std::string("*") : std::to_string(i + 1),
+                                     quoted(p.value), action(p));
     }
-    out += fmt::format("  _arguments -S{}\n}}\n", arguments);
+    out += fmt::format("  local line\n  typeset -A opt_args\n  _arguments -S{}\n}}\n", arguments);
     return;
   }
   out += "  local context state state_descr line\n  typeset -A opt_args\n";
@@ -80,8 +83,14 @@ void write(const CompletionNode& node, std::string& out) {
 std::string zsh_completion(const CompletionNode& root) {
   std::string out =
       "#compdef extmem\n# zsh completion for extmem. Made by: extmem completion zsh\n"
-      "_extmem_domains() {\n  local -a names=(${(f)\"$(extmem complete-domains 2>/dev/null)\"})\n"
-      "  compadd -a names\n}\n";
+      "_extmem_names() {\n"
+      "  local directory=${opt_args[--directory]} domain=${opt_args[--domain]:-$line[1]}\n"
+      "  local -a names=(${(f)\"$(extmem complete ${directory:+--directory=$directory} $1 $domain "
+      "2>/dev/null)\"})\n"
+      "  names=(${names//$'\\t'/:})\n  _describe -V ${1%s} names\n}\n"
+      "_extmem_domains() { _extmem_names domains }\n"
+      "_extmem_heaps() { _extmem_names heaps }\n"
+      "_extmem_regions() { _extmem_names regions }\n";
   write(root, out);
   // Autoloaded from a folder of $fpath, or sourced.
   out += "if [[ $funcstack[1] == _extmem ]]; then _extmem \"$@\"; else compdef _extmem extmem; fi\n";

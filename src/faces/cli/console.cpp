@@ -87,9 +87,11 @@ std::string Console::plain_text(std::string_view text) const {
   return result;
 }
 
-void Console::line(std::string_view text) const { fmt::print("{}\n", text); }
+void Console::line(std::string_view text) const {
+  if (!quiet_) fmt::print("{}\n", text);
+}
 
-void Console::heading(std::string_view text) const { fmt::print("\n{}\n", paint(Tone::bold, text)); }
+void Console::heading(std::string_view text) const { line("\n" + paint(Tone::bold, text)); }
 
 std::string Console::wrapped(std::string_view text, std::size_t indent, Tone tone) const {
   const std::size_t room = width_ - indent;
@@ -115,7 +117,7 @@ std::string Console::wrapped(std::string_view text, std::size_t indent, Tone ton
 
 void Console::item(std::string_view label, std::string_view text, Tone tone) const {
   const std::string head = std::string(kIndent, ' ') + paint(Tone::dim, fmt::format("{:<{}}", label, kLabel));
-  fmt::print("{}{}\n", head, wrapped(text, kIndent + kLabel, tone));
+  line(head + wrapped(text, kIndent + kLabel, tone));
 }
 
 void Console::verdict(bool ok, std::string_view name, std::string_view detail) const {
@@ -128,7 +130,7 @@ void Console::verdict(bool ok, std::string_view name, std::string_view detail) c
     head += column < kDetail - 1 ? std::string(kDetail - column, ' ') : "\n" + std::string(kDetail, ' ');
     head += wrapped(detail, kDetail, Tone::dim);
   }
-  fmt::print("{}\n", head);
+  line(head);
 }
 
 void Console::complain(std::string_view text) const {

@@ -17,6 +17,9 @@ class Console {
   /// Colours: standard output is a terminal, NO_COLOR is not set (or empty), TERM is not "dumb", and not `no_color`.
   static Console create(bool no_color);
 
+  /// Nothing more to standard output: a document of JSON goes there.
+  void hush() { quiet_ = true; }
+  [[nodiscard]] bool quiet() const { return quiet_; }
   [[nodiscard]] bool colors() const { return colors_; }
   [[nodiscard]] bool unicode() const { return unicode_; }
   [[nodiscard]] unsigned width() const { return width_; }
@@ -46,6 +49,7 @@ class Console {
   /// Broken into lines that begin at column `indent`, where the first one begins already.
   [[nodiscard]] std::string wrapped(std::string_view text, std::size_t indent, Tone tone) const;
 
+  bool quiet_ = false;
   bool colors_ = false;
   bool unicode_ = false;
   bool progress_ = false;

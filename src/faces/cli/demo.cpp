@@ -57,9 +57,7 @@ int Demo::run() {
   remove_everything();
   show_timings();
   total_seconds_ = watch.seconds();
-  const int exit_code = conclude();
-  write_json();
-  return exit_code;
+  return conclude();
 }
 
 int Demo::conclude() {
@@ -69,7 +67,6 @@ int Demo::conclude() {
   for (std::size_t i = 0; i < notes_.size(); ++i) console_.item(fmt::format("{}", i + 1), notes_[i]);
   console_.heading("Result");
   console_.item("heap map", fmt::format("{} ({})", clean(picture_), bytes_text(picture_bytes_)));
-  if (!options_.json.empty()) console_.item("report", clean(options_.json));
   const auto failed = static_cast<std::uint64_t>(
       std::count_if(checks_.begin(), checks_.end(), [](const Check& c) { return !c.ok; }));
   if (failed == 0) {

@@ -19,6 +19,7 @@
 #include "faces/cli/demo_machine.hpp"
 #include "faces/cli/format.hpp"
 #include "faces/cli/impossible.hpp"
+#include "faces/cli/json.hpp"
 
 namespace extmem::cli {
 
@@ -26,8 +27,6 @@ struct DemoOptions {
   double seconds = 4;
   unsigned threads = 0;  ///< 0: as many as there are processors, at least two
   std::string svg;       ///< "": out/extmem-demo.svg, or in the folder for temporary files
-  std::string json;      ///< "": none
-  bool no_color = false;
 };
 
 /// "ENOMEM: what was wrong and what to do".
@@ -83,6 +82,8 @@ class Demo {
   ~Demo();
   /// Returns an exit code. Throws Impossible.
   int run();
+  /// The whole of it as JSON, after run().
+  [[nodiscard]] Json report() const;
 
  private:
   // demo_memory.cpp
@@ -126,7 +127,6 @@ class Demo {
   void show_map();
   void open_outputs();
   void write_picture();
-  void write_json();
   int conclude();
 
   bool check(const std::string& name, bool ok, const std::string& detail = {});

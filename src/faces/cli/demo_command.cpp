@@ -4,7 +4,7 @@
 #include "faces/cli/commands.hpp"
 #include "faces/cli/console.hpp"
 #include "faces/cli/demo.hpp"
-#include "faces/cli/exit_code.hpp"
+#include "faces/cli/shell.hpp"
 
 namespace extmem::cli {
 
@@ -28,18 +28,12 @@ void add_demo_command(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1u, 512u));
   command->add_option("--svg", options->svg, "Where the heap map goes; default: out/extmem-demo.svg")
       ->type_name("FILE");
-  command->add_option("--json", options->json, "Also write the report as JSON")->type_name("FILE");
-  command->add_flag("--no-color", options->no_color, "No colours");
-  command->callback([options, &exit_code] {
-    const Console console = Console::create(options->no_color);
-    try {
-      Demo demo(*options, console);
-      exit_code = demo.run();
-    } catch (const Impossible& error) {
-      console.progress_done();
-      console.complain(error.what());
-      exit_code = kImpossible;
-    }
+  auto shell = add_shell_options(*command, false);
+  set_work(*command, exit_code, shell, [=](const Console& console) {
+    Demo demo(*options, console);
+    const int code = demo.run();
+    if (shell->json) print_json(demo.report());
+    return code;
   });
 }
 

@@ -1,4 +1,4 @@
-// The demo's files: the heap map as a picture, and the whole report as JSON.
+// What the demo leaves: the heap map as a picture, and the whole report as JSON.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@
 #include "extmem/version.h"
 #include "faces/cli/demo.hpp"
 #include "faces/cli/format.hpp"
-#include "faces/cli/json.hpp"
+#include "faces/cli/shell.hpp"
 
 namespace extmem::cli {
 namespace {
@@ -51,13 +51,12 @@ void close_file(File file, const std::string& path) {
 
 // Before anything else: a run of many seconds must not end with a file that cannot be written.
 void Demo::open_outputs() {
-  for (const std::string& path : {options_.svg, options_.json}) {
-    if (path.empty() || writable(path)) continue;
-    throw Impossible(fmt::format("cannot write {}: {}; name a file in a folder that exists and is yours",
-                                 clean(path), strerror(errno)));
-  }
   picture_ = options_.svg;
-  if (!picture_.empty()) return;
+  if (!picture_.empty()) {
+    if (writable(picture_)) return;
+    throw Impossible(fmt::format("cannot write {}: {}; name a file in a folder that exists and is yours",
+                                 clean(picture_), strerror(errno)));
+  }
   std::error_code failed;
   fs::create_directory("out", failed);
   picture_ = "out/extmem-demo.svg";
@@ -92,10 +91,9 @@ void Demo::write_picture() {
         drawn ? "" : error_text(drawn.error()));
 }
 
-void Demo::write_json() {
-  if (options_.json.empty()) return;
-  Json json;
-  json.object().text("program", "extmem demo").text("version", EXTMEM_VERSION_STRING);
+Json Demo::report() const {
+  Json json = begin_json("demo");
+  json.text("version", EXTMEM_VERSION_STRING);
   bool all = true;
   for (const Check& c : checks_) all = all && c.ok;
   json.boolean("passed", all).real("seconds", total_seconds_).text("picture", clean(picture_));
@@ -125,7 +123,9 @@ void Demo::write_json() {
   for (std::size_t i = 0; i < memzones_.size(); ++i) {
     const MemzoneInfo& zone = memzones_[i];
     json.object().text("name", clean(zone.name)).integer("bytes", zone.length);
-    json.integer("iova", static_cast<std::uint64_t>(zone.iova)).text("asked_for", memzone_asked_[i]).end();
+    json.boolean("iova_known", zone.iova != kBadIova);
+    json.integer("iova", zone.iova != kBadIova ? static_cast<std::uint64_t>(zone.iova) : 0);
+    json.text("asked_for", memzone_asked_[i]).end();
   }
   json.end();
   const LoadTotals& t = load_totals_;
@@ -141,9 +141,7 @@ void Demo::write_json() {
   for (const Check& c : checks_)
     json.object().text("name", c.name).boolean("ok", c.ok).text("detail", c.detail).end();
   json.end().end();
-  File file = open_file(options_.json);
-  std::fwrite(json.document().data(), 1, json.document().size(), file.get());
-  close_file(std::move(file), options_.json);
+  return json;
 }
 
 }  // namespace extmem::cli

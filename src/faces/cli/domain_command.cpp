@@ -90,7 +90,7 @@ void add_domain_command(CLI::App& app, int& exit_code) {
       "also "
       "where a program\nthat uses it was told to remove what it leaves last.");
   auto o = std::make_shared<Create>();
-  made->add_option("domain", o->name, "Its name")->required()->type_name("DOMAIN");
+  made->add_option("domain", o->name, "Its name")->required()->type_name("NAME");
   made->add_flag("--group", o->group, "Members of your group may use it");
   DomainOptions& sizes = o->open.sizes;
   made->add_option("--max-regions", sizes.max_regions, "Most regions")->type_name("N")->capture_default_str();

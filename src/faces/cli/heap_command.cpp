@@ -92,7 +92,7 @@ void add_heap_command(CLI::App& app, int& exit_code) {
   CLI::App* made = heap->add_subcommand("create", "Create a heap");
   auto o = std::make_shared<Create>();
   made->add_option("domain", o->domain, "The domain")->required()->type_name("DOMAIN");
-  made->add_option("heap", o->heap, "The heap's name")->required()->type_name("HEAP");
+  made->add_option("heap", o->heap, "The heap's name")->required()->type_name("NAME");
   made->add_option("--style", o->style, "binned (fast) or exact (sizes to 64 bytes, growing in place)")
       ->check(CLI::IsMember({"binned", "exact"}))
       ->capture_default_str();

@@ -4,11 +4,15 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <string>
 
 #include "faces/cli/commands.hpp"
 #include "faces/cli/exit_code.hpp"
+#include "faces/cli/shell.hpp"
 
 namespace {
 
@@ -19,6 +23,31 @@ constexpr const char* kFooter =
     "  2  the command line makes no sense\n"
     "  3  it cannot be done: memory, a file or a domain that is not to be had, or somebody uses it\n"
     "\nNO_COLOR in the environment, or output that is no terminal, means no colours. See also: man extmem";
+
+/// Whether --json is among the options: in front of a program's own, after "--".
+bool json_wanted(int argc, char** argv) {
+  for (int i = 1; i < argc && std::strcmp(argv[i], "--") != 0; ++i) {
+    if (std::strcmp(argv[i], "--json") == 0) return true;
+  }
+  return false;
+}
+
+/// Says what is wrong with the command line, and where to read on.
+int misread(const CLI::App& app, int argc, char** argv, std::string what) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().back();
+  const std::string path = extmem::cli::path_of(*command);
+  // CLI11 misses the command before it looks at the word that stands there instead.
+  if (!command->get_subcommands([](const CLI::App*) { return true; }).empty()) {
+    const int at = 1 + static_cast<int>(path.empty() ? 0 : 1 + std::count(path.begin(), path.end(), ' '));
+    if (at < argc && argv[at][0] != '-')
+      what = fmt::format("no such command: {}{}", path.empty() ? "" : path + " ", argv[at]);
+  }
+  const int code = extmem::cli::tell_failure(path, json_wanted(argc, argv),
+                                             extmem::cli::Failure(extmem::cli::kUsage, what));
+  fmt::print(stderr, "Try: extmem {}{}--help\n", path, path.empty() ? "" : " ");
+  return code;
+}
 
 int run(int argc, char** argv) {
   int exit_code = extmem::cli::kPassed;
@@ -48,13 +77,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
-    // CLI11 misses the command before it looks at the word that stands there instead.
-    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      fmt::print(stderr, "extmem: no such command: {}\nTry: extmem --help\n", argv[1]);
-    } else {
-      fmt::print(stderr, "extmem: {}\nTry: extmem --help\n", error.what());
-    }
-    return extmem::cli::kUsage;
+    return misread(app, argc, argv, error.what());
   }
   if (std::fflush(stdout) != 0) {
     std::perror("extmem: cannot write to standard output");

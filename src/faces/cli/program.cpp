@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "faces/cli/exit_code.hpp"
+#include "faces/cli/shell.hpp"
 
 namespace extmem::cli {
 
@@ -88,27 +89,22 @@ std::string find_library(const std::string& name) {
   return {};
 }
 
-int Program::refuse(int code, const std::string& why) const {
-  fmt::print(stderr, "extmem {}: {}\n", command_, why);
-  return code;
-}
-
-int Program::become() const {
+void Program::become() const {
   if (words_.empty())
-    return refuse(kUsage, fmt::format("say which program: extmem {} [options] -- PROGRAM ARGS...", command_));
+    throw Failure(kUsage, fmt::format("say which program: extmem {} [options] -- PROGRAM ARGS...", command_));
   std::string preload;
   for (const std::string& name : libraries_) {
     const std::string library = name.find('/') != std::string::npos ? name : find_library(name);
     if (library.empty()) {
-      return refuse(kImpossible,
+      throw Failure(kImpossible,
                     name + " is not beside this command; set EXTMEM_LIBRARY_PATH to the folder where it is");
     }
     preload += (preload.empty() ? "" : ":") + library;
   }
   const std::string path = find_program(words_[0]);
-  if (path.empty()) return refuse(kNotFound, words_[0] + ": no such program in PATH");
+  if (path.empty()) throw Failure(kNotFound, words_[0] + ": no such program in PATH", ENOENT);
   if (const std::string why = why_not_preloaded(path); !why.empty())
-    return refuse(kCannotExecute, path + ": " + why);
+    throw Failure(kCannotExecute, path + ": " + why);
   if (const char* others = std::getenv("LD_PRELOAD"); others != nullptr && *others != '\0')
     preload += std::string(preload.empty() ? "" : ":") + others;
   set_variable("LD_PRELOAD", preload);
@@ -117,8 +113,8 @@ int Program::become() const {
   arguments.push_back(nullptr);
   ::execvp(arguments[0], arguments.data());
   const int failed = errno;
-  return refuse(failed == ENOENT ? kNotFound : kCannotExecute,
-                fmt::format("{}: {}", words_[0], std::strerror(failed)));
+  throw Failure(failed == ENOENT ? kNotFound : kCannotExecute,
+                fmt::format("{}: {}", words_[0], std::strerror(failed)), failed);
 }
 
 }  // namespace extmem::cli

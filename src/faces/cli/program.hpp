@@ -18,16 +18,14 @@ std::string find_library(const std::string& name);
 
 class Program {
  public:
-  /// `command`: whose messages these are ("run").
+  /// `command`: of ours, for the messages ("run").
   Program(std::string command, std::vector<std::string> words)
       : command_(std::move(command)), words_(std::move(words)) {}
 
   /// A library in front of what is preloaded already: a name of ours, or a path.
   void preload(const std::string& library) { libraries_.push_back(library); }
-  /// Becomes the program. Returns only where that fails, with the exit code, and has said why.
-  [[nodiscard]] int become() const;
-  /// Says what is wrong on standard error; returns `code`.
-  [[nodiscard]] int refuse(int code, const std::string& why) const;
+  /// Becomes the program. Throws Failure where that fails.
+  [[noreturn]] void become() const;
 
  private:
   std::string command_;

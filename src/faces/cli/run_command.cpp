@@ -18,8 +18,8 @@
 #include "extmem/domain.hpp"
 #include "faces/cli/commands.hpp"
 #include "faces/cli/exit_code.hpp"
-#include "faces/cli/impossible.hpp"
 #include "faces/cli/program.hpp"
+#include "faces/cli/shell.hpp"
 #include "faces/preload/settings.hpp"
 
 namespace extmem::cli {
@@ -70,11 +70,12 @@ std::string option_of(std::string variable) {
   return variable;
 }
 
-int run(const RunOptions& options) {
+int run(const RunOptions& options, bool json) {
   Program program("run", options.program);
   if (options.node == "interleave") {
     if (const int failed = interleave(); failed != 0)
-      throw Impossible(fmt::format("cannot interleave over the NUMA nodes: {}", std::strerror(failed)));
+      throw Failure(kImpossible,
+                    fmt::format("cannot interleave over the NUMA nodes: {}", std::strerror(failed)), failed);
   }
   set_variable("EXTMEM_BACKING", options.backing);
   set_variable("EXTMEM_NODE", options.node == "interleave" ? "" : options.node);
@@ -84,7 +85,10 @@ int run(const RunOptions& options) {
   set_variable("EXTMEM_HEAP", options.heap);
   set_variable("EXTMEM_DOMAIN", options.domain);
   set_variable("EXTMEM_FALLBACK", options.fallback);
-  set_variable("EXTMEM_STATS", options.stats.empty() && !options.stats_file.empty() ? "text" : options.stats);
+  if (json && options.stats == "text") throw Failure(kUsage, "--json and --stats=text contradict each other");
+  set_variable("EXTMEM_STATS", json                                                   ? "json"
+                               : options.stats.empty() && !options.stats_file.empty() ? "text"
+                                                                                      : options.stats);
   set_variable("EXTMEM_STATS_FILE", from_here(options.stats_file));
   set_variable("EXTMEM_PREFAULT", options.prefault ? "1" : "");
   set_variable("EXTMEM_LOCK", options.lock ? "1" : "");
@@ -93,10 +97,11 @@ int run(const RunOptions& options) {
   const char* variable = "";
   preload::Settings settings;
   if (const auto read = preload::read_settings(settings, &variable); !read) {
-    return program.refuse(kUsage, fmt::format("{}: {}", option_of(variable), read.error().message()));
+    throw Failure(kUsage, fmt::format("{}: {}", option_of(variable), read.error().message()),
+                  read.error().code());
   }
   program.preload("libextmem-preload.so");
-  return program.become();
+  program.become();
 }
 
 }  // namespace
@@ -126,10 +131,10 @@ void add_run_command(CLI::App& app, int& exit_code) {
       ->type_name("SIZE");
   command->add_flag("--prefault", o->prefault, "Bring every page in when memory is taken");
   command->add_flag("--lock", o->lock, "Lock the memory (mlock)");
-  command->add_option("--heap", o->heap, "The heap's name")->type_name("NAME")->capture_default_str();
+  command->add_option("--heap", o->heap, "The heap's name")->type_name("HEAP")->capture_default_str();
   command
       ->add_option("--domain", o->domain, "Put the heap into this domain, where other processes can see it")
-      ->type_name("NAME");
+      ->type_name("DOMAIN");
   command->add_option("--fallback", o->fallback, "When hugepages cannot be had: none (fail), thp or anon")
       ->check(CLI::IsMember({"none", "thp", "anon"}))
       ->capture_default_str();
@@ -142,13 +147,8 @@ void add_run_command(CLI::App& app, int& exit_code) {
   command->add_option("program", o->program, "The program and its arguments, after --")
       ->type_name("PROGRAM ARGS...");
   command->positionals_at_end();
-  command->callback([o, &exit_code] {
-    try {
-      exit_code = run(*o);
-    } catch (const Impossible& error) {
-      exit_code = Program("run", {}).refuse(kImpossible, error.what());
-    }
-  });
+  auto shell = add_shell_options(*command, false);
+  set_work(*command, exit_code, shell, [=](const Console&) { return run(*o, shell->json); });
 }
 
 }  // namespace extmem::cli

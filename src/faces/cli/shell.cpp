@@ -7,9 +7,11 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <new>
 
 #include "faces/cli/exit_code.hpp"
 #include "faces/cli/format.hpp"
+#include "faces/cli/impossible.hpp"
 #include "faces/cli/text.hpp"
 #include "faces/preload/settings.hpp"
 
@@ -34,7 +36,23 @@ std::string reason(Error error) {
 }
 
 Failure::Failure(const std::string& doing, Error error)
-    : Failure(exit_code_of(error), doing + ": " + reason(error)) {}
+    : Failure(exit_code_of(error), doing + ": " + reason(error), error.code()) {}
+
+int tell_failure(const std::string& command, bool json, const Failure& failure) {
+  std::fflush(stdout);
+  fmt::print(stderr, "extmem: {}{}{}\n", command, command.empty() ? "" : ": ", failure.what());
+  if (!json) return failure.code();
+  const char* name = ::strerrorname_np(failure.error_number());
+  Json document = begin_json(command);
+  document.object("error")
+      .text("message", failure.what())
+      .text("errno", failure.error_number() == 0 || name == nullptr ? "" : name)
+      .integer("exit_code", failure.code())
+      .end();
+  std::FILE* to = command == "run" || command == "record" ? stderr : stdout;
+  fmt::print(to, "{}", document.end().document());
+  return failure.code();
+}
 
 std::shared_ptr<ShellOptions> add_shell_options(CLI::App& command, bool domains) {
   auto options = std::make_shared<ShellOptions>();
@@ -49,22 +67,34 @@ std::shared_ptr<ShellOptions> add_shell_options(CLI::App& command, bool domains)
   return options;
 }
 
-void set_work(CLI::App& command, int& exit_code, std::shared_ptr<ShellOptions> options,
-              std::function<int(const Console&)> work) {
-  std::string name = command.get_name();
+std::string path_of(const CLI::App& command) {
+  std::string name = command.get_parent() != nullptr ? command.get_name() : "";
   for (const CLI::App* up = command.get_parent(); up != nullptr && up->get_parent() != nullptr;
        up = up->get_parent())
     name = up->get_name() + " " + name;
-  command.callback([options = std::move(options), work = std::move(work), name, &exit_code] {
-    const Console console = Console::create(options->no_color);
-    try {
-      exit_code = work(console);
-    } catch (const Failure& failure) {
-      console.progress_done();
-      console.complain(fmt::format("{}: {}", name, failure.what()));
-      exit_code = failure.code();
-    }
-  });
+  return name;
+}
+
+void set_work(CLI::App& command, int& exit_code, std::shared_ptr<ShellOptions> options,
+              std::function<int(const Console&)> work) {
+  command.callback(
+      [options = std::move(options), work = std::move(work), name = path_of(command), &exit_code] {
+        Console console = Console::create(options->no_color);
+        if (options->json) console.hush();
+        const auto fail = [&](const Failure& failure) {
+          console.progress_done();
+          exit_code = tell_failure(name, options->json, failure);
+        };
+        try {
+          exit_code = work(console);
+        } catch (const Failure& failure) {
+          fail(failure);
+        } catch (const Impossible& impossible) {
+          fail(Failure(kImpossible, impossible.what()));
+        } catch (const std::bad_alloc&) {
+          fail(Failure(kImpossible, "out of memory: see `ulimit -v`, or what else uses it", ENOMEM));
+        }
+      });
 }
 
 Json begin_json(const std::string& command) {

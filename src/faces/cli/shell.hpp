@@ -22,14 +22,22 @@ namespace extmem::cli {
 /// Why a command ends early: its exit code, and what was wrong and what to do about it, for standard error.
 class Failure : public std::runtime_error {
  public:
-  Failure(int code, const std::string& what) : std::runtime_error(what), code_(code) {}
+  /// `error_number`: errno where a call failed; 0: none did.
+  Failure(int code, const std::string& what, int error_number = 0)
+      : std::runtime_error(what), code_(code), error_number_(error_number) {}
   /// The exit code is that of a mistake in the command line for EINVAL and ENAMETOOLONG, else kImpossible.
   Failure(const std::string& doing, Error error);
   [[nodiscard]] int code() const { return code_; }
+  [[nodiscard]] int error_number() const { return error_number_; }
 
  private:
   int code_;
+  int error_number_;
 };
+
+/// Tells a failure: on standard error, and with --json also as a document. The document goes where those of the command go:
+/// to standard output, but for `run` and `record`, where that is the program's, to standard error. Returns the exit code.
+int tell_failure(const std::string& command, bool json, const Failure& failure);
 
 /// What a failed call said: "... (ENOENT)".
 std::string reason(Error error);
@@ -46,7 +54,7 @@ T need(Result<T>& result, const std::string& doing) {
 
 struct ShellOptions {
   std::string directory;  ///< runtime directory; empty: the usual one
-  bool json = false;
+  bool json = false;      ///< one document instead of text: docs/cli-json.md
   bool no_color = false;
 
   [[nodiscard]] const char* where() const { return directory.empty() ? nullptr : directory.c_str(); }
@@ -54,7 +62,9 @@ struct ShellOptions {
 
 /// Adds --json and --no-color, and --directory where the command is about domains.
 std::shared_ptr<ShellOptions> add_shell_options(CLI::App& command, bool domains = true);
-/// What the command does: `work` returns the exit code, or throws Failure.
+/// The command's words: "heap create".
+std::string path_of(const CLI::App& command);
+/// What the command does: `work` returns the exit code, or throws Failure or Impossible.
 void set_work(CLI::App& command, int& exit_code, std::shared_ptr<ShellOptions> options,
               std::function<int(const Console&)> work);
 

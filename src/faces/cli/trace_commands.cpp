@@ -1,4 +1,5 @@
 // `extmem record`, `extmem replay`, `extmem advise`: a program's allocations, written down, done again, and weighed.
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -16,10 +17,10 @@
 #include "faces/cli/console.hpp"
 #include "faces/cli/exit_code.hpp"
 #include "faces/cli/format.hpp"
-#include "faces/cli/impossible.hpp"
-#include "faces/cli/json.hpp"
 #include "faces/cli/program.hpp"
 #include "faces/cli/replay.hpp"
+#include "faces/cli/shell.hpp"
+#include "faces/cli/text.hpp"
 #include "faces/preload/settings.hpp"
 
 namespace extmem::cli {
@@ -27,28 +28,39 @@ namespace extmem::cli {
 namespace {
 
 void write_file(const std::string& path, const std::string& text) {
-  if (path == "-") {
-    fmt::print("{}\n", text);
-    return;
-  }
   std::ofstream file(path, std::ios::binary);
+  errno = 0;
   file << text << '\n';
   file.flush();
-  if (!file) throw Impossible(fmt::format("{}: cannot be written", path));
+  if (!file)
+    throw Failure(kImpossible,
+                  fmt::format("cannot write {}: {}", clean(path), std::strerror(errno == 0 ? EIO : errno)),
+                  errno);
+}
+
+/// Before the program runs, perhaps for hours. Makes the file where there is none.
+void check_writable(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (fd < 0)
+    throw Failure(kImpossible,
+                  fmt::format("cannot write the trace to {}: {}; say where it goes with --output FILE",
+                              clean(path), std::strerror(errno)),
+                  errno);
+  ::close(fd);
 }
 
 /// KIND=SIZE, KIND as for `extmem run --backing`.
 RegionChoice parse_region(const std::string& text) {
   const auto equals = text.rfind('=');
   if (equals == std::string::npos)
-    throw CLI::ValidationError("--region", text + ": say KIND=SIZE, as in hugetlb:2M=256M");
+    throw Failure(kUsage, fmt::format("--region {}: say KIND=SIZE, as in hugetlb:2M=256M", text));
   preload::Settings settings;
   RegionChoice choice;
   choice.text = text;
   if (auto read = preload::parse_backing(text.substr(0, equals).c_str(), settings); !read)
-    throw CLI::ValidationError("--region", fmt::format("{}: {}", text, read.error().message()));
+    throw Failure(fmt::format("--region {}", text), read.error());
   const auto size = preload::parse_size(text.substr(equals + 1).c_str());
-  if (!size) throw CLI::ValidationError("--region", fmt::format("{}: {}", text, size.error().message()));
+  if (!size) throw Failure(fmt::format("--region {}", text), size.error());
   choice.spec = settings.backing;
   choice.path = settings.path;
   choice.spec.length = *size;
@@ -64,10 +76,24 @@ struct ReplayChoices {
   std::string style = "binned";
   std::string placement = "any";
   std::string contents = "full";
-  std::string json;
   std::string svg;
+  std::string name;  // of the allocator, where it was preloaded
   ReplayOptions options;
+  [[nodiscard]] const std::string& shown_allocator() const { return name.empty() ? allocator : name; }
 };
+
+/// What both replay and advise tell of it.
+void add_trace(Json& json, const Trace& trace) {
+  json.integer("trace_bytes", trace.file_bytes).boolean("complete", trace.complete);
+  json.real("recorded_seconds", trace.seconds);
+  json.integer("operations", trace.ops.size())
+      .integer("objects", trace.objects)
+      .integer("threads", trace.threads);
+  json.integer("failed_allocations", trace.failed)
+      .integer("unknown_frees", trace.unknown_frees)
+      .integer("lost_frees", trace.lost_frees);
+  json.integer("peak_live_bytes", trace.peak_bytes).integer("peak_live_objects", trace.peak_objects);
+}
 
 double not_in_one_piece(const ReplaySample& s) {
   return s.stats.free_bytes == 0
@@ -75,18 +101,14 @@ double not_in_one_piece(const ReplaySample& s) {
              : 1 - static_cast<double>(s.stats.largest_free) / static_cast<double>(s.stats.free_bytes);
 }
 
-std::string replay_json(const ReplayChoices& choices, const Trace& trace, const ReplayResult& r) {
-  Json json;
-  json.object();
+Json replay_json(const ReplayChoices& choices, const Trace& trace, const ReplayResult& r) {
+  Json json = begin_json("replay");
   json.text("trace", choices.trace)
       .text("program", trace.header.program)
-      .text("allocator", choices.allocator);
-  json.integer("operations", trace.ops.size())
-      .integer("objects", trace.objects)
-      .integer("threads", trace.threads);
+      .text("allocator", choices.shown_allocator());
+  add_trace(json, trace);
   json.integer("workers", r.workers).integer("failures", r.failures).integer("corruptions", r.corruptions);
   json.integer("breaches", r.breaches).real("seconds", r.seconds);
-  json.integer("peak_live_bytes", trace.peak_bytes).integer("peak_live_objects", trace.peak_objects);
   json.array("times");
   for (std::size_t k = 0; k < r.times.size(); ++k) {
     if (r.times[k].count == 0) continue;
@@ -109,7 +131,7 @@ std::string replay_json(const ReplayChoices& choices, const Trace& trace, const 
     json.real("fragmentation", not_in_one_piece(s)).end();
   }
   json.end().end();
-  return json.document();
+  return json;
 }
 
 std::string replay_svg(const ReplayChoices& choices, const Trace& trace, const ReplayResult& r) {
@@ -126,7 +148,7 @@ std::string replay_svg(const ReplayChoices& choices, const Trace& trace, const R
   }
   std::vector<ChartLine> lines{live};
   if (!r.samples.empty() && r.samples.back().stats.total_bytes != 0) lines = {live, used, total, largest};
-  return draw_chart(fmt::format("{} on {}", clean(trace.header.program), choices.allocator),
+  return draw_chart(fmt::format("{} on {}", clean(trace.header.program), clean(choices.shown_allocator())),
                     fmt::format("operations, {} in all", count_text(trace.ops.size())), lines,
                     [](double y) { return bytes_text(static_cast<std::uint64_t>(y)); });
 }
@@ -150,18 +172,27 @@ void show_trace(const Console& console, const Trace& trace) {
                                    count_text(trace.peak_objects)));
 }
 
-int run_replay(const ReplayChoices& choices) {
-  const Console console = Console::create(false);
-  const Trace trace = read_trace(choices.trace);
+Trace read(const Console& console, const std::string& path) {
+  const Busy busy(console, "reading " + shown(path, console.unicode()));
+  return read_trace(path);
+}
+
+int run_replay(const ReplayChoices& choices, bool json, const Console& console) {
   HeapLayout layout;
   for (const std::string& text : choices.regions) layout.regions.push_back(parse_region(text));
   layout.style = choices.style == "exact" ? Style::exact : Style::binned;
   layout.placement = choices.placement == "low"    ? Placement::low
                      : choices.placement == "high" ? Placement::high
                                                    : Placement::any;
+  const Trace trace = read(console, choices.trace);
   const auto target = choices.allocator == "heap" ? heap_target(layout) : process_target();
-  const ReplayResult result = replay(trace, *target, choices.options);
-  if (choices.json != "-") {
+  const ReplayResult result = [&] {
+    const Busy busy(console, "replaying " + plural(trace.ops.size(), "operation"));
+    return replay(trace, *target, choices.options);
+  }();
+  if (json) {
+    print_json(replay_json(choices, trace, result));
+  } else {
     console.heading("Replay");
     show_trace(console, trace);
     const OpTimes all = result.all();
@@ -203,35 +234,33 @@ int run_replay(const ReplayChoices& choices) {
       console.item("failed", fmt::format("{} allocations found no memory", count_text(result.failures)),
                    Tone::warn);
   }
-  if (!choices.json.empty()) write_file(choices.json, replay_json(choices, trace, result));
   if (!choices.svg.empty()) write_file(choices.svg, replay_svg(choices, trace, result));
   return result.corruptions == 0 && result.breaches == 0 ? kPassed : kCheckFailed;
 }
 
 /// A library's malloc can only be that of a whole process: the command begins anew with the library preloaded.
-int run_replay_on(const ReplayChoices& choices, const std::string& library) {
+[[noreturn]] void run_replay_on(const ReplayChoices& choices, const ShellOptions& shell) {
+  const std::string& library = choices.allocator;
+  if (library.find('/') == std::string::npos)
+    throw Failure(kUsage,
+                  fmt::format("--allocator {}: it is heap, process, or the path of a library", library));
   if (::access(library.c_str(), R_OK) != 0)
-    throw Impossible(fmt::format("--allocator {}: {}", library, std::strerror(errno)));
-  std::vector<std::string> words{
-      "/proc/self/exe", "replay",         "--allocator", "process",
-      "--contents",     choices.contents, "--threads",   std::to_string(choices.options.workers)};
-  if (choices.options.passes != 0)
-    words.insert(words.end(), {"--passes", std::to_string(choices.options.passes)});
-  if (!choices.json.empty()) words.insert(words.end(), {"--json", choices.json});
-  if (!choices.svg.empty()) words.insert(words.end(), {"--svg", choices.svg});
-  words.push_back(choices.trace);
+    throw Failure(kImpossible, fmt::format("--allocator {}: {}", library, std::strerror(errno)), errno);
+  std::vector<std::string> words{"/proc/self/exe",
+                                 "replay",
+                                 "--allocator=process",
+                                 "--preloaded=" + library,
+                                 "--contents=" + choices.contents,
+                                 "--threads=" + std::to_string(choices.options.workers),
+                                 "--samples=" + std::to_string(choices.options.samples)};
+  if (choices.options.passes != 0) words.push_back("--passes=" + std::to_string(choices.options.passes));
+  if (shell.json) words.emplace_back("--json");
+  if (shell.no_color) words.emplace_back("--no-color");
+  if (!choices.svg.empty()) words.push_back("--svg=" + choices.svg);
+  words.insert(words.end(), {"--", choices.trace});
   Program program("replay", words);
   program.preload(library);
-  return program.become();
-}
-
-template <typename Action>
-int guarded(const char* command, Action&& action) {
-  try {
-    return action();
-  } catch (const Impossible& error) {
-    return Program(command, {}).refuse(kImpossible, error.what());
-  }
+  program.become();
 }
 
 }  // namespace
@@ -254,16 +283,16 @@ void add_record_command(CLI::App& app, int& exit_code) {
   command->add_option("program", c->program, "The program and its arguments, after --")
       ->type_name("PROGRAM ARGS...");
   command->positionals_at_end();
-  command->callback([c, &exit_code] {
-    exit_code = guarded("record", [&] {
-      if (c->file.empty())
-        return Program("record", {}).refuse(kUsage, "--output is empty: say where the trace goes");
-      set_variable("EXTMEM_TRACE", from_here(c->file));
-      set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
-      Program program("record", c->program);
-      program.preload("libextmem-record.so");
-      return program.become();
-    });
+  auto shell = add_shell_options(*command, false);
+  set_work(*command, exit_code, shell, [=](const Console&) -> int {
+    if (c->file.empty()) throw Failure(kUsage, "--output is empty: say where the trace goes");
+    check_writable(c->file);
+    set_variable("EXTMEM_TRACE", from_here(c->file));
+    set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
+    set_variable("EXTMEM_TRACE_REPORT", shell->json ? "json" : "");
+    Program program("record", c->program);
+    program.preload("libextmem-record.so");
+    program.become();
   });
 }
 
@@ -305,18 +334,21 @@ void add_replay_command(CLI::App& app, int& exit_code) {
       ->add_option("--passes", c->options.passes,
                    "Do the trace so often and time whole passes, no single operations")
       ->check(CLI::Range(1u, 1000000u));
-  command->add_option("--json", c->json, "Also write the report as JSON (-: to standard output, instead)")
-      ->type_name("FILE");
   command->add_option("--svg", c->svg, "Draw memory over time")->type_name("FILE");
-  command->callback([c, &exit_code] {
-    exit_code = guarded("replay", [&] {
-      c->options.contents = c->contents == "full"    ? Contents::full
-                            : c->contents == "ends"  ? Contents::ends
-                            : c->contents == "touch" ? Contents::touch
-                                                     : Contents::none;
-      if (c->allocator != "heap" && c->allocator != "process") return run_replay_on(*c, c->allocator);
-      return run_replay(*c);
-    });
+  command->add_option("--preloaded", c->name, "The library that this command was begun anew with")->group("");
+  auto shell = add_shell_options(*command, false);
+  set_work(*command, exit_code, shell, [=](const Console& console) -> int {
+    c->options.contents = c->contents == "full"    ? Contents::full
+                          : c->contents == "ends"  ? Contents::ends
+                          : c->contents == "touch" ? Contents::touch
+                                                   : Contents::none;
+    for (const char* option : {"--region", "--style", "--placement"}) {
+      if (c->allocator != "heap" && command->count(option) != 0)
+        throw Failure(kUsage, fmt::format("{} is for --allocator heap: {} has memory of its own", option,
+                                          c->allocator == "process" ? "a process' malloc" : c->allocator));
+    }
+    if (c->allocator != "heap" && c->allocator != "process") run_replay_on(*c, *shell);
+    return run_replay(*c, shell->json, console);
   });
 }
 
@@ -327,27 +359,30 @@ void add_advise_command(CLI::App& app, int& exit_code) {
       "program needs.\n");
   struct Choices {
     std::string trace;
-    std::string json;
     std::size_t top = 10;
   };
   auto c = std::make_shared<Choices>();
   command->add_option("trace", c->trace, "What extmem record wrote")->type_name("TRACE")->required();
-  command->add_option("--json", c->json, "Also write it as JSON (-: to standard output, instead)")
-      ->type_name("FILE");
   command->add_option("--top", c->top, "How many places of calls to list")->capture_default_str();
-  command->callback([c, &exit_code] {
-    exit_code = guarded("advise", [&] {
-      const Console console = Console::create(false);
-      const Trace trace = read_trace(c->trace);
-      const Advice advice = advise(trace, c->top);
-      if (c->json != "-") {
-        console.heading("Trace");
-        show_trace(console, trace);
-        show_advice(console, trace, advice);
-      }
-      if (!c->json.empty()) write_file(c->json, advice_json(trace, advice));
-      return kPassed;
-    });
+  auto shell = add_shell_options(*command, false);
+  set_work(*command, exit_code, shell, [=](const Console& console) {
+    const Trace trace = read(console, c->trace);
+    const Advice advice = [&] {
+      const Busy busy(console, "trying heaps");
+      return advise(trace, c->top);
+    }();
+    if (shell->json) {
+      Json json = begin_json("advise");
+      json.text("trace", c->trace).text("program", trace.header.program);
+      add_trace(json, trace);
+      add_advice(json, advice);
+      print_json(json.end());
+    } else {
+      console.heading("Trace");
+      show_trace(console, trace);
+      show_advice(console, trace, advice);
+    }
+    return kPassed;
   });
 }
 

@@ -13,7 +13,7 @@
 
 #include "faces/preload/exported.hpp"
 #include "faces/preload/process_heap.hpp"
-#include "faces/preload/writer.hpp"
+#include "os/writer.hpp"
 
 namespace {
 
@@ -21,7 +21,7 @@ bool refused(const char* function) noexcept {
   if (!extmem::preload::process.settings.shared_with_children()) return false;
   static std::atomic_flag told = ATOMIC_FLAG_INIT;  // relaxed: nothing goes with it
   if (!told.test_and_set(std::memory_order_relaxed)) {
-    extmem::preload::Writer(STDERR_FILENO)
+    extmem::os::Writer(STDERR_FILENO)
         .text("extmem: ")
         .text(function)
         .text(

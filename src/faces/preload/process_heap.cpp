@@ -9,9 +9,9 @@
 
 #include "base/bits.hpp"
 #include "base/error.hpp"
-#include "faces/preload/writer.hpp"
 #include "os/process.hpp"
 #include "os/thread.hpp"
+#include "os/writer.hpp"
 
 namespace extmem::preload {
 
@@ -27,8 +27,10 @@ void* Bootstrap::allocate(std::size_t size, std::size_t align) noexcept {
 namespace {
 
 [[noreturn]] void give_up(const char* what, const char* about, const char* why) noexcept {
-  Writer out(STDERR_FILENO);
+  os::Writer out(STDERR_FILENO);
   out.text("extmem: ").text(what).text(about).text(": ").text(why).text("\n");
+  if (process.settings.stats == StatsFormat::json && process.settings.report_pid == os::process_id())
+    write_error(out, why);
   out.flush();
   ::_exit(3);
 }
@@ -119,7 +121,7 @@ void tell_bad_free(const char* function, const void* p, Error error) noexcept {
   constexpr std::uint64_t kMostTold = 10;
   const std::uint64_t before = process.mishaps.bad_frees.fetch_add(1, std::memory_order_relaxed);
   if (before >= kMostTold) return;
-  Writer out(STDERR_FILENO);
+  os::Writer out(STDERR_FILENO);
   out.text("extmem: ").text(function).text("(").hex(reinterpret_cast<std::uintptr_t>(p)).text(") ignored: ");
   out.text(error.message());
   if (before + 1 == kMostTold) out.text("; no more of these are told");

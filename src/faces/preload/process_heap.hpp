@@ -15,6 +15,7 @@
 
 #include "extmem/domain.hpp"
 #include "faces/preload/settings.hpp"
+#include "os/writer.hpp"
 
 namespace extmem::preload {
 
@@ -82,5 +83,7 @@ Tag tag_of_caller(const void* caller) noexcept;
 /// What memory was taken, in one line; statistics at exit.
 void report_start() noexcept;
 void report_exit() noexcept;
+/// The document of --json where there is nothing else to tell.
+void write_error(os::Writer& out, const char* message) noexcept;
 
 }  // namespace extmem::preload

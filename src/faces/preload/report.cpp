@@ -7,9 +7,9 @@
 #include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
-#include "faces/preload/writer.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/thread.hpp"
+#include "os/writer.hpp"
 
 namespace extmem::preload {
 
@@ -39,6 +39,29 @@ const char* kind_name(const RegionInfo& info) noexcept {
   return "memory";
 }
 
+/// The same as `extmem ls --json` has it.
+const char* kind_word(BackingKind kind) noexcept {
+  switch (kind) {
+    case BackingKind::external:
+      return "external";
+    case BackingKind::anonymous:
+      return "anonymous";
+    case BackingKind::hugetlb:
+      return "hugetlb";
+    case BackingKind::memfd:
+      return "memfd";
+    case BackingKind::memfd_hugetlb:
+      return "memfd_hugetlb";
+    case BackingKind::shm:
+      return "shm";
+    case BackingKind::file:
+      return "file";
+    case BackingKind::dax:
+      return "dax";
+  }
+  return "unknown";
+}
+
 /// Bytes that the C library's own malloc has taken from the system: 0 unless somebody went past us.
 std::uint64_t bytes_of_libc() noexcept {
   void* next = ::dlsym(RTLD_NEXT, "mallinfo2");
@@ -47,9 +70,10 @@ std::uint64_t bytes_of_libc() noexcept {
   return info.arena + info.hblkhd;
 }
 
-void write_json(Writer& out, const HeapStats& s) noexcept {
-  out.text("{").text("\"heap\":").quoted(process.settings.heap);
-  out.text(",\"backing\":").quoted(kind_name(process.first));
+void write_json(os::Writer& out, const HeapStats& s) noexcept {
+  out.text("{").member("command", "run").member("schema", 1);
+  out.member("heap", process.settings.heap).member("domain", process.settings.domain);
+  out.member("kind", kind_word(process.first.kind)).member("backing", kind_name(process.first));
   out.member("os_page_size", process.first.os_page_size).member("total_bytes", s.total_bytes);
   out.member("used_bytes", s.used_bytes)
       .member("used_count", s.used_count)
@@ -71,16 +95,16 @@ void write_json(Writer& out, const HeapStats& s) noexcept {
     const auto count = process.heap.tag_stats(tags);
     out.text(",\"tags\":[");
     for (std::size_t i = 0; count && i < *count && i < std::size(tags); ++i) {
-      out.text(i == 0 ? "{" : ",{").text("\"name\":").quoted(tags[i].name);
-      out.member("live_bytes", tags[i].live_bytes).member("live_count", tags[i].live_count);
-      out.member("peak_bytes", tags[i].peak_bytes).text("}");
+      out.text(i == 0 ? "{" : ",{").member("tag", tags[i].name);
+      out.member("bytes", tags[i].live_bytes).member("count", tags[i].live_count);
+      out.member("peak_bytes", tags[i].peak_bytes).member("peak_error", tags[i].peak_error).text("}");
     }
     out.text("]");
   }
   out.text("}\n");
 }
 
-void write_text(Writer& out, const HeapStats& s) noexcept {
+void write_text(os::Writer& out, const HeapStats& s) noexcept {
   out.text("extmem: heap ").text(process.settings.heap).text(" at exit\n");
   out.text("  memory      ").bytes(s.total_bytes).text(" in ").number(s.regions).text(" regions; first: ");
   out.text(kind_name(process.first)).text(", pages of ").bytes(process.first.os_page_size).text("\n");
@@ -111,9 +135,14 @@ void write_text(Writer& out, const HeapStats& s) noexcept {
 
 }  // namespace
 
+void write_error(os::Writer& out, const char* message) noexcept {
+  out.text("{").member("command", "run").member("schema", 1).text(",\"error\":{");
+  out.member("message", message).member("errno", "").member("exit_code", 3).text("}}\n");
+}
+
 void report_start() noexcept {
   const os::ErrnoKeeper keep;
-  Writer out(STDERR_FILENO);
+  os::Writer out(STDERR_FILENO);
   out.text("extmem: heap ").text(process.settings.heap).text(": ").bytes(process.first.length).text(" of ");
   out.text(kind_name(process.first)).text(", pages of ").bytes(process.first.os_page_size);
   if (process.first.numa_node != kAnyNode)
@@ -140,7 +169,7 @@ void report_exit() noexcept {
   if (process.settings.stats_file[0] != '\0') {
     fd = ::open(process.settings.stats_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) {
-      Writer(STDERR_FILENO)
+      os::Writer(STDERR_FILENO)
           .text("extmem: cannot write the statistics to ")
           .text(process.settings.stats_file)
           .text("\n");
@@ -149,9 +178,13 @@ void report_exit() noexcept {
   }
   const auto stats = process.heap.stats();
   {
-    Writer out(fd);
+    os::Writer out(fd);
     if (!stats) {
-      out.text("extmem: no statistics: ").text(stats.error().message()).text("\n");
+      if (process.settings.stats == StatsFormat::json) {
+        write_error(out, stats.error().message());
+      } else {
+        out.text("extmem: no statistics: ").text(stats.error().message()).text("\n");
+      }
     } else if (process.settings.stats == StatsFormat::json) {
       write_json(out, *stats);
     } else {
@@ -193,7 +226,7 @@ EXTMEM_EXPORTED_C struct mallinfo mallinfo() {
 }
 EXTMEM_EXPORTED_C void malloc_stats() {
   const auto stats = extmem::preload::process.heap.stats();
-  extmem::preload::Writer out(STDERR_FILENO);
+  extmem::os::Writer out(STDERR_FILENO);
   if (stats) extmem::preload::write_text(out, *stats);
 }
 /// Gives back the regions that are empty, and the pages of what is free. 1 if memory went back to the system, else 0, as in

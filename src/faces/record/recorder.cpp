@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -21,6 +22,7 @@
 #include "os/membarrier.hpp"
 #include "os/process.hpp"
 #include "os/thread.hpp"
+#include "os/writer.hpp"
 
 namespace extmem::record {
 
@@ -38,6 +40,7 @@ struct Buffer {
   std::uint32_t thread = 0;
   std::uint32_t last_site = 0;
   std::uint64_t last_tsc = 0;
+  std::uint64_t events = 0;  // in all that were put in
   std::int64_t last_address = 0;
   std::uint8_t* at = nullptr;
   std::uint8_t bytes[kBufferBytes];
@@ -53,10 +56,15 @@ std::atomic<bool> recording{false};     // relaxed: see Buffer::busy
 std::atomic<Buffer*> buffers{nullptr};  // release by who puts one in, acquire by who walks
 std::atomic<std::uint32_t> threads{0};  // relaxed: numbers only
 int trace_fd = -1;
+char trace_path[4200];
+std::uint64_t start_ns = 0;
 pthread_key_t exit_key;
 bool has_membarrier = false;
 thread_local constinit Buffer* mine = nullptr;
 thread_local constinit bool inside = false;  // the recorder's own calls are nobody's events
+
+std::atomic<bool> incomplete{false};  // relaxed: nothing goes with it
+int report_fd = STDERR_FILENO;
 
 void tell(const char* text) noexcept { (void)!::write(STDERR_FILENO, text, std::strlen(text)); }
 
@@ -67,8 +75,7 @@ void write_all(const void* data, std::size_t bytes) noexcept {
   do {
     written = ::write(trace_fd, data, bytes);
   } while (written < 0 && errno == EINTR);
-  static std::atomic_flag told = ATOMIC_FLAG_INIT;  // relaxed: nothing goes with it
-  if (written == static_cast<ssize_t>(bytes) || told.test_and_set(std::memory_order_relaxed)) return;
+  if (written == static_cast<ssize_t>(bytes) || incomplete.exchange(true, std::memory_order_relaxed)) return;
   tell("extmem: a part of the trace could not be written and is missing in it: is the disk full?\n");
 }
 
@@ -165,6 +172,7 @@ EXTMEM_ALWAYS_INLINE Buffer* enter() noexcept {
   return buffer;
 }
 EXTMEM_ALWAYS_INLINE void leave_event(Buffer& buffer) noexcept {
+  ++buffer.events;
   buffer.busy.store(false, std::memory_order_release);  // pairs with the acquire of end_recording
 }
 
@@ -241,11 +249,35 @@ std::uint64_t realtime_ns() noexcept {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+/// What `extmem record --json` prints, by the process that it became and no other.
+void report(std::uint64_t end_ns) noexcept {
+  const char* wanted = std::getenv("EXTMEM_TRACE_REPORT");
+  const char* first = std::getenv("EXTMEM_TRACE_PID");
+  if (wanted == nullptr || *wanted == '\0' || first == nullptr ||
+      std::strtoul(first, nullptr, 10) != static_cast<unsigned long>(::getpid()))
+    return;
+  std::uint64_t events = 0;
+  for (Buffer* buffer = buffers.load(std::memory_order_acquire); buffer != nullptr; buffer = buffer->next)
+    events += buffer->events;
+  char comm[16];
+  os::process_name(comm);
+  struct stat status {};
+  (void)::fstat(trace_fd, &status);
+  os::Writer out(report_fd);
+  out.text("{").member("command", "record").member("schema", 1).member("trace", trace_path);
+  out.member("program", comm).member("pid", static_cast<std::uint64_t>(::getpid()));
+  out.member("operations", events).member("threads", threads.load(std::memory_order_relaxed));
+  out.member("trace_bytes", static_cast<std::uint64_t>(status.st_size));
+  out.member("nanoseconds", end_ns - (end_ns < start_ns ? end_ns : start_ns));
+  out.text(",\"complete\":").text(incomplete.load(std::memory_order_relaxed) ? "false" : "true").text("}\n");
+}
+
 /// A fork's child records into a file of its own: what its parent had not written yet is its parent's.
 void in_child() {
   recording.store(false, std::memory_order_relaxed);
   for (Buffer* buffer = buffers.load(std::memory_order_acquire); buffer != nullptr; buffer = buffer->next) {
     buffer->at = buffer->data();
+    buffer->events = 0;
     buffer->busy.store(false, std::memory_order_relaxed);
     if (buffer != mine) buffer->unused.store(true, std::memory_order_relaxed);
   }
@@ -262,7 +294,7 @@ void begin_recording() noexcept {
   const os::ErrnoKeeper keep;
   const char* name = std::getenv("EXTMEM_TRACE");
   if (name == nullptr || *name == '\0') return;
-  char path[4200];
+  auto& path = trace_path;
   const std::size_t n = std::strlen(name);
   if (n > 4096) {
     tell("extmem: the trace's path is too long: nothing is recorded\n");
@@ -303,12 +335,16 @@ void begin_recording() noexcept {
     has_membarrier = os::membarrier_register(false);
     (void)::pthread_key_create(&exit_key, [](void* value) { leave(value); });
     (void)os::on_fork(&in_child);
+    if (const char* wanted = std::getenv("EXTMEM_TRACE_REPORT"); wanted != nullptr && *wanted != '\0') {
+      // Many programs close their standard error before the end.
+      if (const int kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 502); kept >= 0) report_fd = kept;
+    }
     made = true;
   }
   TraceHeader header;
   header.pid = pid;
   header.start_tsc = __rdtsc();
-  header.start_ns = realtime_ns();
+  header.start_ns = start_ns = realtime_ns();
   char comm[16];
   os::process_name(comm);
   std::memcpy(header.program, comm, sizeof comm);
@@ -343,8 +379,10 @@ void end_recording() noexcept {
   modules.flush();
   Chunk end(ChunkKind::end);
   end.raw(__rdtsc());
-  end.raw(realtime_ns());
+  const std::uint64_t end_ns = realtime_ns();
+  end.raw(end_ns);
   end.flush();
+  report(end_ns);
 }
 
 void note_free(const void* p) noexcept {

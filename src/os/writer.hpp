@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace extmem::preload {
+namespace extmem::os {
 
 class Writer {
  public:
@@ -20,10 +20,11 @@ class Writer {
   Writer& hex(std::uint64_t value) noexcept;
   /// 64 MiB and the like: the largest unit that divides it, or two decimals of the largest that fits.
   Writer& bytes(std::uint64_t value) noexcept;
-  /// A string of JSON, with quotes.
+  /// A string of JSON, with quotes. Bytes that are not UTF-8 become U+FFFD.
   Writer& quoted(const char* text) noexcept;
-  /// "name": value, with a comma first but after an opening brace.
+  /// "name":value, with a comma first but after an opening brace.
   Writer& member(const char* name, std::uint64_t value) noexcept;
+  Writer& member(const char* name, const char* value) noexcept;
   void flush() noexcept;
 
  private:
@@ -35,4 +36,4 @@ class Writer {
   char buffer_[1024];
 };
 
-}  // namespace extmem::preload
+}  // namespace extmem::os

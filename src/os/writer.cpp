@@ -1,4 +1,4 @@
-#include "faces/preload/writer.hpp"
+#include "os/writer.hpp"
 
 #include <unistd.h>
 
@@ -6,7 +6,26 @@
 
 #include "os/errno_keeper.hpp"
 
-namespace extmem::preload {
+namespace extmem::os {
+
+namespace {
+
+/// Bytes of the character beyond ASCII that begins here; 0: these are none.
+unsigned utf8_length(const char* text) noexcept {
+  const auto byte = [&](unsigned i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4) return 0;
+  // Of the second byte not all that follow are allowed: no longer form than needed, no surrogate, none above U+10FFFF.
+  const unsigned low = byte(0) == 0xe0 ? 0xa0 : byte(0) == 0xf0 ? 0x90 : 0x80;
+  const unsigned high = byte(0) == 0xed ? 0x9f : byte(0) == 0xf4 ? 0x8f : 0xbf;
+  if (byte(1) < low || byte(1) > high) return 0;
+  for (unsigned i = 2; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  return length;
+}
+
+}  // namespace
 
 void Writer::flush() noexcept {
   const os::ErrnoKeeper keep;
@@ -73,8 +92,13 @@ Writer& Writer::quoted(const char* text) noexcept {
       this->text("\\u00");
       put("0123456789abcdef"[c >> 4]);
       put("0123456789abcdef"[c & 15]);
-    } else {
+    } else if (c < 0x80) {
       put(*text);
+    } else if (const unsigned length = utf8_length(text); length == 0) {
+      this->text("\\ufffd");
+    } else {
+      for (unsigned i = 0; i < length; ++i) put(text[i]);
+      text += length - 1;
     }
   }
   put('"');
@@ -86,4 +110,9 @@ Writer& Writer::member(const char* name, std::uint64_t value) noexcept {
   return quoted(name).text(":").number(value);
 }
 
-}  // namespace extmem::preload
+Writer& Writer::member(const char* name, const char* value) noexcept {
+  if (last_ != '{') put(',');
+  return quoted(name).text(":").quoted(value);
+}
+
+}  // namespace extmem::os
