@@ -9,7 +9,7 @@ namespace extmem::alloc {
 namespace {
 constexpr std::uint32_t kKeepEmptyBytes = 512 * 1024;  // of wholly free slabs that a thread keeps per class
 constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept {
-  return kKeepEmptyBytes / kSizeClasses[cls].slab_bytes;
+  return kSizeClasses[cls].size > kLastingSize ? 1 : kKeepEmptyBytes / kSizeClasses[cls].slab_bytes;
 }
 // How much a class is used across threads, 0 to kMostShared: a revocation adds, each refill under the lock takes one
 // away. Above kShareAbove new slabs start shared, so that producers and consumers do not revoke for ever; and a class

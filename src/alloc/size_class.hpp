@@ -1,4 +1,4 @@
-// Size classes: multiples of 16 up to 128, then four to a power of two up to 32 KiB.
+// Size classes: multiples of 16 up to 128, then four to a power of two up to 128 KiB.
 //
 // Pure functions and constants. Internal waste is at most 25 %, on average about 10 %.
 #pragma once
@@ -11,8 +11,11 @@
 
 namespace extmem::alloc {
 
-inline constexpr std::uint32_t kClasses = 40;
-inline constexpr std::uint64_t kMaxClassSize = 32768;
+inline constexpr std::uint32_t kClasses = 48;
+inline constexpr std::uint64_t kMaxClassSize = 131072;
+/// What lasts lies in spans if it is larger than this: what a reallocation has grown, and may grow on, which spans do in
+/// place; and memzones, which spans round to pages only.
+inline constexpr std::uint64_t kLastingSize = 32768;
 inline constexpr std::uint32_t kMagazineCapacity = 64;
 inline constexpr std::uint64_t kSlabAlign =
     4096;  // addresses of slabs: objects have their size's natural alignment
@@ -21,7 +24,7 @@ inline constexpr std::uint32_t kMaxSlabObjects = 4096;
 
 constexpr std::uint32_t compute_class_of(std::uint64_t size) noexcept {
   if (size <= 128) return size == 0 ? 0 : static_cast<std::uint32_t>((size + 15) / 16 - 1);
-  const unsigned high = base::floor_log2(size - 1);  // 7..14
+  const unsigned high = base::floor_log2(size - 1);  // 7..16
   return 8 + (high - 7) * 4 + static_cast<std::uint32_t>((size - 1) >> (high - 2) & 3);
 }
 
@@ -42,10 +45,11 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
   std::array<SizeClass, kClasses> classes{};
   for (std::uint32_t c = 0; c < kClasses; ++c) {
     const std::uint64_t size = compute_class_size(c);
-    // A magazine pins at most 64 KiB, a slab wastes at most an eighth at its tail.
+    // A magazine pins at most 64 KiB, or 256 where that is less than 8 objects; a slab wastes at most an eighth at its tail,
+    // but for whole pages, which it gives back (new_slab_in_region_locked).
     classes[c].size = static_cast<std::uint32_t>(size);
-    classes[c].capacity =
-        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(65536 / size, 8, kMagazineCapacity));
+    classes[c].capacity = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+        65536 / size, std::min<std::uint64_t>(8, 262144 / size), kMagazineCapacity));
     classes[c].slab_bytes = size <= 1024 ? 65536 : size <= 8192 ? 131072 : 262144;
   }
   return classes;

@@ -267,7 +267,7 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions
   std::uint16_t state = 0;
   const alloc::Slab* slab = slab_of_held(memory, key_, local_, p, state);
   // A small untagged object of ours that stays one, without a constraint: as DomainState::reallocate would do it.
-  if (slab != nullptr && state == memory.cache->held && new_size - 1 < alloc::kMaxClassSize &&
+  if (slab != nullptr && state == memory.cache->held && new_size - 1 < alloc::kLastingSize &&
       options.tag.index == 0 && plain(options)) {
     const std::size_t size = slab->size;
     if (alloc::fits_well(new_size, size)) return p;

@@ -93,6 +93,7 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   if (length != 0) {
     EXTMEM_TRY(checked, check_request(heap, length, o));
     request = checked;
+    if (length > alloc::kLastingSize) request.cls = alloc::kClasses;  // a span
     request.holder =
         core_.untagged();  // ours until the record is there: should we die before, it is a dead one's
   }

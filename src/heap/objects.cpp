@@ -325,7 +325,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
         core_.pages(object.region.slot).desc(static_cast<std::uint32_t>(offset >> region.pages.page_shift));
     if (desc.kind() == alloc::PageKind::slab) {
       if (alloc::fits_well(request.size, object.size)) return p;
-    } else if (heap.exact || core_.heap(heap.id).slab_regions == 0 || request.size > alloc::kMaxClassSize ||
+    } else if (heap.exact || core_.heap(heap.id).slab_regions == 0 || request.size > alloc::kLastingSize ||
                request.size > object.size / 2) {
       EXTMEM_TRY(resized, core_.resize_span(slot, heap.id, object.region.slot, offset, request.size));
       if (resized) return zero_beyond(p);
@@ -343,6 +343,7 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
   if (may_stay && ((region.flags & alloc::kRegionCpu) == 0 || o.in_place)) return stay();
   if (o.in_place)
     return EXTMEM_ERROR(ENOMEM, "the object cannot have this size, and these constraints, where it is");
+  if (new_size > alloc::kLastingSize) request.cls = alloc::kClasses;  // a span
   auto place = allocate(heap, request);
   if (!place) return may_stay && place.error().code() != EDEADLK ? stay() : Result<void*>(place.error());
   const RegionPtr moved = *place;

@@ -63,6 +63,26 @@ TEST_F(SmallObjects, KeepWhatWasWrittenAtEverySize) {
   expect_empty(heap_);
 }
 
+// What grows beyond 32 KiB becomes a span, which grows on where it is, and shrinks there.
+TEST_F(SmallObjects, GrowIntoSpans) {
+  add(heap_, memory_[0]);
+  void* p = *heap_.allocate(60 * kKiB);
+  fill(p, 60 * kKiB, 1);
+  p = *heap_.reallocate(p, 70 * kKiB);
+  EXPECT_TRUE(is_filled(p, 60 * kKiB, 1));
+  EXPECT_EQ(*heap_.usable_size(p), 72 * kKiB) << "whole pages, no class";
+  EXPECT_EQ(*heap_.reallocate(p, 60 * kKiB), p);
+  EXPECT_EQ(*heap_.usable_size(p), 60 * kKiB);
+  AllocOptions options;
+  options.in_place = true;
+  EXPECT_EQ(*heap_.reallocate(p, 68 * kKiB, options), p);
+  p = *heap_.reallocate(p, 100);
+  EXPECT_TRUE(is_filled(p, 100, 1));
+  EXPECT_LE(*heap_.usable_size(p), 112u);
+  EXPECT_TRUE(heap_.deallocate(p).ok());
+  expect_empty(heap_);
+}
+
 TEST_F(SmallObjects, KeepTheirTagUnlessAnotherIsGiven) {
   add(heap_, memory_[0]);
   const Tag a = *domain_.intern_tag("a");

@@ -216,7 +216,7 @@ void Role::prepare(const std::string& op) {
     allocate(small_, 64);
   } else if (op == "free_local" || op == "leave") {
     for (int i = 0; i < 40; ++i) allocate(small_, 64);
-    allocate(small_, 100'000);
+    allocate(small_, 150'000);
   } else if (op == "free_flush") {
     for (int i = 0; i < 400; ++i) allocate(small_, 256);
   } else if (op == "allocate_refill") {
@@ -236,7 +236,7 @@ void Role::prepare(const std::string& op) {
     for (int i = 0; i < 3; ++i) free(exact_, *mine_.back());
   } else if (op == "reallocate") {
     allocate(small_, 100);
-    allocate(small_, 100'000);
+    allocate(small_, 150'000);
   } else if (op == "reallocate_exact") {
     allocate(exact_, 1000);
     allocate(exact_, 1000);
@@ -246,8 +246,8 @@ void Role::prepare(const std::string& op) {
     tagged.tag = tag_;
     allocate(small_, 500);
     allocate(small_, 500, tagged);
-    allocate(small_, 100'000);
-    allocate(small_, 100'000, tagged);
+    allocate(small_, 150'000);
+    allocate(small_, 150'000, tagged);
   } else if (op == "remove_region") {
     region_ = add_backing(small_, 2u << 20);
   } else if (op == "drain_region") {
@@ -258,7 +258,7 @@ void Role::prepare(const std::string& op) {
     region_ = add_backing(own_, 2u << 20);
   } else if (op == "memzone_free") {
     reserve(small_, 0, 1000);
-    reserve(small_, 1, 100'000);
+    reserve(small_, 1, 150'000);
     reserve(small_, 2, 1000);
   } else if (op == "destroy_heap") {
     own_ = must(domain_.create_heap("own"), "create_heap");
@@ -277,9 +277,9 @@ void Role::prepare(const std::string& op) {
     tagged.tag = must(domain_.intern_tag("held"), "intern_tag");
     for (int i = 0; i < 40; ++i) allocate(small_, 64u + 200u * static_cast<std::uint32_t>(i));
     for (int i = 0; i < 10; ++i) free(small_, *mine_.back());
-    allocate(small_, 90'000);
+    allocate(small_, 140'000);
     for (int i = 0; i < 10; ++i) allocate(kept_, 200, i % 2 == 0 ? AllocOptions{} : tagged);
-    allocate(kept_, 90'000, tagged);
+    allocate(kept_, 140'000, tagged);
     allocate(exact_, 500);
     reserve(small_, 3, 5000);
   }
@@ -301,6 +301,7 @@ void Role::act(const std::string& op) {
     for (int i = 0; i < 150; ++i) allocate(small_, 128);
   } else if (op == "allocate_slabs") {
     for (int i = 0; i < 16; ++i) allocate(small_, 8000);
+    for (int i = 0; i < 3; ++i) allocate(small_, 60'000);  // four to a slab, of which the magazine takes two
   } else if (op == "allocate_span") {
     allocate(small_, 300'000);
     allocate(small_, 500'000);
@@ -355,7 +356,7 @@ void Role::act(const std::string& op) {
   } else if (op == "tags") {
     tagged.tag = must(domain_.intern_tag("new"), "intern_tag");
     allocate(small_, 700, tagged);
-    allocate(small_, 90'000, tagged);
+    allocate(small_, 140'000, tagged);
     free_all(small_);
   } else if (op == "hand_over") {
     std::thread([&] { hand_over(*mine_.front()); }).join();  // of a slab that is this thread's
@@ -374,7 +375,7 @@ void Role::act(const std::string& op) {
     (void)domain_.remove_region(region_, &report);
   } else if (op == "memzone_reserve") {
     reserve(small_, 0, 1000);
-    reserve(small_, 1, 100'000);
+    reserve(small_, 1, 150'000);
     reserve(exact_, 2, 1000);
   } else if (op == "memzone_free") {
     for (std::uint32_t zone : {1u, 0u, 2u}) unreserve(zone);

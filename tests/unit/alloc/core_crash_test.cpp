@@ -330,7 +330,7 @@ TEST_F(CoreCrash, Spans) {
   std::uint64_t offset = 0;
   std::uint64_t ptr = 0;
   survives(1, [&] {
-    ptr = world_.must_allocate(kSlot, 100 * kKiB);
+    ptr = world_.must_span(kSlot, 100 * kKiB);
     offset = ptr & ((std::uint64_t{1} << 48) - 1);
   });
   world_.must_free(kSlot, world_.must_allocate(kSlot, 64));

@@ -15,7 +15,7 @@ using ::testing::Test;
 
 TEST(CoreSmall, GivesDistinctAlignedObjectsOfEveryClass) {
   CoreWorld world;
-  const std::uint32_t region = world.add_region(64 * kMiB);
+  const std::uint32_t region = world.add_region(256 * kMiB);
   std::map<std::uint64_t, std::uint64_t> taken;  // offset -> end
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     const std::uint64_t size = kSizeClasses[cls].size;
@@ -127,6 +127,58 @@ TEST(CoreSmall, ClassesWithManyRevocationsStartShared) {
   EXPECT_TRUE(any_shared);
   EXPECT_EQ(world.breaches(), "");
   for (const std::uint64_t ptr : objects) world.must_free(1, ptr);
+  EXPECT_EQ(world.leftovers(), "");
+}
+
+// Objects above 32 KiB: a few to a slab, whose pages behind the last object are given back.
+TEST(CoreSmall, LargeClassesUseAllPagesOfTheirSlabs) {
+  CoreWorld world;
+  world.add_region(64 * kMiB);
+  for (std::uint32_t cls = class_of(kLastingSize + 1); cls < kClasses; ++cls) {
+    const std::uint64_t size = kSizeClasses[cls].size;
+    const std::uint64_t ptr = world.must_allocate(1, size);
+    const Slab& slab = world.core().slab(world.heap().all_slabs[cls] - 1);
+    EXPECT_EQ(world.core().slab_pages(slab) * 4096, slab.objects * size) << size;
+    EXPECT_EQ(world.free_code(1, ptr + 4096), EINVAL);
+    world.must_free(1, ptr);
+    EXPECT_EQ(world.free_code(1, ptr), EALREADY);
+    EXPECT_EQ(world.must_allocate(1, size), ptr) << "it was cached";
+    world.must_free(2, ptr);
+    EXPECT_EQ(world.free_code(1, ptr), EALREADY);
+  }
+  EXPECT_EQ(world.leftovers(), "");
+}
+
+TEST(CoreSmall, LargeClassesAreSpansWhereNoSlabFits) {
+  CoreWorld world;
+  world.add_region(96 *
+                   kKiB);  // shorter than a slab for the largest classes may be, and than an object of them
+  EXPECT_EQ(world.allocate(1, 128 * kKiB).error().code(), ENOMEM);
+  const std::uint64_t ptr = world.must_allocate(1, 96 * kKiB);
+  EXPECT_EQ(world.allocate(1, 16).error().code(), ENOMEM);
+  world.must_free(1, ptr);
+  const std::uint64_t again = world.must_allocate(2, 96 * kKiB);  // what thread 1 caches of it is taken back
+  world.must_free(2, again);
+  EXPECT_EQ(world.leftovers(), "");
+}
+
+TEST(CoreSmall, WhatThreadsCacheOfLargeClassesIsBounded) {
+  CoreWorld world;
+  world.add_region(512 * kMiB);
+  for (std::uint32_t cls = class_of(kLastingSize + 1); cls < kClasses; ++cls) {
+    const std::uint64_t size = kSizeClasses[cls].size;
+    std::vector<std::uint64_t> objects;
+    for (int i = 0; i < 100; ++i) objects.push_back(world.must_allocate(1, size));
+    for (const std::uint64_t ptr : objects) world.must_free(1, ptr);
+    std::uint64_t kept = 0;
+    for (std::uint32_t link = world.heap().all_slabs[cls]; link != 0;
+         link = world.core().slab(link - 1).all_next) {
+      kept += world.core().slab_pages(world.core().slab(link - 1)) * std::uint64_t{4096};
+    }
+    // A magazine's worth, whose objects may lie in a slab each, and a wholly free slab.
+    EXPECT_LE(kept, (kSizeClasses[cls].capacity + 1) * std::uint64_t{kSizeClasses[cls].slab_bytes}) << size;
+  }
+  EXPECT_EQ(world.breaches(), "");
   EXPECT_EQ(world.leftovers(), "");
 }
 

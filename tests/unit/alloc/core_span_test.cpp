@@ -15,8 +15,8 @@ TEST(CoreSpan, RegionsServeInTheOrderOfTheirAdding) {
   CoreWorld world;
   const std::uint32_t first = world.add_region(64 * kKiB);
   const std::uint32_t second = world.add_region(1 * kMiB);
-  const std::uint64_t a = world.must_allocate(1, 40 * kKiB);
-  const std::uint64_t b = world.must_allocate(1, 40 * kKiB);
+  const std::uint64_t a = world.must_span(1, 40 * kKiB);
+  const std::uint64_t b = world.must_span(1, 40 * kKiB);
   EXPECT_EQ(region_of(a), first);
   EXPECT_EQ(region_of(b), second);
   EXPECT_EQ(world.heap().span_count, 2u);
@@ -87,7 +87,7 @@ TEST(CoreSpan, KeepsToContiguousIovasBelowTheMask) {
 TEST(CoreSpan, RefusesWhatIsNoSpan) {
   CoreWorld world;
   const std::uint32_t region = world.add_region(1 * kMiB);
-  const std::uint64_t ptr = world.must_allocate(1, 100 * kKiB);
+  const std::uint64_t ptr = world.must_span(1, 100 * kKiB);
   EXPECT_EQ(world.free_code(1, ptr + 64), EINVAL);
   for (std::uint64_t page = 1; page < 25; ++page)
     EXPECT_EQ(world.free_code(1, ptr + page * 4096), EINVAL) << page;
@@ -117,10 +117,10 @@ TEST(CoreSpan, ResizesInPlaceWhenTheNeighbourIsFree) {
     const auto done = world.core().resize_span(1, CoreWorld::kHeap, region, offset, bytes);
     return done.ok() ? int{*done} : -done.error().code();
   };
-  const std::uint64_t a = offset_of(world.must_allocate(1, 100 * kKiB));
+  const std::uint64_t a = offset_of(world.must_span(1, 100 * kKiB));
   EXPECT_EQ(resize(a, 200 * kKiB), 1);
   EXPECT_EQ(world.heap().span_pages_bytes, 200 * kKiB);
-  const std::uint64_t b = offset_of(world.must_allocate(1, 100 * kKiB));
+  const std::uint64_t b = offset_of(world.must_span(1, 100 * kKiB));
   ASSERT_EQ(b, a + 200 * kKiB);
   EXPECT_EQ(resize(a, 201 * kKiB), 0);
   EXPECT_EQ(resize(a, 197 * kKiB), 1);  // the same number of pages
@@ -141,7 +141,7 @@ TEST(CoreSpan, ResizesInPlaceWhenTheNeighbourIsFree) {
 TEST(CoreSpan, GrowsIntoWhatAnotherThreadHasCached) {
   CoreWorld world;
   const std::uint32_t region = world.add_region(256 * kKiB);
-  const std::uint64_t a = offset_of(world.must_allocate(1, 64 * kKiB));
+  const std::uint64_t a = offset_of(world.must_span(1, 64 * kKiB));
   const std::uint64_t small = world.must_allocate(2, 100);
   ASSERT_EQ(offset_of(small), a + 64 * kKiB);
   world.must_free(2, small);  // cached by slot 2, in a slab right behind the span
@@ -154,7 +154,7 @@ TEST(CoreSpan, GrowsIntoWhatAnotherThreadHasCached) {
 TEST(CoreSpan, GrowsOverAFreeRunIntoWhatAnotherThreadHasCached) {
   CoreWorld world;
   const std::uint32_t region = world.add_region(256 * kKiB);
-  const std::uint64_t a = offset_of(world.must_allocate(1, 64 * kKiB));
+  const std::uint64_t a = offset_of(world.must_span(1, 64 * kKiB));
   const std::uint64_t gap = world.must_allocate(1, 16 * kKiB + 32 * kKiB);
   const std::uint64_t small = world.must_allocate(2, 100);
   ASSERT_GT(offset_of(small), offset_of(gap));

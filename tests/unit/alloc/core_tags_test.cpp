@@ -49,7 +49,7 @@ TEST(CoreTags, FollowASpanThatChangesItsLength) {
   CoreWorld world;
   const std::uint32_t region = world.add_region(64 * kMiB);
   const std::uint16_t tag = kFirstTagHolder;
-  const std::uint64_t ptr = world.must_allocate(1, 64 * kKiB, tag);
+  const std::uint64_t ptr = world.must_span(1, 64 * kKiB, tag);
   const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
   ASSERT_TRUE(*world.core().resize_span(1, CoreWorld::kHeap, region, offset, 1 * kMiB));
   EXPECT_EQ(world.tag_counts(tag).bytes, static_cast<std::int64_t>(1 * kMiB));

@@ -134,6 +134,12 @@ class CoreWorld {
     EXPECT_TRUE(got.ok()) << got.error().message();
     return got.value_or(0);
   }
+  /// A span, whatever its length.
+  std::uint64_t must_span(std::uint32_t slot, std::uint64_t bytes, std::uint16_t holder = kHolderUntagged) {
+    auto got = allocate_span(slot, bytes, {}, holder);
+    EXPECT_TRUE(got.ok()) << got.error().message();
+    return got.value_or(0);
+  }
   void must_free(std::uint32_t slot, std::uint64_t ptr) {
     const auto freed = free(slot, ptr);
     EXPECT_TRUE(freed.ok()) << freed.error().message();
