@@ -9,6 +9,7 @@
 #include "unit/alloc/exact_world.hpp"
 #include "unit/alloc/on_slots.hpp"
 #include "unit/alloc/seed.hpp"
+#include "unit/alloc/shadow.hpp"
 
 namespace extmem::alloc {
 namespace {
@@ -25,28 +26,6 @@ class CoreExactThreads
 };
 INSTANTIATE_TEST_SUITE_P(Fences, CoreExactThreads, ::testing::Bool(),
                          [](const auto& test) { return test.param ? "Membarrier" : "OwnFences"; });
-
-/// Who holds which unit of 64 bytes: finds memory that is handed out twice.
-class Shadow {
- public:
-  explicit Shadow(std::uint64_t bytes) : units_(std::make_unique<std::atomic<std::uint32_t>[]>(bytes / 64)) {}
-  bool take(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t slot) {
-    return change(ptr, bytes, 0, slot);
-  }
-  bool give(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t slot) {
-    return change(ptr, bytes, slot, 0);
-  }
-
- private:
-  bool change(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t from, std::uint32_t to) {
-    bool good = true;
-    const std::uint64_t first = (ptr & kPlaceMask) / 64;
-    for (std::uint64_t i = first; i < first + (bytes + 63) / 64; ++i)
-      good &= units_[i].exchange(to, std::memory_order_relaxed) == from;
-    return good;
-  }
-  std::unique_ptr<std::atomic<std::uint32_t>[]> units_;
-};
 
 // The first thread allocates; then three free the same spans at once. Each must be freed exactly once.
 TEST_P(CoreExactThreads, OfRacingFreesExactlyOneSucceeds) {
@@ -96,7 +75,7 @@ TEST_P(CoreExactThreads, NothingIsHandedOutTwiceAndNothingIsLost) {
   SCOPED_TRACE(replay_hint(seed));
   constexpr std::uint64_t kBytes = 2 * kMiB;
   const std::uint32_t region = world_.add_region(kBytes);
-  Shadow shadow(kBytes);
+  Shadow shadow(kBytes, 64);
   struct Held {
     std::uint64_t ptr = 0;
     std::uint64_t bytes = 0;

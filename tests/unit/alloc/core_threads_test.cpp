@@ -3,12 +3,12 @@
 
 #include <atomic>
 #include <barrier>
-#include <memory>
 #include <thread>
 
 #include "unit/alloc/core_world.hpp"
 #include "unit/alloc/on_slots.hpp"
 #include "unit/alloc/seed.hpp"
+#include "unit/alloc/shadow.hpp"
 
 namespace extmem::alloc {
 namespace {
@@ -20,29 +20,6 @@ class CoreThreads
 };
 INSTANTIATE_TEST_SUITE_P(Fences, CoreThreads, ::testing::Bool(),
                          [](const auto& test) { return test.param ? "Membarrier" : "OwnFences"; });
-
-/// Who holds what, word by word: a memory of 16-byte granules that finds memory handed out twice.
-class Shadow {
- public:
-  explicit Shadow(std::uint64_t bytes) : words_(std::make_unique<std::atomic<std::uint32_t>[]>(bytes / 16)) {}
-  bool take(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t slot) {
-    return change(ptr, bytes, 0, slot);
-  }
-  bool give(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t slot) {
-    return change(ptr, bytes, slot, 0);
-  }
-
- private:
-  bool change(std::uint64_t ptr, std::uint64_t bytes, std::uint32_t from, std::uint32_t to) {
-    bool good = true;
-    const std::uint64_t first = (ptr & ((std::uint64_t{1} << 48) - 1)) / 16;
-    for (std::uint64_t i = first; i < first + (bytes + 15) / 16; ++i) {
-      good &= words_[i].exchange(to, std::memory_order_relaxed) == from;
-    }
-    return good;
-  }
-  std::unique_ptr<std::atomic<std::uint32_t>[]> words_;
-};
 
 struct Race {
   std::uint64_t size;
@@ -58,7 +35,7 @@ TEST_P(CoreThreads, OfRacingFreesExactlyOneSucceeds) {
   for (const Race race :
        {Race{64, true, false, false}, Race{64, false, false, false}, Race{64, true, true, false},
         Race{3000, true, false, false}, Race{32768, true, true, false}, Race{100'000, true, false, false},
-        Race{64, true, false, true}, Race{5000, false, true, true}}) {
+        Race{150'000, true, false, false}, Race{64, true, false, true}, Race{5000, false, true, true}}) {
     SCOPED_TRACE(race.size);
     constexpr int kRounds = 150;
     constexpr std::size_t kObjects = 24;
@@ -135,7 +112,7 @@ TEST_P(CoreThreads, RandomUseWithFlushesDrainsAndChecks) {
   SCOPED_TRACE(replay_hint(seed));
   constexpr std::uint64_t kLength = 24 * kMiB;
   const std::uint32_t regions[] = {world_.add_region(kLength), world_.add_region(kLength)};
-  Shadow shadows[] = {Shadow(kLength), Shadow(kLength)};
+  Shadow shadows[] = {Shadow(kLength, 16), Shadow(kLength, 16)};
   const auto shadow = [&](std::uint64_t ptr) -> Shadow& { return shadows[(ptr >> 48) - regions[0]]; };
   constexpr std::uint32_t kWorkers = 3;
   constexpr int kSteps = 12'000;
