@@ -128,6 +128,16 @@ canvas.dispatchEvent(new PointerEvent('pointermove', place(partOf(p => p[8] === 
 done.zone = tip();
 canvas.dispatchEvent(new PointerEvent('pointerleave', place(0)));
 done.left = tip();
+const press = key => canvas.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+done.steps = [];
+for (const p of region.r.pieces) { press('n'); done.steps.push(tip()); }
+press('p');
+done.back = tip();
+press('Escape');
+done.escaped = tip();
+press('Enter');
+done.middle = tip();
+press('Enter');
 for (let i = 0; i < 10; ++i) canvas.dispatchEvent(new WheelEvent('wheel', {...place(big), deltaY: -100}));
 done.zoomed = texts();
 canvas.dispatchEvent(new PointerEvent('pointermove', place(big)));
@@ -207,6 +217,12 @@ class MapPage(ShellCase):
             self.assertIn(word, done["slab"])
         self.assertIn("memzone journal", done["zone"])
         self.assertIsNone(done["left"])
+        # The same without a pointer, piece by piece.
+        self.assertEqual(len(done["steps"]), len(set(done["steps"])))
+        for word in ("big: 1 MiB", "memzone journal", "rx-ring: "):
+            self.assertEqual(sum(word in step for step in done["steps"]) >= 1, True, (word, done["steps"]))
+        self.assertEqual((done["back"], done["escaped"]), (done["steps"][-2], None))
+        self.assertIn("region 1", done["middle"])
         # Zoom about the pointer: what was under it still is.
         self.assertIn("shown", done["zoomed"][1])
         self.assertIn("big: 1 MiB", done["bigAgain"])

@@ -59,7 +59,8 @@ class Region {
       region.draining ? 'draining' : null].filter(x => x).join(', '), title);
     this.canvas = make('canvas', undefined, this.box);
     this.canvas.tabIndex = 0;
-    this.canvas.setAttribute('aria-label', 'Map of region ' + region.slot);
+    this.canvas.setAttribute('role', 'img');
+    this.canvas.setAttribute('aria-label', 'Map of region ' + region.slot + '; n and p tell one piece after the other');
     this.range = make('div', undefined, this.box);
     this.range.className = 'range';
     this.left = make('span', '', this.range);
@@ -106,12 +107,29 @@ class Region {
     showTip(this, this.at(e), e.clientX, e.clientY);
     this.draw();
   }
+  /// Pins the details of what lies there, as a click does; the view follows.
+  point(offset) {
+    const length = this.to - this.from;
+    this.pin = Math.min(Math.max(offset, 0), this.r.bytes - 1);
+    if (this.pin < this.from || this.pin >= this.to) this.show(this.pin - length / 2, length); else this.draw();
+    const box = this.canvas.getBoundingClientRect();
+    showTip(this, this.pin, box.left + (this.pin - this.from) / length * box.width, box.top + 40);
+  }
+  step(by) {
+    const last = this.r.pieces.length - 1;
+    const i = this.pin === null ? Region.find(this.r.pieces, this.from) : Region.find(this.r.pieces, this.pin) + by;
+    const p = this.r.pieces[Math.min(Math.max(i, 0), last)];
+    if (p) this.point(p[OFFSET] + Math.floor(p[BYTES] / 2));
+  }
+  unpin() { this.pin = null; hideTip(); this.draw(); }
   key(e) {
     const length = this.to - this.from;
     const acts = {'+': () => this.zoom(0.5, this.from + length / 2), '=': () => this.zoom(0.5, this.from + length / 2),
       '-': () => this.zoom(2, this.from + length / 2), '0': () => this.whole(),
       'ArrowLeft': () => this.show(this.from - length / 4, length), 'ArrowRight': () => this.show(this.from + length / 4, length),
-      'Escape': () => { this.pin = null; hideTip(); this.draw(); }};
+      'n': () => this.step(1), 'p': () => this.step(-1),
+      'Enter': () => this.pin === null ? this.point(this.from + Math.floor(length / 2)) : this.unpin(),
+      'Escape': () => this.unpin()};
     if (!acts[e.key]) return;
     e.preventDefault();
     acts[e.key]();

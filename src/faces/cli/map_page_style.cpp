@@ -21,7 +21,8 @@ th:first-child, td:first-child { text-align: left; }
 button, select { font: inherit; color: inherit; background: var(--free); border: 1px solid var(--line); border-radius: 4px;
   padding: .1rem .5rem; cursor: pointer; }
 button[aria-pressed=true] { outline: 2px solid var(--iova); }
-.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .35em; vertical-align: -1px; border-radius: 2px; }
+.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .35em; vertical-align: -1px; border-radius: 2px;
+  border: 1px solid var(--line); }
 section { margin: 0 0 1.1rem; }
 section h2 { font-size: .95rem; margin: 0 0 .15rem; font-weight: 600; }
 section h2 span { font-weight: normal; color: var(--dim); }
@@ -43,7 +44,8 @@ std::string_view map_page_body() {
 <div id="tools">
 <label>Heap <select id="heap"></select></label>
 <button id="out" title="Zoom out">&minus;</button><button id="in" title="Zoom in">+</button><button id="all">Whole regions</button>
-<span>Wheel zooms, dragging moves, a click pins the details; keys: + - arrows 0.</span>
+<span>Wheel zooms, dragging moves, a click pins the details. Keys, in a region: + and - zoom, arrows move, 0 shows all,
+n and p tell the next piece and the one before, Enter what is in the middle, Escape ends that.</span>
 </div>
 <div id="legend"></div>
 <main id="regions"></main>
