@@ -158,7 +158,8 @@ class ShellCase(unittest.TestCase):
                               env={**self.environment, **(environment or {})}, stdout=subprocess.PIPE, check=False,
                               stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **options)
         done.stdout, done.stderr = done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode("utf-8", "surrogateescape")
-        self.assertEqual(done.returncode, status, f"{arguments}\n{done.stdout}\n{done.stderr}")
+        if status is not None:
+            self.assertEqual(done.returncode, status, f"{arguments}\n{done.stdout}\n{done.stderr}")
         return done
 
     def json(self, *arguments, status=0, **options):

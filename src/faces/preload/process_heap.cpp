@@ -86,6 +86,21 @@ Result<Heap> open_heap(Domain& domain, const Settings& settings) noexcept {
   return heap;
 }
 
+/// The memory of a heap that others have furnished already, unless more was asked for. False: it has none.
+bool take_what_is_there(const Settings& settings) noexcept {
+  if (settings.domain[0] == '\0' || settings.sized || settings.backing.path != nullptr) return false;
+  std::uint64_t bytes = 0;
+  (void)process.domain().walk_regions([&](const RegionInfo& info) {
+    if (info.heap_id != process.heap.id() || info.draining || !info.cpu_accessible) return true;
+    if (bytes == 0) process.first = info;
+    bytes += info.length;
+    return true;
+  });
+  process.first.length = bytes;  // all of it, for the line at the start
+  process.furnished = bytes != 0;
+  return process.furnished;
+}
+
 }  // namespace
 
 void begin() noexcept {
@@ -110,10 +125,12 @@ void begin() noexcept {
   process.lasting.domain = std::move(*domain);
   auto heap = open_heap(process.domain(), settings);
   if (!heap) give_up("cannot make the heap ", settings.heap, heap.error().message());
-  auto region = process.domain().add_backing(*heap, settings.backing);
-  if (!region) give_up("cannot take memory for the heap ", settings.heap, region.error().message());
-  if (auto info = process.domain().region_info(*region)) process.first = *info;
   process.heap = *heap;
+  if (!take_what_is_there(settings)) {
+    auto region = process.domain().add_backing(*heap, settings.backing);
+    if (!region) give_up("cannot take memory for the heap ", settings.heap, region.error().message());
+    if (auto info = process.domain().region_info(*region)) process.first = *info;
+  }
   process.phase = Phase::ready;
 }
 

@@ -60,7 +60,8 @@ struct ProcessHeap {
   Mishaps mishaps;
   Settings settings;
   LastingDomain lasting;
-  RegionInfo first{};  // the memory that was mapped at the start
+  RegionInfo first{};      // the memory that was mapped at the start
+  bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
 
   [[nodiscard]] Domain& domain() noexcept { return lasting.domain; }

@@ -154,7 +154,9 @@ void report_start() noexcept {
   } else if (process.first.kind != process.settings.backing.kind) {
     out.text(" (what was asked for cannot be had here)");
   }
-  if (process.settings.backing.path != nullptr || process.settings.limit <= process.first.length) {
+  if (process.furnished) {
+    out.text("; it was there already, --size adds to it");
+  } else if (process.settings.backing.path != nullptr || process.settings.limit <= process.first.length) {
     out.text("; does not grow");
   } else {
     out.text("; grows by ").bytes(process.settings.step);

@@ -62,6 +62,7 @@ Result<void> read(Settings& s, const char*& which) noexcept {
   if (size == 0 && has_path)
     return EXTMEM_ERROR(EINVAL, "memory with a path does not grow: say how long it is");
   b.length = size != 0 ? size : s.step;
+  s.sized = size != 0;
   which = "EXTMEM_LIMIT";
   EXTMEM_TRY(limit, size_of_variable(which));
   if (limit != 0 && size > limit) return EXTMEM_ERROR(EINVAL, "the limit is below the size at the start");
