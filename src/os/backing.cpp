@@ -17,6 +17,7 @@
 #include "os/hugepages.hpp"
 #include "os/lock.hpp"
 #include "os/mapping.hpp"
+#include "os/memory_left.hpp"
 #include "os/numa.hpp"
 #include "os/prefault.hpp"
 
@@ -337,6 +338,10 @@ Result<void> bring_in(Plan& plan, std::byte* p) noexcept {
   const WithoutPopulate otherwise = touchable ? WithoutPopulate::touch : WithoutPopulate::refuse;
   const std::size_t chunk = std::max(kChunk, plan.page);
 
+  if (!plan.in_hugepages && (!plan.store || plan.store->medium() == Medium::tmpfs)) {
+    const std::uint64_t there = plan.store ? plan.store->held() : 0;
+    if (plan.length > there) EXTMEM_TRY_VOID(check_memory_left(plan.length - there));
+  }
   EXTMEM_TRY_VOID(report(plan, 0));
   for (std::size_t done = 0; done < plan.length;) {
     const std::size_t bytes = std::min(chunk, plan.length - done);

@@ -8,7 +8,8 @@
 //  1. A create_backing that fails leaves nothing behind: nothing mapped or open, no name made, no file longer
 //     than before.
 //  2. Touching a mapping ends in no SIGBUS for want of memory or space: tmpfs and files are fallocated,
-//     hugepages are reserved by the kernel. (Outside: a file that others cut short, a failing device, a
+//     hugepages are reserved by the kernel. Nor is the machine brought to end processes: what it, or the control group, cannot
+//     have is refused before a page is taken (memory_left.hpp). (Outside: a file that others cut short, a failing device, a
 //     hugetlb cgroup's limit, a file system that cannot keep what fallocate promised.)
 //  3. Where a node is asked for, binding precedes the first touch. The kernel reserves hugepages per machine
 //     and not per node, so bound hugepages are always pre-faulted where there is more than one node; so are

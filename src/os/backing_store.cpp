@@ -300,6 +300,11 @@ Result<void> Store::lengthen(std::uint64_t length) noexcept {
   return {};
 }
 
+std::uint64_t Store::held() const noexcept {
+  struct stat status {};
+  return ::fstat(fd_, &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * kBlock : 0;
+}
+
 Result<void> Store::hold(std::uint64_t offset, std::uint64_t bytes) noexcept {
   if (medium_ == Medium::hugetlb || medium_ == Medium::device) return {};
   // A signal makes tmpfs give up and undo the whole step, so under frequent signals only small steps get

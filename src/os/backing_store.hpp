@@ -52,6 +52,8 @@ class Store {
   Result<void> prepare(std::uint64_t length, bool may_grow) noexcept;
   /// Makes the file at least `length` bytes long without holding space.
   Result<void> lengthen(std::uint64_t length) noexcept;
+  /// How many bytes of space the file has by now.
+  [[nodiscard]] std::uint64_t held() const noexcept;
   /// Makes sure that [offset, offset + bytes) of the file has its space, lengthening the file as needed.
   Result<void> hold(std::uint64_t offset, std::uint64_t bytes) noexcept;
   /// Forbids that anyone ever changes the length: memfds only, nothing happens for others.

@@ -35,6 +35,7 @@ static void test_errors(void) {
   EXPECT_FAILS(rte_memzone_reserve("new", 100, SOCKET_ID_ANY, 0x80000000u), NULL, EINVAL);
   EXPECT_FAILS(rte_memzone_reserve(NULL, 100, SOCKET_ID_ANY, 0), NULL, EINVAL);
   EXPECT_FAILS(rte_memzone_reserve("new", (size_t)1 << 46, SOCKET_ID_ANY, 0), NULL, ENOMEM);
+  EXPECT_FAILS(rte_memzone_reserve("new", (size_t)1 << 45, SOCKET_ID_ANY, 0), NULL, ENOMEM);
   EXPECT(rte_memzone_lookup(NULL) == NULL);
   EXPECT(rte_memzone_lookup(TOO_LONG) == NULL);
   EXPECT(rte_memzone_max_get() == 2560);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
 
 #include <cerrno>
@@ -42,6 +43,29 @@ TEST(BackingSpace, BeyondTheAddressSpaceIsAnError) {
     }
     return std::string();
   });
+}
+
+// The kernel would not fail: it would end processes until there is room.
+TEST(BackingSpace, BeyondTheMachinesMemoryIsAnErrorBeforeAPageIsTaken) {
+  struct sysinfo machine {};
+  ASSERT_EQ(::sysinfo(&machine), 0);
+  const std::uint64_t all = (std::uint64_t{machine.totalram} + machine.totalswap) * machine.mem_unit;
+  for (const BackingKind kind : {BackingKind::anonymous, BackingKind::memfd}) {
+    const Holdings before = Holdings::now();
+    BackingRequest request = ask(kind, all + 1024 * kMiB);
+    request.prefault = kind == BackingKind::anonymous;
+    bool called = false;
+    const auto note = [&](std::uint64_t, std::uint64_t) { return called = true; };
+    request.progress = note;
+    const Result<Mapping> mapping = create_backing(request);
+    ASSERT_FALSE(mapping);
+    EXPECT_EQ(mapping.error().code(), ENOMEM);
+    EXPECT_TRUE(kind == BackingKind::anonymous || says(mapping.error(), "MemAvailable") ||
+                says(mapping.error(), "memory.max"))
+        << mapping.error().message();
+    EXPECT_FALSE(called);
+    EXPECT_EQ(Holdings::now(), before);
+  }
 }
 
 TEST(BackingSpace, BeyondTheLockLimitNamesItBeforeTheLongWork) {
