@@ -250,6 +250,19 @@ int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) ret
         self.assertLessEqual(advice["smallest_heap_bytes"], (40 << 20) * 65 // 64 + (1 << 20))
         self.assertEqual(advice["pages_4k_at_peak"], 40 * 256)
 
+    def test_the_advice_holds_in_a_real_run(self):
+        # Not a replay: the program itself, with no more memory than it is said to need, and with less.
+        program = ["perl", "-e", '@x = map { "x" x ($_ % 3000) } 1..30000; @x = reverse sort @x; %h = map { $_ => 1 } 1..20000; print scalar(@x)']
+        trace, _ = self.record(*program)
+        advice = json.loads(self.extmem("advise", trace, "--json").stdout)
+
+        def run(size):
+            done = self.extmem("run", "--json", "--size", size, "--limit", size, "--", *program, status=None)
+            return done.returncode, json.loads(done.stderr.splitlines()[-1])["refused"] if done.returncode == 0 else None, done.stdout
+        self.assertEqual(run(advice["heap_bytes"]), (0, 0, b"30000"))
+        self.assertEqual(run(advice["smallest_heap_bytes"]), (0, 0, b"30000"))
+        self.assertNotEqual(run(advice["smallest_heap_bytes"] * 3 // 4 >> 12 << 12)[:2], (0, 0))
+
     def test_a_very_large_object(self):
         # 4 TiB in one object: counted by its ends, not page by page.
         header = (TRACES / "perl.trace").read_bytes()[:64]

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "extmem/domain.hpp"
+#include "faces/cli/doctor.hpp"
 #include "faces/cli/format.hpp"
 #include "faces/cli/impossible.hpp"
 #include "faces/cli/replay.hpp"
@@ -179,8 +180,17 @@ void show_advice(const Console& console, const Trace& trace, const Advice& a) {
   console.item("hugepages",
                fmt::format("{} of 2 MiB{}", count_text(a.hugepages_2m),
                            a.hugepages_1g != 0 ? fmt::format(", or {} of 1 GiB", a.hugepages_1g) : ""));
-  console.item("as root", fmt::format("echo {} >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
-                                      a.hugepages_2m));
+  // Beside those that others have or have reserved.
+  const std::string pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/";
+  const std::int64_t all = doctor::number_in(pool + "nr_hugepages", 0);
+  const std::int64_t unused = std::clamp<std::int64_t>(
+      doctor::number_in(pool + "free_hugepages", 0) - doctor::number_in(pool + "resv_hugepages", 0), 0, all);
+  if (const auto wanted = static_cast<std::int64_t>(a.hugepages_2m); unused >= wanted) {
+    console.item("",
+                 fmt::format("{} of 2 MiB are free here", count_text(static_cast<std::uint64_t>(unused))));
+  } else {
+    console.item("as root", fmt::format("echo {} >{}nr_hugepages", all - unused + wanted, pool));
+  }
   console.item("then", fmt::format("extmem run --backing hugetlb:2M --size {}M -- {} ...", a.heap >> 20,
                                    clean(trace.header.program)));
   console.heading("Who has it at the peak");

@@ -15,6 +15,22 @@
 namespace extmem::cli::doctor {
 namespace fs = std::filesystem;
 
+namespace {
+
+/// The folder that the file system of this one is mounted at.
+std::string mount_point(fs::path folder) {
+  struct stat here {};
+  struct stat above {};
+  std::error_code ignored;
+  folder = fs::canonical(folder, ignored);
+  while (folder.has_relative_path() && ::stat(folder.c_str(), &here) == 0 &&
+         ::stat(folder.parent_path().c_str(), &above) == 0 && here.st_dev == above.st_dev)
+    folder = folder.parent_path();
+  return folder.string();
+}
+
+}  // namespace
+
 void check_runtime_directory(Checks& checks, const std::string& directory) {
   const RuntimeDirectory place = runtime_directory(directory);
   Check check{
@@ -58,8 +74,8 @@ void check_runtime_directory(Checks& checks, const std::string& directory) {
     if (system.f_bavail * block < std::uint64_t{64} << 20) {
       space.state = system.f_bavail * block < std::uint64_t{4} << 20 ? State::lacking : State::limited;
       space.matters = "metadata of domains, and regions without a path of their own";
-      space.fix = fmt::format("{}mount -o remount,size=50% {}", as_root(),
-                              folder.starts_with("/dev/shm") ? "/dev/shm" : folder);
+      space.fix = fmt::format("{}mount -o remount,size={}M {}", as_root(),
+                              (system.f_blocks * block >> 20) + 1024, mount_point(folder));
     }
   }
   checks.push_back(space);

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -13,6 +14,14 @@
 
 namespace extmem::cli::doctor {
 namespace {
+
+/// The command that lifts a limit: of the shell's own where it may, else by root.
+std::string lift(const rlimit& limit, const char* of_ulimit, const char* of_prlimit) {
+  const bool may = limit.rlim_max == RLIM_INFINITY || has_capability(24 /* CAP_SYS_RESOURCE */);
+  if (may) return of_ulimit;
+  if (::geteuid() == 0) return "give the container CAP_SYS_RESOURCE, or that limit";
+  return as_root() + "prlimit " + of_prlimit + " --pid $$";
+}
 
 std::string limit_text(rlim_t value) { return value == RLIM_INFINITY ? "unlimited" : bytes_text(value); }
 
@@ -26,10 +35,8 @@ void check_memlock(Checks& checks) {
   } else if (limit.rlim_cur < (rlim_t{64} << 20)) {
     check.state = State::limited;
     check.matters = "locked heaps (lock), memory that devices use through VFIO, RDMA or io_uring";
-    check.fix =
-        limit.rlim_max == RLIM_INFINITY
-            ? "ulimit -l unlimited"
-            : "sudo prlimit --memlock=unlimited --pid $$   (for good: memlock in /etc/security/limits.conf)";
+    check.fix = lift(limit, "ulimit -l unlimited", "--memlock=unlimited") +
+                "  # for good: memlock in /etc/security/limits.conf";
   }
   checks.push_back(check);
 }
@@ -47,7 +54,7 @@ void check_address_space(Checks& checks) {
     check.found += fmt::format("; {} cannot be reserved: {}", bytes_text(kSegment), std::strerror(errno));
     check.matters =
         "every domain: it reserves address space for its metadata (DomainOptions makes that less)";
-    check.fix = "ulimit -v unlimited";
+    check.fix = lift(limit, "ulimit -v unlimited", "--as=unlimited");
   } else {
     (void)::munmap(there, kSegment);
   }
@@ -79,7 +86,7 @@ void check_files(Checks& checks) {
   if (limit.rlim_cur < 1024) {
     check.state = State::limited;
     check.matters = "domains with many regions: each keeps a descriptor open";
-    check.fix = limit.rlim_max >= 4096 ? "ulimit -n 4096" : "sudo prlimit --nofile=65536 --pid $$";
+    check.fix = limit.rlim_max >= 4096 ? "ulimit -n 4096" : as_root() + "prlimit --nofile=65536 --pid $$";
   }
   checks.push_back(check);
 }

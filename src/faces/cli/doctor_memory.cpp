@@ -58,9 +58,11 @@ void check_hugepages_of(Checks& checks, const fs::path& pool) {
   if (unreserved <= 0) {
     check.state = State::limited;
     check.matters = "heaps on hugepages of that size, and stable physical addresses";
-    const fs::path where = places.size() > 1 ? places.front() / "hugepages" / name : pool;
-    const std::int64_t wanted = total + (bytes >= std::uint64_t{1} << 30 ? 1 : 64);
-    check.fix = fmt::format("echo {} | {}tee {}", wanted, as_root(), (where / "nr_hugepages").string());
+    const fs::path file = (places.size() > 1 ? places.front() / "hugepages" / name : pool) / "nr_hugepages";
+    const bool large = bytes >= std::uint64_t{1} << 30;
+    check.fix =
+        fmt::format("echo {} | {}tee {}", number_in(file, 0) + (large ? 1 : 64), as_root(), file.string());
+    if (large) check.fix += "  # where memory is in pieces already: boot with hugepagesz=1G hugepages=N";
   }
   checks.push_back(check);
 }
@@ -82,9 +84,9 @@ void check_hugetlbfs(Checks& checks) {
     check.state = State::limited;
     check.found = any.empty() ? "not mounted" : any + " is not writable for this user";
     check.matters = "regions of hugepages that outlive a process (`extmem region add --backing file:...`)";
-    check.fix = any.empty()
-                    ? as_root() + "mkdir -p /mnt/huge && " + as_root() + "mount -t hugetlbfs none /mnt/huge"
-                    : as_root() + "chmod 1777 " + any;
+    check.fix = any.empty() ? as_root() + "mkdir -p /mnt/huge && " + as_root() +
+                                  "mount -t hugetlbfs -o mode=1777 none /mnt/huge"
+                            : as_root() + "chmod 1777 " + any;
   }
   checks.push_back(check);
 }
