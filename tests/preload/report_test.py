@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""What `extmem run` tells: the line at the start, statistics at exit, errors; and a heap in a domain, seen from outside.
+
+Usage: EXTMEM=… EXTMEM_PROGRAMS=… EXTMEM_SOURCE=. tests/preload/report_test.py [CLASS...]
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+from preload_test import EXTMEM, PROGRAMS, Case
+
+
+class Reports(Case):
+    def test_one_line_says_what_was_taken(self):
+        done = self.run_on_heap("sh", "-c", "sh -c true; exec ls -d /")
+        lines = [line for line in done.stderr.splitlines() if line.startswith("extmem:")]
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertIn("64 MiB of anonymous memory", lines[0])
+
+    def test_text_to_standard_error_even_where_the_program_closes_it(self):
+        done = subprocess.run([EXTMEM, "run", "--stats", "--", "ls", "-d", "/"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=self.environment, check=True)
+        self.assertIn("0 bytes by the C library's malloc", done.stderr)
+
+    def test_the_file_is_where_the_command_was_started(self):
+        (self.folder / "elsewhere").mkdir()
+        subprocess.run([EXTMEM, "run", "--stats=json", "--stats-file", "here.json", "--", "sh", "-c",
+                        "cd elsewhere && exec perl -e 1"], cwd=self.folder, env=self.environment, check=True)
+        self.check_stats(self.folder / "here.json")
+
+    def test_a_file_alone_means_text(self):
+        subprocess.run([EXTMEM, "run", "--stats-file", "stats", "--", "true"], cwd=self.folder, env=self.environment, check=True)
+        self.assertIn("in use", (self.folder / "stats").read_text())
+
+    def test_quiet(self):
+        done = self.run_on_heap("true", options=["--quiet"])
+        self.assertEqual(done.stderr, "")
+
+    def test_json_is_json_whatever_the_names(self):
+        done = subprocess.run([EXTMEM, "run", "--json", "--heap", b'a\xffb"\xc3\xa9\x01', "--", "true"], cwd=self.folder, env=self.environment,
+                              stderr=subprocess.PIPE, check=True)
+        self.assertEqual(json.loads(done.stderr.splitlines()[-1].decode("utf-8"))["heap"], 'a\ufffdb"\u00e9\x01')
+
+    def test_memory_that_cannot_be_had_is_told_as_json(self):
+        done = subprocess.run([EXTMEM, "run", "--json", "--backing", "file:/proc/nowhere", "--size", "1M", "--", "true"], cwd=self.folder,
+                              env=self.environment, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 3)
+        text = done.stderr.splitlines()
+        error = json.loads(text[-1])["error"]
+        self.assertEqual(error["exit_code"], 3)
+        self.assertIn(error["message"].encode(), text[0])
+
+    def test_tags_are_the_calling_libraries(self):
+        done = self.run_on_heap("python3", "-c", "import sqlite3; sqlite3.connect(':memory:').execute('select 1')",
+                                options=["--tags"])
+        names = " ".join(tag["tag"] for tag in done.stats["tags"])
+        self.assertIn("libsqlite3", names)
+
+
+class SharedDomain(Case):
+    def test_others_see_the_heap(self):
+        self.environment["EXTMEM_RUNTIME_DIR"] = f"/dev/shm/extmem-preload-test-{os.getpid()}"
+        os.mkdir(self.environment["EXTMEM_RUNTIME_DIR"], 0o700)
+        self.addCleanup(shutil.rmtree, self.environment["EXTMEM_RUNTIME_DIR"], ignore_errors=True)
+        done = self.run_on_heap("python3", "-c", "print(sum(len(str(i)) for i in range(100000)))",
+                                options=["--domain", "seen", "--backing", "memfd"])
+        self.assertEqual(done.stdout.strip(), str(sum(len(str(i)) for i in range(100000))).encode())
+        self.assertIn("in the domain seen", done.stderr)
+        command, _ = self.command([PROGRAMS / "preload_large"], ["--domain", "seen", "--heap", "large"])
+        subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        self.assertNotIn("cannot be had", done.stderr)
+
+
+# ---- real programs ----------------------------------------------------------------------------------------------
+
+
+if __name__ == "__main__":
+    program = unittest.main(argv=sys.argv[:1] + (sys.argv[1:] or []), exit=False, verbosity=2)
+    result = program.result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    if result.skipped and len(result.skipped) == result.testsRun:
+        print(f"needs what is missing here: {result.skipped[0][1]}")  # a line that tools/test_summary looks for
+        sys.exit(77)
+    sys.exit(0)
