@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
   open.mode = OpenMode::open_only;
   Domain domain = wait_for([&] { return Domain::open(options.domain, open); }, "open the domain");
   const auto zone = [&](const char* name) {
-    return wait_for([&] { return domain.find_memzone(name); }, "find a memzone");
+    return need_mapped(wait_for([&] { return domain.find_memzone(name); }, "find a memzone"));
   };
   Shared shared;
   shared.control = static_cast<Control*>(zone("control").addr);

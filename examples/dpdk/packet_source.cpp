@@ -85,7 +85,7 @@ MemzoneInfo prepare_zone(Domain& domain, Heap heap, const char* name, std::size_
   if (const auto found = domain.find_memzone(name)) {
     if (found->length < bytes)
       give_up(name, "is shorter than this run needs; the domain is of a run of fewer packets: remove it");
-    return *found;
+    return need_mapped(*found);
   }
   AllocOptions options;
   options.align = kRingAlign;

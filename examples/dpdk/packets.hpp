@@ -127,6 +127,15 @@ inline void need(const Result<void>& result, const char* what) {
   if (!result) give_up(what, result.error().message());
 }
 
+/// A memzone that is mapped here. Memory without a name (hugepages of a memfd) goes with the last process that has it, though
+/// the domain still knows of it.
+inline MemzoneInfo need_mapped(const MemzoneInfo& zone) {
+  if (zone.addr == nullptr)
+    give_up(zone.name,
+            "its memory went with the last process that had it: remove the domain, and begin anew");
+  return zone;
+}
+
 /// Where this program kills itself, for tests: `--die STEP COUNT`, at the COUNTth passing of the step.
 struct Death {
   std::string step;

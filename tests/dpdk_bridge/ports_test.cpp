@@ -132,5 +132,17 @@ TEST_F(Ports, AndBuffersMayUseHugepages) {
   EXPECT_EQ(outcome.orphans, 1u);
 }
 
+TEST_F(Ports, OfHugepagesWithoutANameSayThatTheyAreGone) {
+  capture(100);
+  eal_ = {"--no-huge", "--no-shconf", "-m32", "--vdev=net_pcap0,rx_pcap=" + capture_file_};
+  Program only = source({"--hugetlb", "--die", "created", "1"});
+  const int status = only.wait();
+  if (status == 77) GTEST_SKIP() << "needs 3 free hugepages";
+  EXPECT_EQ(status, -SIGKILL);
+  EXPECT_EQ(reader().wait(), 1);
+  EXPECT_EQ(source({"--hugetlb"}).wait(), 1);
+  EXPECT_TRUE(Domain::remove(kDomain));
+}
+
 }  // namespace
 }  // namespace bridge_test
