@@ -80,11 +80,13 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
     return EXTMEM_ERROR(EINVAL, "the memzone's name contains a zero byte");
   if (o.tag.index != 0) return EXTMEM_ERROR(EINVAL, "a memzone has its name, not a tag");
   EXTMEM_TRY(slot, thread_slot());
+  const std::uint64_t hash = hash_name(name);
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return guard.refused(locked());
   EXTMEM_TRY(local, checked(handle));
   HeapLocal& heap = *local;
-  if (memzones_.find(name) != memzones_.kNone) return EXTMEM_ERROR(EEXIST, "a memzone of this name exists");
+  if (memzones_.find(name, hash) != memzones_.kNone)
+    return EXTMEM_ERROR(EEXIST, "a memzone of this name exists");
   if (directory_->memzone_count >= directory_->memzones.capacity) {
     return EXTMEM_ERROR(ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones");
   }
@@ -112,7 +114,7 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
     const alloc::HeapGuard heap_guard(core_, slot, heap.id);
     if (!heap_guard.held()) return heap_guard.refused(locked());
     auto tx = transaction(slot);
-    index = memzones_.insert(tx, name, ground_);
+    index = memzones_.insert(tx, name, hash, ground_);
     if (index != memzones_.kNone) {
       MemzoneRecord& record = memzones_[index];
       auto& head = memzones_by_ptr_[hash_ptr(ptr->bits) & memzone_mask_];
@@ -140,9 +142,10 @@ Result<MemzoneInfo> DomainState::find_memzone(std::string_view name) noexcept {
     return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   }
   EXTMEM_TRY(slot, thread_slot());
+  const std::uint64_t hash = hash_name(name);
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return guard.refused(locked());
-  const std::uint32_t index = memzones_.find(name);
+  const std::uint32_t index = memzones_.find(name, hash);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
   return make_memzone_info(memzones_[index]);
 }
@@ -152,9 +155,10 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
   if (name.size() > kMaxNameLength)
     return EXTMEM_ERROR(ENOENT, "no memzone has this name: names have 1 to 63 bytes");
   EXTMEM_TRY(slot, thread_slot());
+  const std::uint64_t hash = hash_name(name);
   const OrderedGuard guard(core_, slot, directory_->lock, Rank::directory);
   if (!guard.held()) return guard.refused(locked());
-  const std::uint32_t index = memzones_.find(name);
+  const std::uint32_t index = memzones_.find(name, hash);
   if (index == memzones_.kNone) return EXTMEM_ERROR(ENOENT, "no memzone has this name");
   MemzoneRecord& record = memzones_[index];
   const RegionPtr ptr{record.ptr};
@@ -170,7 +174,7 @@ Result<void> DomainState::free_memzone(std::string_view name) noexcept {
     if (*link == index + 1) tx.set(*link, record.ptr_next);  // else the table is damaged
     tx.add(directory_->memzone_count, ~std::uint32_t{0});
     tx.add(heaps_[heap].memzones, ~std::uint32_t{0});
-    memzones_.erase(tx, index);
+    memzones_.erase(tx, index, hash);
     core_.set_holder_locked(tx, ptr.bits, core_.untagged());  // ours: should we die now, it is a dead one's
     tx.commit();
   }

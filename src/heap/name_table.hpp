@@ -45,9 +45,13 @@ class NameTable {
     capacity_ = capacity;
   }
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    return find(name, hash_name(name));
+  }
+  /// Requires here and below: `hash` is the name's.
+  [[nodiscard]] std::uint32_t find(std::string_view name, std::uint64_t hash) const noexcept {
     // Bounded: of a damaged table this says that the name is not there.
     std::uint32_t left = capacity_;
-    for (std::uint32_t link = heads_[hash_name(name) & mask_]; link != 0 && link <= capacity_ && left != 0;
+    for (std::uint32_t link = heads_[hash & mask_]; link != 0 && link <= capacity_ && left != 0;
          link = records_[link - 1].hash_next, --left) {
       const Record& record = records_[link - 1];
       if (record.name.text[name.size()] == '\0' &&
@@ -59,21 +63,28 @@ class NameTable {
   }
   /// A record with this name, linked; kNone when the table (or the segment's tmpfs) is full: then roll back. Requires: the name is new and short enough.
   std::uint32_t insert(shared::Transaction& tx, std::string_view name, shared::Ground ground) noexcept {
+    return insert(tx, name, hash_name(name), ground);
+  }
+  std::uint32_t insert(shared::Transaction& tx, std::string_view name, std::uint64_t hash,
+                       shared::Ground ground) noexcept {
     const std::uint32_t index = list_->take(
         tx, [&](std::uint32_t i) -> auto& { return records_[i].hash_next; });
     if (index == kNone || !ground.ensure_object(records_[index])) return kNone;
     Record& record = records_[index];
     std::memset(record.name.text, 0, sizeof record.name.text);
     std::memcpy(record.name.text, name.data(), name.size());
-    auto& head = heads_[hash_name(name) & mask_];
+    auto& head = heads_[hash & mask_];
     tx.set(record.hash_next, head);
     tx.set(record.used, 1);
     tx.set(head, index + 1);
     return index;
   }
   void erase(shared::Transaction& tx, std::uint32_t index) noexcept {
+    erase(tx, index, hash_name(records_[index].name.view()));
+  }
+  void erase(shared::Transaction& tx, std::uint32_t index, std::uint64_t hash) noexcept {
     Record& record = records_[index];
-    auto* link = &heads_[hash_name(record.name.view()) & mask_];
+    auto* link = &heads_[hash & mask_];
     std::uint32_t left = capacity_;
     for (; *link != index + 1 && *link != 0 && *link <= capacity_ && left != 0; --left)
       link = &records_[*link - 1].hash_next;
