@@ -11,12 +11,19 @@ constexpr std::uint32_t kKeepEmptyBytes = 512 * 1024;  // of wholly free slabs t
 constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept {
   return kSizeClasses[cls].size > kLastingSize ? 1 : kKeepEmptyBytes / kSizeClasses[cls].slab_bytes;
 }
-// How much a class is used across threads, 0 to kMostShared: a revocation adds, each refill under the lock takes one
+/// Slabs with free objects, it among them, up to which a shared one stays that is wholly free.
+constexpr std::uint32_t keep_shared(std::uint32_t cls) noexcept {
+  return kSizeClasses[cls].size > kLastingSize ? 4 : 1;
+}
+// How much a class is used across threads, 0 to most_shared: a revocation adds, each refill under the lock takes one
 // away. Above kShareAbove new slabs start shared, so that producers and consumers do not revoke for ever; and a class
 // whose objects stop wandering is biased again some refills later.
 constexpr std::uint32_t kShareAbove = 16;
-constexpr std::uint32_t kShareStep = 4;
-constexpr std::uint32_t kMostShared = 64;
+// Of a large class a refill takes one or two objects, not dozens, and a revocation has to pay off all the same.
+constexpr std::uint32_t share_step(std::uint32_t cls) noexcept {
+  return kSizeClasses[cls].size > kLastingSize ? 256 : 4;
+}
+constexpr std::uint32_t most_shared(std::uint32_t cls) noexcept { return share_step(cls) * 16; }
 }  // namespace
 
 // ---- lists of slabs with free objects ----------------------------------------------------------------------
@@ -72,8 +79,12 @@ void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcep
   states_[object.state].store(kFree, std::memory_order_relaxed);
   note_returned(index, 1, object.state);
   if (s.owner() != 0 || s.free != s.objects) return;
-  // A shared slab became wholly free: keep it when it is the only one of its class to take from.
-  if ((s.flags & kSlabDraining) == 0 && s.list_next == 0 && s.list_prev == 0) return;
+  // A shared slab became wholly free: keep it when few of its class are left to take from.
+  std::uint32_t left = keep_shared(s.cls()) + 1;
+  for (std::uint32_t link = heaps_[s.heap()].partial[s.cls()]; link != 0 && left != 0;
+       link = slabs_[link - 1].list_next)
+    --left;
+  if ((s.flags & kSlabDraining) == 0 && left != 0) return;
   if (s.flags & kSlabListed) unlink_listed(index);
   release_slab_locked(slot, index);
 }
@@ -221,7 +232,7 @@ Result<void> Core::revoke_locked(std::uint32_t slot, std::uint32_t slab_index) n
   base::crash_point("revoke.shared");
   if (listed) link_listed(slab_index);
   if (cache != nullptr) resume(*cache);
-  h.sharing[s.cls()] = std::min(h.sharing[s.cls()] + kShareStep, kMostShared);
+  h.sharing[s.cls()] = std::min(h.sharing[s.cls()] + share_step(s.cls()), most_shared(s.cls()));
   return {};
 }
 

@@ -45,11 +45,11 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
   std::array<SizeClass, kClasses> classes{};
   for (std::uint32_t c = 0; c < kClasses; ++c) {
     const std::uint64_t size = compute_class_size(c);
-    // A magazine pins at most 64 KiB, or 256 where that is less than 8 objects; a slab wastes at most an eighth at its tail,
+    // A magazine pins at most 64 KiB, or, where that is less than 8 objects, 512; a slab wastes at most an eighth at its tail,
     // but for whole pages, which it gives back (new_slab_in_region_locked).
     classes[c].size = static_cast<std::uint32_t>(size);
     classes[c].capacity = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-        65536 / size, std::min<std::uint64_t>(8, 262144 / size), kMagazineCapacity));
+        65536 / size, std::min<std::uint64_t>(8, 524288 / size), kMagazineCapacity));
     classes[c].slab_bytes = size <= 1024 ? 65536 : size <= 8192 ? 131072 : 262144;
   }
   return classes;
