@@ -55,6 +55,7 @@ class Version(Case):
         done = self.run_extmem("version")
         self.assertEqual(done.stdout, f"extmem {os.environ['EXTMEM_VERSION']}\n")
         self.assertEqual(done.stderr, "")
+        self.assertEqual(self.run_extmem("--version").stdout, done.stdout)
 
 
 class Usage(Case):

@@ -270,6 +270,9 @@ int main(void) { for (int i = 0; i < 40; ++i) { if (malloc(1 << 20) == NULL) ret
         (self.folder / "large").write_bytes(header + struct.pack("<IIIIQ", 0x4B4E4843, 1, 1, len(events), 0) + events)
         advice = json.loads(self.extmem("advise", "large", "--json").stdout)
         self.assertEqual(advice["peak_live_bytes"], 1 << 42)
+        # Nor does its replay take the machine's memory.
+        self.assertIn(b"--contents touch", self.extmem("replay", "large", status=3).stderr)
+        self.assertEqual(self.replay("large", "--region", "anon=16M")["failures"], 1)
         self.assertEqual(advice["pages_4k_at_peak"], 1 << 30)
 
     def test_an_empty_trace(self):

@@ -10,6 +10,7 @@
 #include <exception>
 #include <string>
 
+#include "extmem/version.h"
 #include "faces/cli/commands.hpp"
 #include "faces/cli/exit_code.hpp"
 #include "faces/cli/shell.hpp"
@@ -54,6 +55,7 @@ int run(int argc, char** argv) {
   CLI::App app("extmem: named heaps over memory you already own", "extmem");
   app.require_subcommand(1);
   app.footer(kFooter);
+  app.set_version_flag("--version", "extmem " EXTMEM_VERSION_STRING, "Print the version");
   extmem::cli::add_demo_command(app, exit_code);
   extmem::cli::add_demo_worker_command(app, exit_code);
   extmem::cli::add_run_command(app, exit_code);

@@ -15,6 +15,7 @@
 #include "faces/cli/chart.hpp"
 #include "faces/cli/commands.hpp"
 #include "faces/cli/console.hpp"
+#include "faces/cli/demo_machine.hpp"
 #include "faces/cli/exit_code.hpp"
 #include "faces/cli/format.hpp"
 #include "faces/cli/program.hpp"
@@ -185,6 +186,15 @@ int run_replay(const ReplayChoices& choices, bool json, const Console& console) 
                      : choices.placement == "high" ? Placement::high
                                                    : Placement::any;
   const Trace trace = read(console, choices.trace);
+  // A damaged trace, or one of a larger machine, must not take all that there is from everybody here.
+  const std::uint64_t available = Machine::look().memory_available;
+  if (choices.options.contents == Contents::full && layout.regions.empty() && available != 0 &&
+      trace.peak_bytes > available)
+    throw Failure(kImpossible,
+                  fmt::format("{} are live at the trace's peak, and {} are available here: use --contents "
+                              "touch, or --region KIND=SIZE for no more than that",
+                              bytes_text(trace.peak_bytes), bytes_text(available)),
+                  ENOMEM);
   const auto target = choices.allocator == "heap" ? heap_target(layout) : process_target();
   const ReplayResult result = [&] {
     const Busy busy(console, "replaying " + plural(trace.ops.size(), "operation"));
