@@ -71,6 +71,10 @@ endif()
 if(TARGET extmem_preload)
   install(TARGETS extmem_preload extmem_record)
 endif()
+if(TARGET extmem_cli)
+  # What extmem(1) points to.
+  install(FILES docs/cli-json.md docs/trace.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+endif()
 
 file(RELATIVE_PATH to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 if(EXTMEM_DPDK_BRIDGE)

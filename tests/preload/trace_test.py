@@ -96,6 +96,16 @@ int main(void) {
             self.check(report)
         self.assertGreaterEqual(max(report["threads"] for report in reports), 5)
 
+    def test_a_program_that_allocates_nothing(self):
+        program = self.folder / "nothing.c"
+        program.write_text("int main(void) { return 0; }")
+        subprocess.run(["gcc", "-O0", program, "-o", self.folder / "nothing"], check=True)
+        done = self.extmem("record", "--json", "-o", "trace", "--", self.folder / "nothing")
+        told = json.loads(done.stderr)
+        self.assertEqual((told["operations"], told["threads"], told["complete"]), (0, 0, True))
+        report = self.replay("trace")
+        self.assertEqual((report["operations"], report["complete"]), (0, True))
+
     def test_a_killed_program_leaves_what_it_had_written(self):
         command = [EXTMEM, "record", "-o", "trace", "--", "python3", "-c",
                    "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-1000:]"]

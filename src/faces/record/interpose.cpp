@@ -66,9 +66,11 @@ void find(Function& function, const char* name) noexcept {
 }
 EXTMEM_ALWAYS_INLINE bool ready() noexcept { return next.malloc != nullptr || find_next(); }
 
-struct AtExit {
-  ~AtExit() { end_recording(); }
-} at_exit;
+/// A program that never allocates leaves a trace, too.
+struct Recording {
+  Recording() noexcept { (void)ready(); }
+  ~Recording() { end_recording(); }
+} whole;
 
 }  // namespace
 }  // namespace extmem::record
