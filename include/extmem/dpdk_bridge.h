@@ -61,6 +61,9 @@ typedef struct extmem_dpdk_lease_info {
  * A page's device address is the IOVA that the region has. Where it has none it is the virtual address if EAL is in VA
  * mode; in PA mode it stays unknown (RTE_BAD_IOVA), and devices are not told of it.
  *
+ * A region that another process of this DPDK has lent, at the same address, is attached (rte_extmem_attach); the other one maps it
+ * for devices, and cannot withdraw it before this one has.
+ *
  * Where registering or mapping fails, the call that brought the region (this one, extmem_region_add, ...) fails, and
  * everything is as before. Where a device will not let go of a region, its removal fails likewise. Where such a removal
  * was refused by somebody else and the region cannot be lent again, it is counted as missing; extmem_dpdk_refresh tries.

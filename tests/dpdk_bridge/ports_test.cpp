@@ -4,7 +4,9 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -130,6 +132,28 @@ TEST_F(Ports, AndBuffersMayUseHugepages) {
   const Outcome outcome = audit();
   expect_all_read(outcome);
   EXPECT_EQ(outcome.orphans, 1u);
+}
+
+TEST_F(Ports, OfASecondaryProcessShareWhatIsLent) {
+  // DPDK's own memory is shared by way of a mounted hugetlbfs only.
+  const std::string mount_point = ::testing::TempDir() + "extmem-huge-" + std::to_string(::getpid());
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    GTEST_SKIP() << "needs the right to make a mount namespace: " << std::strerror(errno);
+  ASSERT_EQ(::mkdir(mount_point.c_str(), 0700), 0);
+  const bool mounted = ::mount("none", mount_point.c_str(), "hugetlbfs", 0, nullptr) == 0;
+  if (mounted) {
+    Program both(TWO_PROCESSES, {"-m16", "--no-pci", "--no-telemetry", "--log-level=critical",
+                                 "--file-prefix=t" + std::to_string(::getpid()), "--huge-dir", mount_point});
+    const int status = both.wait();
+    (void)::umount2(mount_point.c_str(), MNT_DETACH);
+    (void)::rmdir(mount_point.c_str());
+    if (status == 77) GTEST_SKIP() << "needs 8 free hugepages of the kernel's default size";
+    EXPECT_EQ(status, 0);
+    EXPECT_TRUE(Domain::remove("two"));
+  } else {
+    (void)::rmdir(mount_point.c_str());
+    GTEST_SKIP() << "needs hugetlbfs in the kernel";
+  }
 }
 
 TEST_F(Ports, OfHugepagesWithoutANameSayThatTheyAreGone) {

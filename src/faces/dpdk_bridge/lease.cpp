@@ -105,8 +105,15 @@ int extmem_dpdk_lease::lend(const extmem_region_info_t& info) {
     const int why = rte_errno > 0 ? rte_errno : EIO;
     switch (why) {
       case EEXIST:
-        return fail(EEXIST,
-                    "DPDK knows this memory already: the heap is lent, or somebody else registered it");
+        if (::rte_extmem_attach(info.base, info.length) == 0) {
+          region.attached = true;
+          regions_.push_back(std::move(region));
+          return 0;
+        }
+        return fail(
+            EEXIST,
+            "DPDK knows this memory already: somebody else registered it, here or in another process of "
+            "this DPDK, and it cannot be attached");
       case ENOSPC:
         return fail(ENOSPC,
                     "DPDK has no room for another area of memory (22.11: 128); lend fewer, larger regions");
@@ -125,7 +132,7 @@ int extmem_dpdk_lease::lend(const extmem_region_info_t& info) {
 
 /// Maps the region for the devices that it is not mapped for; all of them, or on failure none.
 int extmem_dpdk_lease::map_new_devices(LentRegion& region) {
-  if ((flags_ & EXTMEM_DPDK_REGISTER_ONLY) != 0) return 0;
+  if ((flags_ & EXTMEM_DPDK_REGISTER_ONLY) != 0 || region.attached) return 0;
   const std::size_t before = region.devices.size();
   for (const Device& device : probed_devices()) {
     std::string name = label(device);
@@ -167,7 +174,8 @@ int extmem_dpdk_lease::unmap_since(LentRegion& region, std::size_t first) {
 /// Withdraws one region, which is then no longer in regions_.
 int extmem_dpdk_lease::unlend(LentRegion& region) {
   BRIDGE_TRY(unmap_since(region, 0));
-  if (::rte_extmem_unregister(region.memory.base, region.info.length) != 0) {
+  const auto forget = region.attached ? ::rte_extmem_detach : ::rte_extmem_unregister;
+  if (forget(region.memory.base, region.info.length) != 0) {
     const int why = rte_errno > 0 ? rte_errno : EIO;
     (void)map_new_devices(region);
     return fail(why, "DPDK does not forget %llu bytes at %p: %s; detach them in every DPDK process first",

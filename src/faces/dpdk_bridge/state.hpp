@@ -23,6 +23,8 @@ struct LentRegion {
   extmem_region_info_t info{};  // as it was when it was lent
   Mapping memory;
   std::vector<std::string> devices;  // "bus/name" of those that it is mapped for
+  bool attached =
+      false;  // another process of this DPDK registered it, and maps it for devices; this one has attached
 };
 
 /// A range that is part of one of DPDK's heaps.
