@@ -57,7 +57,8 @@ class EXTMEM_API Heap {
   /// The tag of the object is kept unless options.tag names one. options.zero: what lies beyond the usable size that
   /// the object had is zeroed.
   /// Errors: those of allocate and deallocate; ENOTSUP when it would have to move memory that the CPU cannot reach.
-  Result<void*> reallocate(void* p, std::size_t new_size, const AllocOptions& options = {}) noexcept;
+  Result<void*> reallocate(void* p, std::size_t new_size) noexcept;
+  Result<void*> reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept;
   /// Frees what allocate gave. nullptr does nothing.
   /// Errors: EFAULT foreign pointer; EINVAL interior pointer; EALREADY double free; EPERM it is a memzone's memory.
   Result<void> deallocate(void* p) noexcept;
@@ -104,6 +105,8 @@ class EXTMEM_API Heap {
   [[gnu::visibility("hidden")]] Result<void*> allocate_slowly(std::size_t size) noexcept;
   [[gnu::visibility("hidden")]] Result<void*> zalloc_slowly(std::size_t size, void* popped) noexcept;
   [[gnu::visibility("hidden")]] Result<void> deallocate_slowly(void* p) noexcept;
+  [[gnu::visibility("hidden")]] Result<void*> reallocate_slowly(void* p, std::size_t new_size,
+                                                                const AllocOptions& options) noexcept;
   heap::HeapLocal* local_ = nullptr;
   std::uint64_t key_ = 0;
 };

@@ -47,6 +47,12 @@ bool cpu_reaches(DomainState& state, const void* p) noexcept {
   return region != nullptr && (state.core_.region(region->slot).flags & alloc::kRegionCpu) != 0;
 }
 
+/// The same of an object in another region than the remembered one, which stays that.
+[[gnu::noinline]] bool cpu_reaches_also(DomainState& state, std::uintptr_t at) noexcept {
+  const heap::RegionLocal* region = state.look_up(reinterpret_cast<const void*>(at));
+  return region != nullptr && at - region->base < region->cpu;
+}
+
 /// The start of every plain allocation: an object from the magazine, or 0.
 EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key,
                                         std::size_t size) noexcept {
@@ -72,22 +78,30 @@ bool plain(const AllocOptions& o, std::size_t align = 16) noexcept {
          o.os_page_size == 0 && !o.region && o.min_offset == 0 && o.max_offset == 0;
 }
 
-/// The slab of an object that the caller holds, by what the thread remembers, and the object's state. As for a free, without
-/// the gate: an object that the caller holds keeps its slab. Null: not that easily; p may be anything then.
-EXTMEM_ALWAYS_INLINE const alloc::Slab* slab_of_held(const ThreadMemory& memory, std::uint64_t key,
-                                                     const HeapLocal* local, const void* p,
-                                                     std::uint16_t& state) noexcept {
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset >= memory.region_mapped || !remembered(memory, key) || memory.region->heap != local->id)
-    return nullptr;
-  const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
-  const alloc::Slab& slab = memory.tables.slabs[link];
+/// An object that the caller holds, by what the thread remembers.
+struct HeldSmall {
+  const alloc::Slab* slab = nullptr;  // null: not that easily; the address may be anything then
+  std::uint64_t offset = 0;           // in the remembered region
+  std::uint32_t link = 0;             // of the slab
+  std::uint16_t state = 0;
+};
+/// As for a free, without the gate: an object that the caller holds keeps its slab.
+EXTMEM_ALWAYS_INLINE HeldSmall held_small(const ThreadMemory& memory, std::uint64_t key,
+                                          const HeapLocal* local, const void* p) noexcept {
+  HeldSmall held;
+  held.offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (held.offset >= memory.region_mapped || !remembered(memory, key) || memory.region->heap != local->id)
+    return held;
+  held.link = memory.region_slab_map[held.offset >> alloc::kSlabMapShift];
+  const alloc::Slab& slab = memory.tables.slabs[held.link];
   const alloc::ObjectPlace place =
-      alloc::place_of((offset | memory.region_bits) - slab.first.stable(), slab.reciprocal.stable());
-  if (link == 0 || !place.exact || place.number >= slab.objects.stable()) return nullptr;
-  state = memory.tables.states[slab.first_state.stable() + static_cast<std::uint32_t>(place.number)].load(
-      std::memory_order_relaxed);
-  return alloc::is_held(state) ? &slab : nullptr;
+      alloc::place_of((held.offset | memory.region_bits) - slab.first.stable(), slab.reciprocal.stable());
+  if (held.link == 0 || !place.exact || place.number >= slab.objects.stable()) return held;
+  held.state =
+      memory.tables.states[slab.first_state.stable() + static_cast<std::uint32_t>(place.number)].load(
+          std::memory_order_relaxed);
+  if (alloc::is_held(held.state)) held.slab = &slab;
+  return held;
 }
 
 /// Every way of allocating. A heap may be destroyed between the look at its handle and the allocation, and its record
@@ -262,30 +276,38 @@ Result<void*> Heap::calloc(std::size_t count, std::size_t size, const AllocOptio
   if (!base::checked_mul(count, size, bytes)) return EXTMEM_ERROR(EOVERFLOW, "count times size overflows");
   return zalloc(bytes, options);
 }
-Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+Result<void*> Heap::reallocate(void* p, std::size_t new_size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  std::uint16_t state = 0;
-  const alloc::Slab* slab = slab_of_held(memory, key_, local_, p, state);
-  // A small untagged object of ours that stays one, without a constraint: as DomainState::reallocate would do it.
-  if (slab != nullptr && state == memory.cache->held && new_size - 1 < alloc::kLastingSize &&
-      options.tag.index == 0 && plain(options)) {
-    const std::size_t size = slab->size;
+  const HeldSmall held = held_small(memory, key_, local_, p);
+  // A small untagged object of ours that stays one: as DomainState::reallocate would do it.
+  if (held.slab != nullptr && held.state == memory.cache->held && new_size - 1 < alloc::kLastingSize)
+      [[likely]] {
+    const std::size_t size = held.slab->size;
     if (alloc::fits_well(new_size, size)) return p;
-    if (!options.in_place && reinterpret_cast<std::uintptr_t>(p) - memory.region_base < memory.region_cpu) {
-      if (auto to = allocate(new_size); to) [[likely]] {
-        if (reinterpret_cast<std::uintptr_t>(*to) - memory.region_base < memory.region_cpu) [[likely]] {
-          std::memcpy(*to, p, std::min(size, new_size));
-          if (auto freed = deallocate(p);
-              !freed) {  // somebody else freed it meanwhile: a bug of the caller's
-            (void)deallocate(*to);
-            return freed.error();
-          }
-          return to;
+    const std::uintptr_t to = held.offset < memory.region_cpu ? pop(memory, key_, new_size) : 0;
+    if (to != 0 && (to - memory.region_base < memory.region_cpu || cpu_reaches_also(*local_->state, to)))
+        [[likely]] {
+      std::memcpy(reinterpret_cast<void*>(to), p, std::min(size, new_size));
+      if (!alloc::Core::free_fast(memory.tables, *memory.cache, held.link, held.offset | memory.region_bits,
+                                  reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
+        if (auto freed = deallocate_slowly(p);
+            !freed) {  // somebody else freed it meanwhile: a bug of the caller's
+          (void)deallocate(reinterpret_cast<void*>(to));
+          return freed.error();
         }
-        (void)deallocate(*to);
       }
+      return reinterpret_cast<void*>(to);
     }
+    if (to != 0) (void)deallocate(reinterpret_cast<void*>(to));
   }
+  return reallocate_slowly(p, new_size, AllocOptions{});
+}
+Result<void*> Heap::reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept {
+  if (options.tag.index == 0 && !options.in_place && plain(options)) return reallocate(p, new_size);
+  return reallocate_slowly(p, new_size, options);
+}
+[[gnu::noinline]] Result<void*> Heap::reallocate_slowly(void* p, std::size_t new_size,
+                                                        const AllocOptions& options) noexcept {
   if (p == nullptr)
     return allocate_living(local_, key_, new_size, options);  // nothing is held that keeps the heap
   if (!living(local_, key_)) return stale(local_);
@@ -320,9 +342,8 @@ Result<void> Heap::deallocate_batch(std::span<void* const> pointers, std::size_t
   return first ? Result<void>(first) : Result<void>();
 }
 Result<std::size_t> Heap::usable_size(const void* p) const noexcept {
-  std::uint16_t state = 0;
-  if (const alloc::Slab* slab = slab_of_held(heap::thread_memory, key_, local_, p, state); slab != nullptr)
-    return std::size_t{slab->size};
+  if (const HeldSmall held = held_small(heap::thread_memory, key_, local_, p); held.slab != nullptr)
+    return std::size_t{held.slab->size};
   if (!living(local_, key_)) return stale(local_);
   auto object = local_->state->held_object(local_, p, nullptr);
   if (!object) return object.error();

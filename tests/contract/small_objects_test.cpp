@@ -156,6 +156,29 @@ TEST_F(SmallObjects, DoNotMoveWhereTheCpuCannotReach) {
   expect_empty(heap_);
 }
 
+TEST_F(SmallObjects, MoveFromRegionToRegion) {
+  for (int i = 0; i < 2; ++i) add(heap_, memory_[i]);
+  std::vector<void*> objects;
+  while (objects.empty() || memory_[0].contains(objects.back())) objects.push_back(*heap_.allocate(1000));
+  void* in_first = objects.front();
+  fill(in_first, 1000, 7);
+  bool moved = false;
+  for (std::size_t size = 1100; size < 30'000; size += size / 4) {
+    void* now = *heap_.reallocate(in_first, size);
+    moved |= memory_[1].contains(now);
+    ASSERT_TRUE(is_filled(now, 1000, 7)) << size;
+    ASSERT_EQ(heap_.stats()->used_count, objects.size());
+    if (now != in_first) {
+      ASSERT_EQ(heap_.deallocate(in_first).error().code(), EALREADY);
+    }
+    in_first = now;
+  }
+  EXPECT_TRUE(moved);
+  objects.front() = in_first;
+  for (void* object : objects) EXPECT_TRUE(heap_.deallocate(object).ok());
+  expect_empty(heap_);
+}
+
 TEST_F(SmallObjects, AreFreedInWhicheverRegionTheyLie) {
   for (int i = 0; i < 3; ++i) add(heap_, memory_[i]);
   const RegionId last = add(other_, memory_[3]);
