@@ -209,6 +209,32 @@ class Regions(ShellCase):
         self.extmem("region", "remove", "dom", "1")
         self.assertFalse(pathlib.Path("/dev/shm", name).exists())
 
+    def test_nobodys_file_is_written_over(self):
+        precious, link = self.folder / "precious", self.folder / "link"
+        precious.write_text("a thesis")
+        link.symlink_to(precious)
+        shm = pathlib.Path("/dev/shm", f"extmem-test-{os.getpid()}")
+        shm.write_text("somebody's")
+        self.addCleanup(shm.unlink)
+        for backing, path in ((f"file:{precious}", precious), (f"file:{link}", precious), (f"shm:/{shm.name}", shm)):
+            for options in ([], ["--unlink"]):
+                with self.subTest(backing=backing, options=options):
+                    text = path.read_text()
+                    error = self.error("region", "add", "dom", "heap", "--backing", backing, "--size", "1M", *options, "--json", status=3)["error"]
+                    self.assertEqual(error["errno"], "EEXIST")
+                    self.assertIn("--no-create", error["message"])
+                    self.assertEqual(path.read_text(), text)
+            if self.preloads():
+                done = self.extmem("run", "--backing", backing, "--size", "1M", "--", "true", status=3)
+                self.assertIn("would be written over", done.stderr)
+                self.assertEqual(path.read_text(), text)
+        # Memory of an earlier one is used again: by `run` as it is, by `region add` where that is said.
+        memory = self.folder / "memory"
+        for _ in range(2 if self.preloads() else 0):
+            self.extmem("run", "--backing", f"file:{memory}", "--size", "5000001", "--", "true")
+        memory.write_bytes(bytes(MIB))
+        self.extmem("region", "add", "dom", "heap", "--backing", f"file:{memory}", "--size", "1M", "--no-create")
+
     def test_a_domain_takes_files_along_that_were_to_go(self):
         gone, stays = self.runtime / "gone", self.runtime / "stays"
         self.extmem("region", "add", "dom", "heap", "--backing", f"file:{gone}", "--size", "1M", "--unlink")

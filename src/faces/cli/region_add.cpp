@@ -5,6 +5,7 @@
 // open; private hugepages and lent memory are one process' anyway.
 #include <fmt/core.h>
 #include <limits.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <memory>
@@ -81,11 +82,26 @@ BackingSpec spec_of(const Add& o, std::string& path) {
   return spec;
 }
 
+/// Somebody's file is not made memory of, and so written over, because its name was given.
+void keep_what_is_there(const BackingSpec& spec, const Console& console) {
+  if (spec.path == nullptr || !spec.create) return;
+  const std::string path = (spec.kind == BackingKind::shm ? "/dev/shm" : "") + std::string(spec.path);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0) return;
+  throw Failure(
+      kImpossible,
+      fmt::format("{} is there already and has {}, which would be written over: remove it, or say "
+                  "--no-create to use it as memory all the same (EEXIST)",
+                  shown(path, console.unicode()), bytes_text(static_cast<std::uint64_t>(status.st_size))),
+      EEXIST);
+}
+
 int add(const ShellOptions& shell, const Add& o, const Console& console) {
   std::string path;
   BackingSpec spec = spec_of(o, path);
   Domain domain = open_domain(shell, o.domain, console);
   const Heap heap = find_heap(domain, o.heap, console);
+  keep_what_is_there(spec, console);
   Result<RegionId> added{RegionId{}};
   {
     Progress bar(console);

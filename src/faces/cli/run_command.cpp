@@ -2,9 +2,11 @@
 // becomes the program.
 #include <fmt/core.h>
 #include <linux/mempolicy.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstdlib>
@@ -18,6 +20,7 @@
 #include "extmem/domain.hpp"
 #include "faces/cli/commands.hpp"
 #include "faces/cli/exit_code.hpp"
+#include "faces/cli/format.hpp"
 #include "faces/cli/program.hpp"
 #include "faces/cli/shell.hpp"
 #include "faces/preload/settings.hpp"
@@ -62,6 +65,23 @@ int interleave() {
   return ::syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, &nodes, 65ul) == 0 ? 0 : errno;
 }
 
+/// A file that is not what an earlier run left, as long as this one's memory, is somebody's: it is not written over.
+void keep_what_is_there(const preload::Settings& settings) {
+  const BackingSpec& spec = settings.backing;
+  if (spec.path == nullptr || spec.kind == BackingKind::dax) return;
+  const std::string path = (spec.kind == BackingKind::shm ? "/dev/shm" : "") + std::string(spec.path);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size == 0) return;
+  const auto bytes = static_cast<std::uint64_t>(status.st_size);
+  const auto page = std::max(static_cast<std::uint64_t>(status.st_blksize), std::uint64_t{4096});
+  if (bytes >= spec.length && bytes - spec.length < page) return;
+  throw Failure(kImpossible,
+                fmt::format("{} is there already and has {}, which would be written over: remove it, or give "
+                            "another path, or its length as --size (EEXIST)",
+                            clean(path), bytes_text(bytes)),
+                EEXIST);
+}
+
 /// EXTMEM_STATS_FILE -> --stats-file
 std::string option_of(std::string variable) {
   variable.replace(0, std::strlen("EXTMEM_"), "--");
@@ -100,6 +120,7 @@ int run(const RunOptions& options, bool json) {
     throw Failure(kUsage, fmt::format("{}: {}", option_of(variable), read.error().message()),
                   read.error().code());
   }
+  keep_what_is_there(settings);
   program.preload("libextmem-preload.so");
   program.become();
 }
