@@ -129,6 +129,22 @@ class Operator(ShellCase):
         self.extmem("run", "--domain", "net", "--heap", "small", "--size", "64M", "--", "perl", "-e", 'my @x = map { "x" x 1000 } 1..20000')
         self.assertEqual([r["bytes"] for r in self.regions()], [4 * MIB, 64 * MIB])
 
+    def test_a_heap_that_grows_keeps_to_its_limit(self):
+        self.extmem("domain", "create", "net")
+        self.extmem("heap", "create", "net", "grows", "--grow-step", "8M", "--grow-limit", "24M")
+        self.extmem("run", "--domain", "net", "--heap", "grows", "--", "perl", "-e", 'my @x = map { "x" x 1000 } 1..9000')
+        self.assertTrue(all(r["grown"] and r["bytes"] == 8 * MIB for r in self.regions()), self.regions())
+        done = self.extmem("run", "--domain", "net", "--heap", "grows", "--", *PROGRAM, status=None)
+        self.assertIn("Out of memory", done.stderr)
+        self.assertLessEqual(sum(r["bytes"] for r in self.regions()), 24 * MIB)
+
+    def test_a_heap_without_memory(self):
+        self.extmem("domain", "create", "net")
+        self.extmem("heap", "create", "net", "bare")
+        error = self.error("run", "--domain", "net", "--heap", "bare", "--json", "--", "true", status=3, to_stderr=True, exact=False)
+        self.assertIn("extmem region add", error["error"]["message"])
+        self.assertEqual(self.regions(), [])
+
     def test_wrong_orders(self):
         for arguments in (["heap", "create", "net", "web"], ["region", "add", "net", "web", "--size", "1M"], ["region", "drain", "net", "1"],
                           ["heap", "destroy", "net", "web"], ["domain", "rm", "net"], ["recover", "net"], ["stat", "net"],

@@ -175,19 +175,20 @@ class ShellCase(unittest.TestCase):
         data["seen"] = {path for path, _ in members(data)}
         return data
 
-    def error(self, *arguments, status, to_stderr=False, **options):
-        """The document of a failure, which standard error tells, too."""
+    def error(self, *arguments, status, to_stderr=False, exact=True, **options):
+        """The document of a failure, which standard error tells, too; `exact`: in the command's own form."""
         done = self.extmem(*arguments, status=status, **options)
         if to_stderr:
             self.assertEqual(done.stdout, "")
-            lines, brace, document = done.stderr.partition("{\n")
-            data = json.loads(brace + document.partition("\n}\n")[0] + "}")
+            at = done.stderr.index("{")
+            lines, data = done.stderr[:at], json.JSONDecoder().raw_decode(done.stderr[at:])[0]
         else:
             lines, data = done.stderr, json.loads(done.stdout)
         self.check_document(data)
         self.assertEqual(set(data), {"command", "schema", "error", "seen"})
         self.assertEqual(data["error"]["exit_code"], status)
-        self.assertIn(f"extmem: {data['command']}{': ' if data['command'] else ''}{data['error']['message']}", lines)
+        words = f"extmem: {data['command']}{': ' if data['command'] else ''}{data['error']['message']}"
+        self.assertIn(words if exact else data["error"]["message"], lines)
         return data
 
     def holder(self, *commands):

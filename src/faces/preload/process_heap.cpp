@@ -72,7 +72,7 @@ const char* lock_path(const Settings& settings) noexcept {
   return nullptr;
 }
 
-Result<Heap> open_heap(Domain& domain, const Settings& settings) noexcept {
+Result<Heap> open_heap(Domain& domain, const Settings& settings, bool& was_there) noexcept {
   HeapOptions options;
   if (settings.backing.path == nullptr) {  // else it cannot grow
     options.growth.backing = settings.backing;
@@ -82,23 +82,28 @@ Result<Heap> open_heap(Domain& domain, const Settings& settings) noexcept {
     if (options.growth.limit == 0) options.growth.step = 0;
   }
   auto heap = domain.create_heap(settings.heap, options);
-  if (!heap && heap.error().code() == EEXIST) return domain.find_heap(settings.heap);
-  return heap;
+  was_there = !heap && heap.error().code() == EEXIST;
+  return was_there ? domain.find_heap(settings.heap) : heap;
 }
 
-/// The memory of a heap that others have furnished already, unless more was asked for. False: it has none.
-bool take_what_is_there(const Settings& settings) noexcept {
-  if (settings.domain[0] == '\0' || settings.sized || settings.backing.path != nullptr) return false;
+/// A heap that was there already is used as who made it wants it: with its memory, or its growth.
+void take_what_is_there(const Settings& settings) noexcept {
+  auto trial = process.heap.allocate(64);  // a heap that grows does so now
+  if (!trial)
+    give_up("cannot use the heap ", settings.heap,
+            trial.error().code() == ENOMEM
+                ? "it has no memory left: give it some by `extmem region add`, or here by --size"
+                : trial.error().message());
+  (void)process.heap.deallocate(*trial);
   std::uint64_t bytes = 0;
   (void)process.domain().walk_regions([&](const RegionInfo& info) {
-    if (info.heap_id != process.heap.id() || info.draining || !info.cpu_accessible) return true;
+    if (info.heap_id != process.heap.id()) return true;
     if (bytes == 0) process.first = info;
     bytes += info.length;
     return true;
   });
   process.first.length = bytes;  // all of it, for the line at the start
-  process.furnished = bytes != 0;
-  return process.furnished;
+  process.furnished = true;
 }
 
 }  // namespace
@@ -123,10 +128,13 @@ void begin() noexcept {
     give_up("cannot open the domain ", settings.domain[0] != '\0' ? settings.domain : "of this process",
             domain.error().message());
   process.lasting.domain = std::move(*domain);
-  auto heap = open_heap(process.domain(), settings);
+  bool was_there = false;
+  auto heap = open_heap(process.domain(), settings, was_there);
   if (!heap) give_up("cannot make the heap ", settings.heap, heap.error().message());
   process.heap = *heap;
-  if (!take_what_is_there(settings)) {
+  if (was_there && !settings.sized) {
+    take_what_is_there(settings);
+  } else {
     auto region = process.domain().add_backing(*heap, settings.backing);
     if (!region) give_up("cannot take memory for the heap ", settings.heap, region.error().message());
     if (auto info = process.domain().region_info(*region)) process.first = *info;

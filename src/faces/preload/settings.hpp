@@ -5,7 +5,7 @@
 // Thread-safety: reading is done once, before a second thread exists. No allocation.
 //
 //   EXTMEM_BACKING   anon | thp | hugetlb[:SIZE] | memfd | shm:/NAME | file:PATH | dax:PATH       (default anon)
-//   EXTMEM_SIZE      bytes mapped at the start     (default: one step; none where the heap is there already and has memory)
+//   EXTMEM_SIZE      bytes mapped at the start       (default: one step; none where the heap is there already)
 //   EXTMEM_LIMIT     most bytes in all, 0: none    EXTMEM_STEP   bytes added when the heap is full
 //   EXTMEM_NODE      NUMA node to bind to          EXTMEM_FALLBACK   none | thp | anon  (default none)
 //   EXTMEM_PREFAULT, EXTMEM_LOCK, EXTMEM_TAGS      1: on
@@ -37,7 +37,7 @@ struct Settings {
   char path[kTextBytes] = "";            // backing.path points here
   StatsFormat stats = StatsFormat::none;
   char stats_file[kTextBytes] = "";
-  bool sized = false;  // the length was asked for: a heap that has memory already gets that, too
+  bool sized = false;  // the length was asked for: a heap that is there already gets that, too
   int stats_fd = 2;    // standard error, kept open: many programs close theirs before the end
   std::uint32_t report_pid = 0;
   bool told = false;  // which memory was taken
