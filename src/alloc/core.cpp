@@ -100,7 +100,8 @@ Core::SlabCount Core::count_slab(const Slab& s) const noexcept {
 
 // ---- regions of a heap -------------------------------------------------------------------------------------
 
-Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexcept {
+Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region, base::Relaxed<std::uint32_t>* also,
+                                 std::uint32_t value) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
   const HeapGuard guard(*this, slot, r.heap);
@@ -123,6 +124,7 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region) noexc
   if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, 1);
   tx.set(r.flags, r.flags | kRegionAttached);
   tx.set(r.changing, 0);
+  if (also != nullptr) tx.set(*also, value);
   tx.commit();
   return {};
 }

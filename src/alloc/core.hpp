@@ -313,8 +313,9 @@ class Core {
   }
 
   // ---- regions of a heap -----------------------------------------------------------------------------------
-  /// Appends a region whose record is filled in. Requires: its page table is zero.
-  Result<void> attach_region(std::uint32_t slot, std::uint32_t region) noexcept;
+  /// Appends a region whose record is filled in; at one with that `also` (or null) becomes `value`. Requires: its page table is zero.
+  Result<void> attach_region(std::uint32_t slot, std::uint32_t region,
+                             base::Relaxed<std::uint32_t>* also = nullptr, std::uint32_t value = 0) noexcept;
   /// Requires: the heap's lock; nothing of the region is used.
   void detach_region_locked(std::uint32_t region) noexcept;
   /// Stops (or allows again) allocations from a region and takes back what is cached of it.

@@ -26,6 +26,10 @@
 #include "shared/control_segment.hpp"
 #include "shared/participants.hpp"
 
+namespace extmem::os {
+struct SharedFile;
+}
+
 namespace extmem::heap {
 
 /// This process' side of a heap. Its address is stable while the domain is open.
@@ -63,6 +67,7 @@ struct LeftOut {
 };
 
 class InspectorState;
+class MakingNote;
 
 class DomainState {
  public:
@@ -280,10 +285,10 @@ class DomainState {
   void bind_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   void format_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
-  Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
-                              bool grown) noexcept;
+  Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown,
+                              bool unlink) noexcept;
   Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
-  Result<os::Mapping> map_backing(const BackingSpec& spec) noexcept;
+  Result<os::Mapping> map_backing(const BackingSpec& spec, MakingNote& note) noexcept;
   /// Adds what was mapped, or unmaps it again. Requires: the region lock.
   Result<RegionId> add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
                               bool grown) noexcept;
@@ -330,7 +335,8 @@ class DomainState {
   Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
                              RecoveryReport& report) noexcept;
   static Result<void> remove_path(const RegionShare& share, bool of_group) noexcept;
-  static Result<void> remove_paths(int control, bool of_group) noexcept;
+  static Result<void> remove_paths(os::DomainFolder& folder, int control) noexcept;
+  [[nodiscard]] bool names_file(const os::SharedFile& file) const noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;
   Result<void> join() noexcept;
   Result<void> intern_orphans(std::uint32_t dead, std::uint32_t slot) noexcept;
@@ -353,7 +359,7 @@ class DomainState {
   Result<void> bury_other_threads() noexcept;
   Result<void> bury_caches(std::uint32_t slot) noexcept;
   Result<void> retire_shared_regions(std::uint32_t slot) noexcept;
-  void remove_leftovers(std::uint32_t dead) noexcept;
+  Result<void> remove_leftovers(std::uint32_t dead, std::uint32_t slot) noexcept;
   [[nodiscard]] base::Relaxed<std::uint32_t>& mapped(std::uint32_t participant,
                                                      std::uint32_t region) const noexcept {
     return mapped_[std::uint64_t{participant} * (core_.geometry().max_regions + 1) + region];

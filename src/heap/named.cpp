@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/live_domains.hpp"
+#include "heap/making_note.hpp"
 #include "os/descriptor.hpp"
 #include "os/file.hpp"
 #include "os/kernel_text.hpp"
@@ -233,7 +234,11 @@ void DomainState::finish_leaving() noexcept {
     // With a file that cannot be removed the domain stays, which alone knows of it: remove_named() tries again.
     for (std::uint32_t region = 1; region <= directory_->regions.high && last; ++region)
       last = remove_path(shares_[region], false).ok();
-    if (last) (void)folder_.remove_all();
+    if (last) {
+      remove_unfinished(folder_, kMakingNote, !folder_.private_to_user(),
+                        [this](const os::SharedFile& file) { return names_file(file); });
+      (void)folder_.remove_all();
+    }
   }
   os::close_file(token_fd_);
   if (locked) folder_.unlock();
@@ -259,40 +264,8 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
       }
     }
   }
-  if (control) EXTMEM_TRY_VOID(remove_paths(control_fd.get(), !folder.private_to_user()));
+  if (control) EXTMEM_TRY_VOID(remove_paths(folder, control_fd.get()));
   return folder.remove_all();
-}
-
-/// Removes the file outside the domain's folder that is to go with a region, if there is one. `of_group`: only a file that
-/// the group may write to.
-Result<void> DomainState::remove_path(const RegionShare& share, bool of_group) noexcept {
-  if (share.unlink != 2 || std::memchr(share.path, '\0', sizeof share.path) == nullptr) return {};
-  auto removed = os::unlink_shared_path(share.path, os::SharedFile{share.device, share.inode, 0}, of_group);
-  if (removed) return {};
-  struct Stays {
-    ErrorInfo info;
-    os::Path text;
-  };
-  // It names the file: one per thread, which lives until this thread's next such error.
-  static thread_local constinit Stays stays{{EIO, nullptr}, os::Path()};
-  stays.text = os::Path("the domain stays: cannot remove a region's file: ").add(share.path);
-  stays.info = ErrorInfo{removed.error().code(), stays.text.c_str()};
-  return Error(&stays.info);
-}
-
-/// The same for all regions of a domain that nobody uses.
-Result<void> DomainState::remove_paths(int control, bool of_group) noexcept {
-  const auto header = shared::ControlSegment::read_header(control);
-  if (!header) return {};  // damaged or another version's: nothing that it says is to be believed
-  const Tables tables = place_tables(header->geometry);
-  if (header->layout_hash != tables.layout.hash()) return {};
-  for (std::uint64_t region = 1; region <= header->geometry.max_regions; ++region) {
-    alignas(RegionShare) std::byte bytes[sizeof(RegionShare)] = {};
-    const auto got = os::read_at(control, bytes, sizeof bytes, tables.shares + region * sizeof(RegionShare));
-    if (!got || *got != sizeof bytes) break;
-    EXTMEM_TRY_VOID(remove_path(*reinterpret_cast<const RegionShare*>(bytes), of_group));
-  }
-  return {};
 }
 
 Result<void> DomainState::list_named(const char* directory,

@@ -106,7 +106,7 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
   base::crash_point("clean.heaps");
   EXTMEM_TRY_VOID(
       clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
-  remove_leftovers(dead);
+  EXTMEM_TRY_VOID(remove_leftovers(dead, slot));
   base::crash_point("clean.regions");
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(dead, region) = 0;
   for (std::uint32_t s = 1; s <= slots; ++s) {
@@ -210,21 +210,6 @@ Result<void> DomainState::clean_regions(FunctionRef<bool(std::uint32_t)> slot_di
     base::crash_point("clean.region");
   }
   return {};
-}
-
-void DomainState::remove_leftovers(std::uint32_t dead) noexcept {
-  // Memory that it had made and not added yet. Its number is in the names, and is nobody else's until it is buried.
-  os::Path prefix("region-");
-  prefix.add(std::uint64_t{dead}).add("-");
-  folder_.remove_files(prefix.c_str(), [&](const char* name) {
-    for (std::uint32_t region = 1; region <= regions_high(); ++region) {
-      if ((core_.region(region).flags & alloc::kRegionUsed) == 0 || shares_[region].unlink == 0) continue;
-      if (const char* path = std::strrchr(shares_[region].path, '/');
-          path != nullptr && std::strcmp(path + 1, name) == 0)
-        return true;
-    }
-    return false;
-  });
 }
 
 Result<void> DomainState::poll() noexcept {

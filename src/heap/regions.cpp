@@ -6,6 +6,7 @@
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
+#include "heap/making_note.hpp"
 #include "os/backing.hpp"
 #include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
@@ -134,11 +135,11 @@ Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) no
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions"));
   EXTMEM_TRY(heap, checked(handle));
-  return add_locked(*heap, spec, nullptr, false);
+  return add_locked(*heap, spec, nullptr, false, false);
 }
 
 Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping,
-                                         bool grown) noexcept {
+                                         bool grown, bool unlink) noexcept {
   // Under the region lock, which destroy_heap holds too: the heap cannot go from here on.
   if (heap.key.load(std::memory_order_relaxed) == 0)
     return EXTMEM_ERROR(ESTALE, "the heap was destroyed: this handle is stale");
@@ -241,7 +242,10 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     return EXTMEM_SYS_ERROR(refused < 0 ? -refused : refused,
                             "a listener refused the region; nothing has changed");
   }
-  if (auto attached = core_.attach_region(slot, region); !attached) {
+  // At one with being the heap's, the file goes with the region. Before that it is in a note, where it is new.
+  const bool goes = unlink && shared_ && shares_[region].unlink == 0;
+  if (auto attached = core_.attach_region(slot, region, goes ? &shares_[region].unlink : nullptr, 2);
+      !attached) {
     (void)notify(RegionEventKind::removing, region);
     withdraw();
     return attached.error();
@@ -296,7 +300,8 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
     EXTMEM_TRY(heap, checked(handle));
     return add_backing_locked(*heap, spec, false);
   }
-  EXTMEM_TRY(mapping, map_backing(spec));
+  MakingNote note(folder_);
+  EXTMEM_TRY(mapping, map_backing(spec, note));
   base::crash_point("add.mapped");
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   auto heap = checked(handle);  // again: mapping took its time
@@ -309,7 +314,8 @@ Result<RegionId> DomainState::add_backing(Heap handle, const BackingSpec& spec) 
 
 Result<RegionId> DomainState::add_backing_locked(HeapLocal& heap, const BackingSpec& spec,
                                                  bool grown) noexcept {
-  EXTMEM_TRY(mapping, map_backing(spec));
+  MakingNote note(folder_);
+  EXTMEM_TRY(mapping, map_backing(spec, note));
   return add_mapped(heap, spec, mapping, grown);
 }
 
@@ -335,7 +341,7 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;
 }
 
-Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
+Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec, MakingNote& note) noexcept {
   if (spec.iova_source > IovaSource::physical)
     return EXTMEM_ERROR(EINVAL, "unknown IOVA source: use table, identity or physical");
   if (spec.fallback > Fallback::anonymous)
@@ -356,6 +362,11 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
   request.lowest_address =
       lowest_address_ != 0 ? next_address() : window_address(spec.length, spec.os_page_size);
   request.progress = spec.progress;
+  const auto write_note = [&](const os::NewFile& file) {
+    return note.write(participants_.self(),
+                      directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed), file);
+  };
+  if (shared_ && spec.path != nullptr && spec.unlink_on_remove) request.making = write_note;
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
@@ -379,7 +390,7 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec) noexcept {
       plain.path = nullptr;
       plain.thp = spec.fallback == Fallback::thp;
       plain.fallback = Fallback::none;
-      return map_backing(plain);
+      return map_backing(plain, note);
     }
     request.kind = BackingKind::anonymous;
     request.os_page_size = 0;
@@ -406,14 +417,13 @@ Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spe
   region.iova_source = spec.iova_source;
   region.allow_unstable_iova = spec.allow_unstable_iova;
   region.numa_node = mapping.node;
-  auto added = add_locked(heap, region, &mapping, grown);
+  auto added = add_locked(heap, region, &mapping, grown, spec.unlink_on_remove);
   if (!added) {
     drop_mapping(mapping);
   } else if (shared_) {
     // The name goes with the region, whoever removes it, and not with this process' mapping.
     os::keep_name(locals_[added->slot].mapping);
     if (spec.kind == BackingKind::anonymous) folder_.share_file(locals_[added->slot].mapping.fd);
-    if (spec.unlink_on_remove && shares_[added->slot].unlink == 0) shares_[added->slot].unlink = 2;
   } else if (!spec.unlink_on_remove) {
     os::keep_name(locals_[added->slot].mapping);
   }

@@ -35,6 +35,13 @@ struct Shortage {
   std::uint64_t available = 0;  ///< units: hugepages that a new mapping can have, bytes of RLIMIT_MEMLOCK
 };
 
+/// A file that is being made: it has, or is about to get, this name in this folder.
+struct NewFile {
+  int fd;
+  int folder;
+  const char* name;
+};
+
 /// What to map.
 struct BackingRequest {
   BackingKind kind = BackingKind::anonymous;  ///< any but external
@@ -52,6 +59,9 @@ struct BackingRequest {
   /// Called with (done, total) bytes while space is taken and pages are made present, first with done = 0,
   /// then about every 64 MiB; true cancels.
   FunctionRef<bool(std::uint64_t, std::uint64_t)> progress{};
+  /// shm, file, dax: called with a file that is created, before it has its name (or, on file systems that have no nameless
+  /// files, just after). An error ends it all. So somebody can know of the file, whenever this process dies.
+  FunctionRef<Result<void>(const NewFile&)> making{};
   Shortage* shortage = nullptr;  ///< where to put the figures of a shortage, or null
 };
 

@@ -16,7 +16,9 @@
 #include <cstring>
 #include <utility>
 
+#include "base/crash_point.hpp"
 #include "base/error.hpp"
+#include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
@@ -144,10 +146,10 @@ Result<Store> Store::open(const BackingRequest& request, std::size_t page_size) 
       EXTMEM_TRY_VOID(store.open_memfd(request, page_size));
       return store;
     case BackingKind::shm:
-      EXTMEM_TRY_VOID(store.open_shm(request.path_or_name, request.create));
+      EXTMEM_TRY_VOID(store.open_shm(request));
       break;
     default:
-      EXTMEM_TRY_VOID(store.open_path(request.path_or_name, request.create));
+      EXTMEM_TRY_VOID(store.open_path(request));
       break;
   }
   EXTMEM_TRY_VOID(store.recognise(request.kind));
@@ -186,8 +188,8 @@ Result<void> Store::open_memfd(const BackingRequest& request, std::size_t page_s
   return {};
 }
 
-Result<void> Store::open_shm(const char* name, bool create) noexcept {
-  std::string_view rest(name);
+Result<void> Store::open_shm(const BackingRequest& request) noexcept {
+  std::string_view rest(request.path_or_name);
   if (!rest.starts_with('/')) {
     return EXTMEM_ERROR(EINVAL, "the name of a shm backing must begin with a slash: \"/name\"");
   }
@@ -195,22 +197,54 @@ Result<void> Store::open_shm(const char* name, bool create) noexcept {
   if (rest.empty() || rest == "." || rest == ".." || rest.find('/') != std::string_view::npos) {
     return EXTMEM_ERROR(EINVAL, "the name of a shm backing must be one slash and a plain name: \"/name\"");
   }
-  return open_name("/dev/shm", rest, create, O_NOFOLLOW);
+  return open_name(request, "/dev/shm", rest, O_NOFOLLOW);
 }
 
-Result<void> Store::open_path(const char* path, bool create) noexcept {
-  const std::string_view whole(path);
+Result<void> Store::open_path(const BackingRequest& request) noexcept {
+  const std::string_view whole(request.path_or_name);
   if (whole.size() >= PATH_MAX) return open_error(ENAMETOOLONG);
   const std::size_t slash = whole.rfind('/');
-  if (slash == std::string_view::npos) return open_name(".", whole, create, 0);
+  if (slash == std::string_view::npos) return open_name(request, ".", whole, 0);
   std::array<char, PATH_MAX> folder;
   const std::size_t length = slash == 0 ? 1 : slash;  // "/file": the root keeps its slash
   std::memcpy(folder.data(), whole.data(), length);
   folder[length] = '\0';
-  return open_name(folder.data(), whole.data() + slash + 1, create, 0);
+  return open_name(request, folder.data(), whole.data() + slash + 1, 0);
 }
 
-Result<void> Store::open_name(const char* folder, std::string_view name, bool create, int flags) noexcept {
+/// Creates the file so that whoever asked to know of it does before it has its name: makes it without one first. Leaves fd_
+/// negative, errno ENOENT, where somebody else made the name meanwhile.
+Result<void> Store::create_known(const BackingRequest& request, int flags) noexcept {
+  const Descriptor nameless(
+      ::openat(folder_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | O_NOCTTY, S_IRUSR | S_IWUSR));
+  if (nameless.is_open()) {
+    EXTMEM_TRY_VOID(request.making(NewFile{nameless.get(), folder_, name_.data()}));
+    base::crash_point("backing.known");
+    const Path own = Path("/proc/self/fd/").add(static_cast<std::uint64_t>(nameless.get()));
+    const bool named = ::linkat(AT_FDCWD, own.c_str(), folder_, name_.data(), AT_SYMLINK_FOLLOW) == 0;
+    if (named || errno == EEXIST) {
+      base::crash_point("backing.named");
+      // By its name: the kernel tells the path of a descriptor by how it was opened.
+      fd_ = named ? ::openat(folder_, name_.data(), flags) : -1;
+      struct stat made {};
+      struct stat opened {};
+      is_new_ = fd_ >= 0 && ::fstat(nameless.get(), &made) == 0 && ::fstat(fd_, &opened) == 0 &&
+                made.st_dev == opened.st_dev && made.st_ino == opened.st_ino;
+      if (is_new_) return {};
+      if (fd_ >= 0) ::close(std::exchange(fd_, -1));  // another one has taken the name's place
+      errno = ENOENT;
+      return {};
+    }
+  }
+  fd_ = ::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+  is_new_ = fd_ >= 0;
+  if (is_new_) return request.making(NewFile{fd_, folder_, name_.data()});
+  if (errno == EEXIST) errno = ENOENT;
+  return {};
+}
+
+Result<void> Store::open_name(const BackingRequest& request, const char* folder, std::string_view name,
+                              int flags) noexcept {
   if (name.empty() || name == "." || name == "..") return open_error(EISDIR);
   if (name.size() >= name_.size()) return open_error(ENAMETOOLONG);
   std::memcpy(name_.data(), name.data(), name.size());
@@ -221,7 +255,12 @@ Result<void> Store::open_name(const char* folder, std::string_view name, bool cr
   flags |= O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   for (int race = 0; race < kMaxOpenRaces; ++race) {
     fd_ = ::openat(folder_, name_.data(), flags);
-    if (fd_ >= 0 || errno != ENOENT || !create) break;
+    if (fd_ >= 0 || errno != ENOENT || !request.create) break;
+    if (request.making) {
+      EXTMEM_TRY_VOID(create_known(request, flags));
+      if (fd_ >= 0 || errno != ENOENT) break;
+      continue;
+    }
     fd_ = ::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
     is_new_ = fd_ >= 0;
     if (is_new_ || errno != EEXIST) break;

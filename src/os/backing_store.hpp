@@ -63,9 +63,11 @@ class Store {
 
  private:
   Result<void> open_memfd(const BackingRequest& request, std::size_t page_size) noexcept;
-  Result<void> open_shm(const char* name, bool create) noexcept;
-  Result<void> open_path(const char* path, bool create) noexcept;
-  Result<void> open_name(const char* folder, std::string_view name, bool create, int flags) noexcept;
+  Result<void> open_shm(const BackingRequest& request) noexcept;
+  Result<void> open_path(const BackingRequest& request) noexcept;
+  Result<void> open_name(const BackingRequest& request, const char* folder, std::string_view name,
+                         int flags) noexcept;
+  Result<void> create_known(const BackingRequest& request, int flags) noexcept;
   Result<void> recognise(BackingKind kind) noexcept;
   Result<void> recognise_device(std::uint64_t device) noexcept;
 

@@ -3,6 +3,7 @@
 //   control      the control segment (published by rename, so it is there whole or not at all)
 //   alive        the token file: each participant holds the lock of one byte (os/record_lock.hpp)
 //   region-*     memory of own backings without a path
+//   making-*     what files elsewhere are being made (heap/making_note.hpp)
 //
 // What it is: finding and checking that folder, and the one lock (flock on the folder) under which a domain is created,
 // joined and removed. The kernel gives the lock back when its holder dies.

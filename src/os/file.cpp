@@ -20,6 +20,20 @@ Result<std::size_t> read_at(int fd, void* to, std::size_t bytes, std::uint64_t o
   return static_cast<std::size_t>(got);
 }
 
+Result<void> write_at(int fd, const void* from, std::size_t bytes, std::uint64_t offset) noexcept {
+  const ErrnoKeeper keeper;
+  const auto* at = static_cast<const char*>(from);
+  while (bytes != 0) {
+    const ssize_t put = ::pwrite(fd, at, bytes, static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return EXTMEM_SYS_ERROR(put < 0 ? errno : ENOSPC, "cannot write the file");
+    at += put;
+    bytes -= static_cast<std::size_t>(put);
+    offset += static_cast<std::uint64_t>(put);
+  }
+  return {};
+}
+
 int set_length(int fd, std::uint64_t bytes) noexcept {
   const ErrnoKeeper keeper;
   return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno;

@@ -12,6 +12,8 @@ namespace extmem::os {
 
 /// Reads up to `bytes` at `offset`. Returns how many there were. Errors: those of pread.
 Result<std::size_t> read_at(int fd, void* to, std::size_t bytes, std::uint64_t offset) noexcept;
+/// Writes all of `bytes` at `offset`. Errors: those of pwrite.
+Result<void> write_at(int fd, const void* from, std::size_t bytes, std::uint64_t offset) noexcept;
 /// Sets the length. Returns 0 or the errno value.
 [[nodiscard]] int set_length(int fd, std::uint64_t bytes) noexcept;
 /// Takes space for a range, so that storing there cannot fail. Returns 0 or the errno value (ENOSPC, EDQUOT...).

@@ -1,5 +1,6 @@
 #include "crash/role.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -157,6 +158,16 @@ RegionId Role::add_backing(Heap heap, std::uint64_t length) {
   return must(domain_.add_backing(heap, spec), "add_backing");
 }
 
+RegionId Role::add_file(Heap heap, std::uint64_t length) {
+  const std::string path = directory_ + "/" + kFile;
+  BackingSpec spec;
+  spec.kind = BackingKind::file;
+  spec.path = path.c_str();
+  spec.unlink_on_remove = true;
+  spec.length = length;
+  return must(domain_.add_backing(heap, spec), "add_backing");
+}
+
 RegionId Role::add_external(std::uint64_t length) {
   RegionSpec spec;
   spec.base = ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -189,6 +200,8 @@ const std::vector<std::string>& operations() {
       "hand_over",
       "add_backing",
       "add_external",
+      "add_file",
+      "add_existing",
       "remove_region",
       "drain_region",
       "memzone_reserve",
@@ -209,7 +222,11 @@ const std::vector<std::string>& operations() {
 void Role::prepare(const std::string& op) {
   if (op == "join" || op == "create_domain") return;
   open();
-  if (op == "million") {
+  if (op == "add_existing") {
+    const int fd = ::open((directory_ + "/" + kFile).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ::ftruncate(fd, 2 << 20) != 0) complain("no file can be made", Error{});
+    ::close(fd);
+  } else if (op == "million") {
     for (int i = 0; i < 1'000'000; ++i) (void)must(small_.allocate(64), "allocate");
   } else if (op == "allocate_hit") {
     allocate(small_, 64);
@@ -288,8 +305,9 @@ void Role::prepare(const std::string& op) {
 void Role::act(const std::string& op) {
   AllocOptions tagged;
   // The others say it call by call.
-  for (const char* whole : {"add_backing", "add_external", "remove_region", "drain_region", "create_heap",
-                            "destroy_heap", "flush", "look", "thread", "join", "leave", "create_domain"}) {
+  for (const char* whole :
+       {"add_backing", "add_external", "add_file", "add_existing", "remove_region", "drain_region",
+        "create_heap", "destroy_heap", "flush", "look", "thread", "join", "leave", "create_domain"}) {
     if (op == whole) log_.inside.store(1);
   }
   if (op == "allocate_first") {
@@ -363,6 +381,8 @@ void Role::act(const std::string& op) {
     while (!mine_.empty()) hand_over(*mine_.back());
   } else if (op == "add_backing") {
     add_backing(small_, 2u << 20);
+  } else if (op == "add_file" || op == "add_existing") {
+    add_file(small_, 2u << 20);
   } else if (op == "add_external") {
     must(domain_.remove_region(add_external(4u << 20)), "remove_region");
   } else if (op == "remove_region") {

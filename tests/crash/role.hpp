@@ -24,6 +24,9 @@ inline OpenOptions small_domain(const std::string& directory) {
   return options;
 }
 
+/// The file of a region that goes with it, in the harness' folder.
+inline constexpr const char* kFile = "made";
+
 class Role {
  public:
   Role(Log& log, const char* directory, const char* name) : log_(log), directory_(directory), name_(name) {}
@@ -57,6 +60,7 @@ class Role {
   void unreserve(std::uint32_t zone);
   RegionId add_backing(Heap heap, std::uint64_t length);
   RegionId add_external(std::uint64_t length);
+  RegionId add_file(Heap heap, std::uint64_t length);
   void random_step(std::uint64_t random);
   Heap heap_of(const Entry& entry);
 

@@ -90,6 +90,8 @@ inline const std::vector<Victim>& victims() {
       {"exact_foreign", "spans.shared", true},
       {"add_backing", "add.mapped", false},     // memory that no record names
       {"add_backing", "add.allocated", false},  // a region half there
+      {"add_file", "backing.named", false},
+      {"add_file", "add.attached", false},
       {"remove_region", "remove.draining", false},
       {"remove_region", "remove.detached", false},
       {"drain_region", "drain.relisted", false},

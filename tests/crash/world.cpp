@@ -361,6 +361,11 @@ void World::remove_what_was_added(const std::string& what) {
     auto removed = domain_.remove_region(id);
     if (!removed) problem(what + ": a region that was added cannot be removed: " + removed.error().message());
   }
+  // Of a file that goes with its region: it is there no more, but where it was there before and is no region's.
+  const std::string file = directory_ + "/" + kFile;
+  const bool there = ::unlink(file.c_str()) == 0;
+  const bool must_be = what.starts_with("add_existing") && added.empty();
+  if (there != must_be) problem(what + ": the region's file is " + (there ? "still there" : "gone"));
   for (const char* name : {"own", "own too"}) {
     auto heap = domain_.find_heap(name);
     if (!heap) continue;
@@ -436,6 +441,8 @@ void World::check_balance(const std::string& what) {
   std::size_t files = 0;
   for (const auto& file : std::filesystem::directory_iterator(directory_ + "/" + kName)) {
     files += file.path().filename().string().starts_with("region-");
+    if (file.path().filename().string().starts_with("making-"))
+      problem(what + ": a note of what was being made is left");
   }
   if (files != regions_.size())
     problem(what + ": " + std::to_string(files) + " files for " + std::to_string(regions_.size()) +
