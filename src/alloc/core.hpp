@@ -41,11 +41,12 @@ struct CoreTables {
 
 /// The lists of unused records and the metadata spaces.
 struct CoreRoots {
-  MetaSpace small;  // its lock guards the lists below too
-  MetaSpace large;
+  MetaSpace small;
+  MetaSpace large;  // only regions have something of it: Directory::region_lock guards it
   shared::IndexList slab_list;
   shared::IndexList cache_list;
   shared::IndexList tag_list;
+  shared::Lock small_lock;  // guards `small` and the lists
 };
 
 /// Which regions may serve a request.

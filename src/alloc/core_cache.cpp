@@ -12,7 +12,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "this thread holds the heap's lock: do not use a heap inside a walk over it"));
   }
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
   auto tx = transaction(slot);
   const auto link = [&](std::uint32_t i) -> auto& { return caches_[i].next; };
@@ -60,7 +60,7 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
 Result<void> Core::unlink_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   HeapCore& h = heaps_[cache.heap];
   const auto index = static_cast<std::uint32_t>(&cache - caches_);
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
   auto tx = transaction(slot);
   auto* link = &h.first_cache;
@@ -103,7 +103,7 @@ void Core::empty_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
 
 bool Core::drop_spare_caches(std::uint32_t slot, std::uint32_t of) noexcept {
   auto& spare = slots_[of].spare_caches;
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) return false;
   while (spare != 0) {
     const std::uint32_t index = spare - 1;

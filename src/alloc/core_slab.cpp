@@ -92,7 +92,7 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
     std::uint64_t bytes = std::clamp<std::uint64_t>(r.length / 32, size, std::max<std::uint64_t>(most, size));
     bytes = base::align_up(bytes, std::uint64_t{1} << r.pages.page_shift);
     for (;; bytes = std::max<std::uint64_t>(bytes / 2, size)) {
-      const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+      const shared::LockGuard meta(roots_->small_lock, slot, peers_);
       if (!meta.held()) return shared::IndexList::kNone;
       auto tx = transaction(slot);
       const std::uint32_t index = roots_->slab_list.take(
@@ -125,7 +125,7 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   const std::uint32_t pages_of_slab = slab_pages(s);
   RegionCore& r = regions_[s.region()];
   const auto page = static_cast<std::uint32_t>(s.offset() >> r.pages.page_shift);
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) {  // a stopped process has it: the slab stays, wholly free, and serves again
     if ((s.flags & (kSlabListed | kSlabDraining)) == 0) link_listed(index);
     return;

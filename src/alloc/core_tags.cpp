@@ -17,7 +17,7 @@ TagRecord* Core::find_tag_locked(HeapCore& h, std::uint16_t holder) const noexce
 
 TagRecord* Core::make_tag_locked(std::uint32_t slot, HeapCore& h, std::uint16_t holder) noexcept {
   if (TagRecord* found = find_tag_locked(h, holder); found != nullptr) return found;
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) return nullptr;
   auto tx = transaction(slot);
   const std::uint32_t index = roots_->tag_list.take(
@@ -35,7 +35,7 @@ TagRecord* Core::make_tag_locked(std::uint32_t slot, HeapCore& h, std::uint16_t 
 }
 
 Result<void> Core::free_tags_locked(std::uint32_t slot, HeapCore& h) noexcept {
-  const shared::LockGuard meta(roots_->small.lock, slot, peers_);
+  const shared::LockGuard meta(roots_->small_lock, slot, peers_);
   if (!meta.held()) return meta.refused(EXTMEM_ERROR(EDEADLK, "the metadata's lock is this thread's own"));
   for (auto& bucket : h.tags) {
     while (bucket != 0) {

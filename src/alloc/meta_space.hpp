@@ -1,15 +1,15 @@
 // Meta space: metadata of variable size inside the control segment, allocated by our own page layer.
 //
-// What it is: a PageSpace over a part of the segment, with a lock: the allocator that manages regions also manages its
+// What it is: a PageSpace over a part of the segment: the allocator that manages regions also manages its
 // own metadata, with the same undo journal. Small (128-byte pages): state words of slabs. Large (64 KiB pages):
 // page descriptors and IOVA tables of regions.
-// Thread-safety: callers hold `lock` until their transaction is committed or rolled back.
+// Thread-safety: callers hold the space's lock until their transaction is committed or rolled back: of the small one
+// CoreRoots::small_lock, of the large one the directory's region lock.
 #pragma once
 
 #include <cstdint>
 
 #include "alloc/page_space.hpp"
-#include "shared/lock.hpp"
 
 namespace extmem::alloc {
 
@@ -18,7 +18,6 @@ inline constexpr unsigned kSmallPageShift = 7;
 inline constexpr unsigned kLargePageShift = 16;
 
 struct alignas(64) MetaSpace {
-  shared::Lock lock;
   std::uint64_t area_offset;  // segment offset of page 0; constant
   PageSpace pages;
 };

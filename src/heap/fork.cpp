@@ -123,8 +123,7 @@ Result<void> DomainState::bury_other_threads() noexcept {
   if (own != 0)
     core_.slot(own).owner.store(os::process_id(), std::memory_order_relaxed);  // the child's first thread
   alloc::CoreRoots& roots = core_.roots();
-  for (shared::Lock* lock :
-       {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
+  for (shared::Lock* lock : {&roots.small_lock, &directory_->region_lock, &directory_->lock}) {
     if (const std::uint32_t holder = lock->holder(); holder != 0) lock->break_dead(holder, core_.peers());
   }
   EXTMEM_TRY_VOID(bury_caches(slot));

@@ -316,7 +316,7 @@ Result<std::size_t> DomainState::verify(FunctionRef<void(const Breach&)> report)
     breaches += verify_regions_locked(report);
     breaches += verify_space_locked(true, report);  // the regions' page tables: the same lock guards them
   }
-  const shared::LockGuard guard(core_.roots().small.lock, slot, core_.peers());
+  const shared::LockGuard guard(core_.roots().small_lock, slot, core_.peers());
   if (!guard.held())
     return guard.refused(EXTMEM_ERROR(EDEADLK, "verify cannot run inside a change of the metadata"));
   return breaches + verify_space_locked(false, report);

@@ -267,7 +267,7 @@ Result<InspectorState::Instant> InspectorState::take(Part part, std::uint32_t he
   std::uint32_t guards = 2;
   const bool space = part == Part::small || part == Part::large;
   if (part == Part::small) {  // the large space is made of regions' tables, and the region lock guards it
-    EXTMEM_TRY(small, mark(core.roots().small.lock));
+    EXTMEM_TRY(small, mark(core.roots().small_lock));
     marks[guards++] = small;
   }
   if (!space) EXTMEM_TRY_VOID(copy_names());

@@ -95,8 +95,7 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
       return EXTMEM_ERROR(ETIMEDOUT, "another process that recovers does not go on (stopped?): try again");
     base::crash_point("clean.healed");
     // All that these four guard is journaled, or is finished below.
-    for (shared::Lock* lock :
-         {&roots.small.lock, &roots.large.lock, &directory_->region_lock, &directory_->lock}) {
+    for (shared::Lock* lock : {&roots.small_lock, &directory_->region_lock, &directory_->lock}) {
       lock->break_dead(s, core_.peers());
       base::crash_point("clean.unlocked");
     }

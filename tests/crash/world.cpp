@@ -330,22 +330,6 @@ void World::check_zones(const std::string& what) {
   }
 }
 
-/// A domain whose creator died ("create_domain") is there whole, or is made by the next one.
-void World::check_another(const std::string& what) {
-  struct stat status {};
-  if (::stat((directory_ + "/another").c_str(), &status) != 0) return;
-  {
-    auto opened = Domain::open("another", small_domain(directory_));
-    if (!opened) {
-      problem(what + ": the domain cannot be opened: " + opened.error().message());
-    } else if (!opened->create_heap("h") || !opened->heap_by_id(0) || *opened->verify() != 0) {
-      problem(what + ": the domain is not usable");
-    }
-  }
-  if (auto removed = Domain::remove("another", directory_.c_str()); !removed)
-    problem(what + ": the domain cannot be removed: " + removed.error().message());
-}
-
 void World::remove_what_was_added(const std::string& what) {
   std::vector<RegionId> added;
   must(domain_.walk_regions([&](const RegionInfo& info) {
@@ -375,17 +359,18 @@ void World::remove_what_was_added(const std::string& what) {
   }
 }
 
-std::uint32_t World::metadata_lock_holder() const { return state_->core_.roots().small.lock.holder(); }
+std::uint32_t World::metadata_lock_holder() const { return state_->core_.roots().small_lock.holder(); }
 
 std::string World::metadata() const {
   std::ostringstream text;
   alloc::Core& core = state_->core_;
   const auto space = [&](const char* name, alloc::MetaSpace& meta) {
     text << name << " metadata: " << meta.pages.free_pages << " pages free in " << meta.pages.free_runs
-         << " runs, lock " << meta.lock.holder() << '\n';
+         << " runs\n";
   };
   space("small", core.roots().small);
   space("large", core.roots().large);
+  text << "small metadata's lock: " << core.roots().small_lock.holder() << '\n';
   for (std::uint32_t i = 1; i <= core.geometry().max_threads; ++i) {
     const shared::ThreadSlot& slot = core.slot(i);
     // Who died as it left its slot leaves a claim that names the slot; its next owner clears it.

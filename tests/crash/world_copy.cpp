@@ -1,4 +1,5 @@
-// Recovering copies of the control segment: what a kill would have left, without the killing.
+// Looking at what a death left: with an inspector, in copies of the control segment that are recovered (what a kill would have
+// left, without the killing), by opening a domain whose creator died.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -13,6 +14,7 @@
 #include <string>
 #include <system_error>
 
+#include "crash/role.hpp"
 #include "crash/world.hpp"
 #include "extmem/inspect.hpp"
 
@@ -50,6 +52,22 @@ void World::look(const char* name, const std::string& what) {
   auto breaches = inspector->verify(
       [&](const Breach& breach) { problem(what + ": an inspector reports: " + breach.what); }, &unstable);
   if (!breaches) problem(what + ": an inspector cannot verify: " + breaches.error().message());
+}
+
+/// A domain whose creator died ("create_domain") is there whole, or is made by the next one.
+void World::check_another(const std::string& what) {
+  struct stat status {};
+  if (::stat((directory_ + "/another").c_str(), &status) != 0) return;
+  {
+    auto opened = Domain::open("another", small_domain(directory_));
+    if (!opened) {
+      problem(what + ": the domain cannot be opened: " + opened.error().message());
+    } else if (!opened->create_heap("h") || !opened->heap_by_id(0) || *opened->verify() != 0) {
+      problem(what + ": the domain is not usable");
+    }
+  }
+  if (auto removed = Domain::remove("another", directory_.c_str()); !removed)
+    problem(what + ": the domain cannot be removed: " + removed.error().message());
 }
 
 void World::check_copy(Child& child, const std::string& what) {
