@@ -19,6 +19,7 @@ namespace {
 
 int find_registration(const void* addr, std::size_t length, RegionInfo& region) noexcept {
   if (addr == nullptr || length == 0) return fail(EINVAL);
+  if (!domain()) return fail(ENOENT);
   const auto found = find_memory(
       addr, length, [](std::uint32_t heap_id) { return role_of(heap_id).kind == HeapKind::registered; });
   if (!found) return fail(found.error().code());
@@ -35,6 +36,7 @@ int rte_extmem_register(void* va_addr, size_t len, rte_iova_t iova_addrs[], unsi
                         size_t page_sz) {
   const ExternalMemory memory{va_addr, len, iova_addrs, n_pages, page_sz};
   if (!memory.is_sound()) return fail(EINVAL);
+  if (!domain()) return fail(E_RTE_NO_CONFIG);
   if (in_callback()) return fail(EDEADLK);
   const HeapRole role{HeapKind::registered, new_socket()};
   if (role.socket < 0) return fail(ENOSPC);

@@ -67,7 +67,8 @@ void* allocate_from(const char* heap_name, std::size_t size, unsigned align, Fil
 }
 
 void log_bad(const char* function, const void* p, Error why) noexcept {
-  RTE_LOG(ERR, MALLOC, "%s(%p): %s\n", function, p, why.message());
+  RTE_LOG(ERR, MALLOC, "%s(%p): %s\n", function, p,
+          domain() ? why.message() : "rte_eal_init() has not run, or rte_eal_cleanup() has");
 }
 
 /// Bytes of the allocation that begins at p, whichever heap's. Logs what is none.

@@ -41,6 +41,7 @@ using namespace extmem::dpdk;
 
 int rte_malloc_heap_create(const char* heap_name) {
   if (!is_name(heap_name)) return fail(EINVAL);
+  if (!domain()) return fail(E_RTE_NO_CONFIG);
   if (in_callback()) return fail(EDEADLK);
   if (heap_of_name(heap_name)) return fail(EEXIST);
   extmem::HeapOptions options;

@@ -15,12 +15,33 @@
 #include <rte_eal_paging.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_memory.h>
+#include <rte_memzone.h>
 #include <rte_random.h>
 
 #include "check.h"
 
 static int usage_calls = 0;
 static void usage(const char* name) { usage_calls += name != NULL; }
+
+/* Before rte_eal_init() and after rte_eal_cleanup() there is no memory, and asking for some does no harm. */
+static int without_memory(void) {
+  static char page[2 * 4096];
+  char* const start = RTE_PTR_ALIGN(&page[0], 4096);
+  CHECK(rte_malloc(NULL, 64, 0) == NULL && rte_realloc(NULL, 64, 0) == NULL);
+  rte_free(NULL);
+  CHECK(rte_malloc_validate(page, NULL) == -1 && rte_malloc_virt2iova(page) == RTE_BAD_IOVA);
+  CHECK(rte_malloc_heap_create("h") == -1 && rte_errno == E_RTE_NO_CONFIG);
+  CHECK(rte_malloc_heap_destroy("h") == -1 && rte_errno == ENOENT);
+  CHECK(rte_malloc_heap_memory_add("h", start, 4096, NULL, 0, 4096) == -1 && rte_errno == ENOENT);
+  CHECK(rte_extmem_register(start, 4096, NULL, 0, 4096) == -1 && rte_errno == E_RTE_NO_CONFIG);
+  CHECK(rte_extmem_unregister(start, 4096) == -1 && rte_errno == ENOENT);
+  CHECK(rte_memzone_reserve("z", 64, SOCKET_ID_ANY, 0) == NULL && rte_errno == E_RTE_NO_CONFIG);
+  CHECK(rte_memzone_lookup("z") == NULL && rte_mem_virt2memseg_list(page) == NULL);
+  CHECK(rte_eal_get_physmem_size() == 0);
+  return 0;
+}
 
 static int before(void) {
   CHECK(rte_eal_process_type() == RTE_PROC_PRIMARY);
@@ -29,7 +50,7 @@ static int before(void) {
   CHECK(rte_lcore_count() == 0 && rte_lcore_id() == LCORE_ID_ANY);
   CHECK(rte_thread_register() == -1 && rte_errno == EINVAL);
   CHECK(rte_eal_cleanup() == -1 && rte_errno == E_RTE_NO_CONFIG);
-  return 0;
+  return without_memory();
 }
 
 static int wrong_options(void) {
@@ -208,6 +229,7 @@ int main(int argc, char** argv) {
   CHECK(rte_eal_cleanup() == 0);
   CHECK(rte_eal_cleanup() == -1 && rte_errno == EALREADY);
   CHECK(rte_lcore_count() == 0 && rte_eal_iova_mode() == RTE_IOVA_DC);
+  CHECK(without_memory() == 0);
   CHECK(rte_eal_init(argc, argv) == -1 && rte_errno == EALREADY);
   return 0;
 }
