@@ -294,6 +294,11 @@ class Core {
   /// Returns to the pages what threads of an exact heap have cached; others stand still only if they may have cached
   /// something. Before whatever could tell the difference. Requires: the heap's lock. Errors: ETIMEDOUT.
   Result<void> flush_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
+  /// What most allocations of an exact heap are, and the frees that undo none: without tag and constraints, by a thread with
+  /// a cache there. The address; 0: not that easily, use allocate_span. (core_exact_plain.cpp)
+  std::uint64_t allocate_plain_span(ThreadCache& own, std::uint64_t bytes) noexcept;
+  /// False: not that easily, use free_span. Requires: the page is one of the region.
+  bool free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t page) noexcept;
   /// The same of all caches. Requires: also that the other caches are paused.
   void flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
   /// What a region of an exact heap has free when nothing is cached; of a copy, where nothing can be returned.

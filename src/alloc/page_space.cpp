@@ -6,10 +6,7 @@ namespace extmem::alloc {
 
 namespace {
 
-struct Bin {
-  std::uint32_t row;
-  std::uint32_t column;
-};
+using Bin = PageAllocator::Bin;
 
 /// The bin of runs of this length: lengths below 8 have a bin each, longer ones eight to a power of two.
 constexpr Bin bin_of(std::uint32_t length) noexcept {
@@ -21,12 +18,6 @@ static_assert(bin_of(0xffffffff).row < kBinRows);
 
 constexpr std::uint64_t links(std::uint32_t previous, std::uint32_t next) noexcept {
   return std::uint64_t{previous} << 32 | next;
-}
-
-constexpr bool same_bin(std::uint32_t a, std::uint32_t b) noexcept {
-  const Bin one = bin_of(a);
-  const Bin two = bin_of(b);
-  return one.row == two.row && one.column == two.column;
 }
 
 constexpr int kGoodFitTries = 8;  // runs looked at in a bin that may hold too short ones
@@ -45,39 +36,61 @@ void PageAllocator::init() noexcept {
   space_.free_runs = 1;
 }
 
-void PageAllocator::insert(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept {
-  const Bin bin = bin_of(length);
-  auto& head = space_.heads[bin.row][bin.column];
-  const std::uint32_t first = head;
-  if (length > 1) tx.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::free_tail, length));
-  tx.set(descs_[page].word0, PageDesc::pack(PageKind::free_head, length));
-  tx.set(descs_[page].word1, links(0, first));
-  if (first != 0) tx.set(descs_[first - 1].word1, links(page + 1, descs_[first - 1].low()));
-  tx.set(head, page + 1);
-  tx.set(space_.column_bits[bin.row], space_.column_bits[bin.row] | 1u << bin.column);
-  tx.set(space_.row_bits, space_.row_bits | 1u << bin.row);
-  tx.add(space_.free_pages, length);
-  tx.add(space_.free_runs, 1);
-}
-
-void PageAllocator::remove(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept {
-  const Bin bin = bin_of(length);
+/// Takes a run out of the list of its bin. Its own descriptors stay as they are.
+EXTMEM_ALWAYS_INLINE void PageAllocator::unlink(shared::Writer& w, std::uint32_t page, Bin bin) noexcept {
   const std::uint32_t previous = descs_[page].high();
   const std::uint32_t next = descs_[page].low();
-  if (next != 0) tx.set(descs_[next - 1].word1, links(previous, descs_[next - 1].low()));
+  if (next != 0) w.set(descs_[next - 1].word1, links(previous, descs_[next - 1].low()));
   if (previous != 0) {
-    tx.set(descs_[previous - 1].word1, links(descs_[previous - 1].high(), next));
-  } else {
-    tx.set(space_.heads[bin.row][bin.column], next);
-    if (next == 0) {
-      tx.set(space_.column_bits[bin.row], space_.column_bits[bin.row] & ~(1u << bin.column));
-      if (space_.column_bits[bin.row] == 0) tx.set(space_.row_bits, space_.row_bits & ~(1u << bin.row));
-    }
+    w.set(descs_[previous - 1].word1, links(descs_[previous - 1].high(), next));
+    return;
   }
-  tx.set(descs_[page].word0, 0);
-  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  tx.add(space_.free_pages, -std::uint64_t{length});
-  tx.add(space_.free_runs, ~std::uint64_t{0});
+  w.set(space_.heads[bin.row][bin.column], next);
+  if (next != 0) return;
+  const std::uint32_t columns = space_.column_bits[bin.row] & ~(1u << bin.column);
+  w.set(space_.column_bits[bin.row], columns);
+  if (columns == 0) w.set(space_.row_bits, space_.row_bits & ~(1u << bin.row));
+}
+
+/// Puts a run first in the list of its bin. Its word 0 is the caller's to write.
+EXTMEM_ALWAYS_INLINE void PageAllocator::link(shared::Writer& w, std::uint32_t page, Bin bin) noexcept {
+  auto& head = space_.heads[bin.row][bin.column];
+  const std::uint32_t first = head;
+  w.set(descs_[page].word1, links(0, first));
+  w.set(head, page + 1);
+  if (first != 0) {
+    w.set(descs_[first - 1].word1, links(page + 1, descs_[first - 1].low()));
+    return;
+  }
+  const std::uint32_t columns = space_.column_bits[bin.row];
+  w.set(space_.column_bits[bin.row], columns | 1u << bin.column);
+  if (columns == 0) w.set(space_.row_bits, space_.row_bits | 1u << bin.row);
+}
+
+/// Says where a free run begins and ends. What it had inside until now stays there: nobody looks at it.
+EXTMEM_ALWAYS_INLINE void PageAllocator::set_free(shared::Writer& w, std::uint32_t page,
+                                                  std::uint32_t length) noexcept {
+  if (length > 1) w.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::free_tail, length));
+  w.set(descs_[page].word0, PageDesc::pack(PageKind::free_head, length));
+}
+
+EXTMEM_ALWAYS_INLINE void PageAllocator::insert(shared::Writer& w, std::uint32_t page,
+                                                std::uint32_t length) noexcept {
+  set_free(w, page, length);
+  link(w, page, bin_of(length));
+}
+
+/// Changes the length of a free run, which keeps its head.
+EXTMEM_ALWAYS_INLINE void PageAllocator::resize_free(shared::Writer& w, std::uint32_t page,
+                                                     std::uint32_t length,
+                                                     std::uint32_t new_length) noexcept {
+  const Bin from = bin_of(length);
+  const Bin to = bin_of(new_length);
+  if (from.row != to.row || from.column != to.column) {
+    unlink(w, page, from);
+    link(w, page, to);
+  }
+  set_free(w, page, new_length);
 }
 
 // Aligned pages inside the run name the head: for any page x of the run, the largest k for which x rounded down to
@@ -94,14 +107,15 @@ void PageAllocator::mark_inside(std::uint32_t page, std::uint32_t length) noexce
   }
 }
 
-void PageAllocator::set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
-                             std::uint16_t holder, std::uint64_t owner) noexcept {
+EXTMEM_ALWAYS_INLINE void PageAllocator::set_held(shared::Writer& w, std::uint32_t page,
+                                                  std::uint32_t length, std::uint16_t holder,
+                                                  std::uint64_t owner) noexcept {
   if (length > 1) {
-    tx.set(descs_[page + length - 1].word1, page);
-    tx.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::held_tail, length));
+    w.set(descs_[page + length - 1].word1, page);
+    w.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::held_tail, length));
   }
-  tx.set(descs_[page].word1, owner);
-  tx.set(descs_[page].word0, PageDesc::pack(PageKind::held_head, length, holder));
+  w.set(descs_[page].word1, owner);
+  w.set(descs_[page].word0, PageDesc::pack(PageKind::held_head, length, holder));
   if (length > 2) mark_inside(page, length);
 }
 
@@ -121,14 +135,48 @@ bool PageAllocator::ensure_run(std::uint32_t page, std::uint32_t length) const n
   return true;
 }
 
+/// The first run of the first bin that surely fits, after a few tries in the bin that may.
+EXTMEM_ALWAYS_INLINE PageAllocator::Choice PageAllocator::choose_plain(std::uint32_t pages,
+                                                                       bool high) const noexcept {
+  const Bin start = bin_of(pages);
+  const auto take = [&](std::uint32_t run, std::uint32_t length) {
+    return Choice{run, length, high ? run + length - pages : run};
+  };
+  int tries = 0;
+  for (std::uint32_t link = space_.heads[start.row][start.column]; link != 0 && tries < kGoodFitTries;
+       link = descs_[link - 1].low(), ++tries) {
+    const std::uint32_t length = descs_[link - 1].length();
+    if (length >= pages) return take(link - 1, length);
+  }
+  // The next bin that is not empty: any run there is long enough.
+  std::uint32_t row = start.row;
+  std::uint32_t columns = space_.column_bits[row] & ~((2u << start.column) - 1);
+  if (columns == 0) {
+    const std::uint32_t rows = row + 1 < kBinRows ? space_.row_bits >> (row + 1) << (row + 1) : 0;
+    if (rows != 0) {
+      row = static_cast<std::uint32_t>(std::countr_zero(rows));
+      columns = space_.column_bits[row];
+    }
+  }
+  if (columns != 0) {
+    const std::uint32_t link = space_.heads[row][static_cast<std::uint32_t>(std::countr_zero(columns))];
+    return link == 0 ? Choice{} : take(link - 1, descs_[link - 1].length());
+  }
+  if (tries < kGoodFitTries) return {};
+  for (std::uint32_t link = space_.heads[start.row][start.column]; link != 0; link = descs_[link - 1].low()) {
+    const std::uint32_t length = descs_[link - 1].length();
+    if (length >= pages) return take(link - 1, length);
+  }
+  return {};
+}
+
 PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const noexcept {
   const bool extreme = request.placement != Placement::any;
-  const bool plain = !extreme && !request.constrained();
   const bool high = request.placement == Placement::high || (!extreme && request.high_end);
+  if (!extreme && !request.constrained()) return choose_plain(request.pages, high);
   Choice best;
   const Bin start = bin_of(request.pages);
   std::uint32_t rows = space_.row_bits & ~((1u << start.row) - 1);
-  bool start_bin_cut_short = false;
   while (rows != 0) {
     const auto row = static_cast<std::uint32_t>(std::countr_zero(rows));
     rows &= rows - 1;
@@ -137,18 +185,9 @@ PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const no
     while (columns != 0) {
       const auto column = static_cast<std::uint32_t>(std::countr_zero(columns));
       columns &= columns - 1;
-      int tries = 0;
       for (std::uint32_t link = space_.heads[row][column]; link != 0; link = descs_[link - 1].low()) {
         const std::uint32_t run = link - 1;
         const std::uint32_t length = descs_[run].length();
-        if (plain) {
-          if (length >= request.pages) return Choice{run, length, high ? run + length - request.pages : run};
-          if (++tries >= kGoodFitTries) {  // only in the start bin; a bigger bin fits for certain
-            start_bin_cut_short = true;
-            break;
-          }
-          continue;
-        }
         const std::uint32_t at = fit_in_run(space_, run, length, request, high);
         if (at == kNoPage) continue;
         if (!extreme) return Choice{run, length, at};
@@ -156,75 +195,88 @@ PageAllocator::Choice PageAllocator::choose(const SpanRequest& request) const no
       }
     }
   }
-  if (start_bin_cut_short) {
-    for (std::uint32_t link = space_.heads[start.row][start.column]; link != 0;
-         link = descs_[link - 1].low()) {
-      const std::uint32_t length = descs_[link - 1].length();
-      if (length >= request.pages)
-        return Choice{link - 1, length, high ? link - 1 + length - request.pages : link - 1};
-    }
-  }
   return best;
-}
-
-/// Changes the length of a free run at its high end. Requires: the bin stays the same; what it grows into is nobody's.
-void PageAllocator::resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
-                                std::uint32_t new_length) noexcept {
-  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  tx.set(descs_[page].word0, PageDesc::pack(PageKind::free_head, new_length));
-  if (new_length > 1)
-    tx.set(descs_[page + new_length - 1].word0, PageDesc::pack(PageKind::free_tail, new_length));
-  tx.add(space_.free_pages, std::uint64_t{new_length} - length);
 }
 
 std::uint32_t PageAllocator::probe(const SpanRequest& request) const noexcept { return choose(request).page; }
 
-std::uint32_t PageAllocator::allocate(shared::Transaction& tx, const SpanRequest& request,
-                                      std::uint16_t holder, std::uint64_t owner) noexcept {
-  const Choice choice = choose(request);
-  if (choice.page == kNoPage || !ensure_run(choice.page, request.pages)) return kNoPage;
-  const std::uint32_t rest = choice.run_length - request.pages;
-  if (rest != 0 && choice.page == choice.run + rest && same_bin(rest, choice.run_length)) {
-    // Cut from the high end, the run stays where it is in its bin: the usual case, and half the work.
-    resize_free(tx, choice.run, choice.run_length, rest);
-    set_held(tx, choice.page, request.pages, holder, owner);
-    return choice.page;
+EXTMEM_ALWAYS_INLINE std::uint32_t PageAllocator::take(shared::Transaction& tx, const Choice& choice,
+                                                       std::uint32_t pages, std::uint16_t holder,
+                                                       std::uint64_t owner) noexcept {
+  if (choice.page == kNoPage || !ensure_run(choice.page, pages)) return kNoPage;
+  shared::Writer w(tx);
+  const std::uint32_t front = choice.page - choice.run;
+  const std::uint32_t back = choice.run_length - front - pages;
+  w.add(space_.free_pages, -std::uint64_t{pages});
+  if (front != 0) {  // the usual case: cut from the high end, the free run keeps its head, and mostly its bin
+    resize_free(w, choice.run, choice.run_length, front);
+  } else {
+    unlink(w, choice.run, bin_of(choice.run_length));
   }
-  remove(tx, choice.run, choice.run_length);
-  if (const std::uint32_t front = choice.page - choice.run; front != 0) insert(tx, choice.run, front);
-  const std::uint32_t end = choice.page + request.pages;
-  if (const std::uint32_t back = choice.run + choice.run_length - end; back != 0) insert(tx, end, back);
-  set_held(tx, choice.page, request.pages, holder, owner);
+  if (back != 0) insert(w, choice.page + pages, back);
+  if ((front == 0) != (back != 0)) w.add(space_.free_runs, back != 0 ? 1 : ~std::uint64_t{0});
+  set_held(w, choice.page, pages, holder, owner);
   return choice.page;
 }
 
+std::uint32_t PageAllocator::allocate(shared::Transaction& tx, const SpanRequest& request,
+                                      std::uint16_t holder, std::uint64_t owner) noexcept {
+  return take(tx, choose(request), request.pages, holder, owner);
+}
+
+std::uint32_t PageAllocator::allocate_plain(shared::Transaction& tx, std::uint32_t pages,
+                                            std::uint16_t holder, std::uint64_t owner) noexcept {
+  return take(tx, choose_plain(pages, true), pages, holder, owner);
+}
+
 void PageAllocator::free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept {
-  tx.set(descs_[page].word0, 0);
-  if (descs_[page].owner() != 0) tx.set(descs_[page].word1, 0);
-  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  std::uint32_t begin = page;
-  std::uint32_t end = page + length;
+  const std::uint32_t end = page + length;
+  std::uint32_t before = 0;  // length of the free run that ends where ours begins
+  if (page > 0) {
+    const std::uint64_t last = descs_[page - 1].word0;
+    const auto run = static_cast<std::uint32_t>(last);
+    if (last >> 32 == static_cast<std::uint64_t>(PageKind::free_tail) ||
+        last == PageDesc::pack(PageKind::free_head, 1))
+      before = run;
+  }
   const bool free_behind = end < space_.pages && descs_[end].kind() == PageKind::free_head;
-  if (begin > 0) {
-    const PageDesc& before = descs_[begin - 1];
-    const std::uint32_t run = before.length();
-    const bool free_before =
-        before.kind() == PageKind::free_tail || (before.kind() == PageKind::free_head && run == 1);
-    if (free_before && !free_behind && same_bin(run, run + length)) {
-      resize_free(tx, begin - run, run, run + length);  // the mirror of allocate's usual case
+  const std::uint32_t behind = free_behind ? descs_[end].length() : 0;
+  shared::Writer w(tx);
+  w.add(space_.free_pages, length);
+  if (before != 0) {
+    // The run before keeps its head.
+    if (descs_[page].owner() != 0) w.set(descs_[page].word1, 0);
+    if (length + behind != 1) w.set(descs_[page].word0, 0);  // else it becomes the tail
+    if (behind != 0) {
+      unlink(w, end, bin_of(behind));
+      w.add(space_.free_runs, ~std::uint64_t{0});
+    }
+    resize_free(w, page - before, before, before + length + behind);
+    return;
+  }
+  const Bin to = bin_of(length + behind);
+  if (behind != 0) {
+    const Bin from = bin_of(behind);
+    if (from.row == to.row && from.column == to.column) {
+      // The run keeps its place in its bin, under another page's number.
+      const std::uint32_t previous = descs_[end].high();
+      const std::uint32_t next = descs_[end].low();
+      w.set(descs_[page].word1, links(previous, next));
+      if (next != 0) w.set(descs_[next - 1].word1, links(page + 1, descs_[next - 1].low()));
+      if (previous != 0) {
+        w.set(descs_[previous - 1].word1, links(descs_[previous - 1].high(), page + 1));
+      } else {
+        w.set(space_.heads[to.row][to.column], page + 1);
+      }
+      set_free(w, page, length + behind);
       return;
     }
-    if (free_before) {
-      remove(tx, begin - run, run);
-      begin -= run;
-    }
+    unlink(w, end, from);
+  } else {
+    w.add(space_.free_runs, 1);
   }
-  if (free_behind) {
-    const std::uint32_t run = descs_[end].length();
-    remove(tx, end, run);
-    end += run;
-  }
-  insert(tx, begin, end - begin);
+  set_free(w, page, length + behind);
+  link(w, page, to);
 }
 
 void PageAllocator::make_slab(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
@@ -244,19 +296,28 @@ void PageAllocator::grow(shared::Transaction& tx, std::uint32_t page, std::uint3
                          std::uint32_t more) noexcept {
   const std::uint16_t holder = descs_[page].holder();
   const std::uint32_t run = descs_[page + length].length();
-  remove(tx, page + length, run);
-  tx.set(descs_[page + length].word1,
-         page);  // over the links of the run, where mark_inside() may put the same value
-  if (run > more) insert(tx, page + length + more, run - more);
-  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  set_held(tx, page, length + more, holder, 0);
+  shared::Writer w(tx);
+  unlink(w, page + length, bin_of(run));
+  // Over the head of the run, where mark_inside() may put the same.
+  w.set(descs_[page + length].word1, page);
+  w.set(descs_[page + length].word0, 0);
+  if (run > more) {
+    insert(w, page + length + more, run - more);
+  } else {
+    w.add(space_.free_runs, ~std::uint64_t{0});
+  }
+  w.add(space_.free_pages, -std::uint64_t{more});
+  if (length > 1) w.set(descs_[page + length - 1].word0, 0);
+  set_held(w, page, length + more, holder, 0);
 }
 
 void PageAllocator::shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
                            std::uint32_t new_length) noexcept {
   const std::uint16_t holder = descs_[page].holder();
-  if (length > 1) tx.set(descs_[page + length - 1].word0, 0);
-  set_held(tx, page, new_length, holder, 0);
+  {
+    shared::Writer w(tx);
+    set_held(w, page, new_length, holder, 0);
+  }
   free(tx, page + new_length, length - new_length);
 }
 

@@ -34,6 +34,7 @@
 
 #include <cstdint>
 
+#include "base/always_inline.hpp"
 #include "base/bits.hpp"
 #include "base/relaxed.hpp"
 #include "extmem/types.hpp"
@@ -134,6 +135,12 @@ struct SpanRequest {
 /// A view of one PageSpace: the algorithms.
 class PageAllocator {
  public:
+  /// Where the list of free runs of some lengths begins: PageSpace::heads[row][column].
+  struct Bin {
+    std::uint32_t row;
+    std::uint32_t column;
+  };
+
   PageAllocator(std::byte* segment, PageSpace& space, shared::Ground ground = {}) noexcept
       : space_(space), descs_(reinterpret_cast<PageDesc*>(segment + space.descs_offset)), ground_(ground) {}
 
@@ -144,6 +151,9 @@ class PageAllocator {
   /// `owner`: PageDesc::owned_by, or 0 for a shared one.
   std::uint32_t allocate(shared::Transaction& tx, const SpanRequest& request, std::uint16_t holder,
                          std::uint64_t owner = 0) noexcept;
+  /// The same for a request without constraints, from the high end of the run that is chosen.
+  std::uint32_t allocate_plain(shared::Transaction& tx, std::uint32_t pages, std::uint16_t holder,
+                               std::uint64_t owner) noexcept;
   /// Where allocate would place the request, without changing anything. kNoPage: nothing fits.
   [[nodiscard]] std::uint32_t probe(const SpanRequest& request) const noexcept;
   /// Gives [page, page + length) back and merges it with its free neighbours. Requires: it is one held or cached run, or
@@ -185,11 +195,13 @@ class PageAllocator {
   [[nodiscard]] const PageSpace& space() const noexcept { return space_; }
 
  private:
-  void insert(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
-  void remove(shared::Transaction& tx, std::uint32_t page, std::uint32_t length) noexcept;
-  void resize_free(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
+  void unlink(shared::Writer& w, std::uint32_t page, Bin bin) noexcept;
+  void link(shared::Writer& w, std::uint32_t page, Bin bin) noexcept;
+  void set_free(shared::Writer& w, std::uint32_t page, std::uint32_t length) noexcept;
+  void insert(shared::Writer& w, std::uint32_t page, std::uint32_t length) noexcept;
+  void resize_free(shared::Writer& w, std::uint32_t page, std::uint32_t length,
                    std::uint32_t new_length) noexcept;
-  void set_held(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint16_t holder,
+  void set_held(shared::Writer& w, std::uint32_t page, std::uint32_t length, std::uint16_t holder,
                 std::uint64_t owner) noexcept;
   void mark_inside(std::uint32_t page, std::uint32_t length) noexcept;
   struct Choice {
@@ -198,6 +210,9 @@ class PageAllocator {
     std::uint32_t page = kNoPage;
   };
   [[nodiscard]] Choice choose(const SpanRequest& request) const noexcept;
+  [[nodiscard]] Choice choose_plain(std::uint32_t pages, bool high) const noexcept;
+  std::uint32_t take(shared::Transaction& tx, const Choice& choice, std::uint32_t pages, std::uint16_t holder,
+                     std::uint64_t owner) noexcept;
 
   /// Makes sure that the descriptors which a held run touches have memory behind them.
   [[nodiscard]] bool ensure_run(std::uint32_t page, std::uint32_t length) const noexcept;

@@ -153,9 +153,11 @@ Result<void> Domain::deallocate(void* p) noexcept {
   if (state_ == nullptr) return closed();
   const heap::ThreadMemory& memory = heap::thread_memory;
   // A span of the exact heap that the thread remembers, if that is of this domain.
-  if (memory.exact_key != heap::ThreadMemory::kNoHeap && memory.segment == state_->core_.segment() &&
-      heap::push_exact(memory, p))
-    return {};
+  if (memory.exact_key != heap::ThreadMemory::kNoHeap && memory.segment == state_->core_.segment()) {
+    if (heap::push_exact(memory, p)) [[likely]]
+      return {};
+    if (heap::free_exact(tended(state_)->core_, memory, p)) return {};
+  }
   return tended(state_)->deallocate(nullptr, p);
 }
 Result<std::size_t> Domain::usable_size(const void* p) const noexcept {

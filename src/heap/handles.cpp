@@ -104,17 +104,21 @@ EXTMEM_ALWAYS_INLINE HeldSmall held_small(const ThreadMemory& memory, std::uint6
   return held;
 }
 
-/// Every way of allocating. A heap may be destroyed between the look at its handle and the allocation, and its record
-/// may then be another heap's: what was taken from that one goes back. (Once an object of the heap is held, it cannot
-/// be destroyed: so one look afterwards is enough.)
-Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t size,
-                              const AllocOptions& options) noexcept {
-  if (!living(local, key)) return stale(local);
-  auto p = local->state->allocate_pointer(*local, size, options);
+/// A heap may be destroyed between the look at its handle and an allocation, and its record may then be another heap's:
+/// what was taken from that one goes back. (Once an object of the heap is held, it cannot be destroyed: so one look
+/// afterwards is enough.)
+Result<void*> if_living(HeapLocal* local, std::uint64_t key, Result<void*> p) noexcept {
   if (living(local, key)) [[likely]]
     return p;
   if (p) (void)local->state->deallocate(local, *p);
   return stale(local);
+}
+
+/// Every way of allocating.
+Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t size,
+                              const AllocOptions& options) noexcept {
+  if (!living(local, key)) return stale(local);
+  return if_living(local, key, local->state->allocate_pointer(*local, size, options));
 }
 
 }  // namespace
@@ -130,9 +134,10 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   const ThreadMemory& memory = heap::thread_memory;
   if (memory.exact_key != key_) [[unlikely]]
     return deallocate_slowly(p);
-  if (!push_exact(memory, p)) [[unlikely]]
-    return deallocate_slowly(p);
-  return {};
+  if (push_exact(memory, p)) [[likely]]
+    return {};
+  if (living(local_, key_) && heap::free_exact(local_->state->core_, memory, p)) return {};
+  return deallocate_slowly(p);
 }
 [[gnu::noinline]] Result<void*> Heap::allocate_slowly(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
@@ -142,6 +147,10 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
     auto p = state.core_.allocate_small(memory.cache->slot, *memory.cache, alloc::class_of(size),
                                         state.core_.untagged());
     if (p) return reinterpret_cast<void*>(*p);
+  } else if (memory.exact_key == key_ && current(memory) && living(local_, key_)) {
+    // Of an exact heap: nothing that a free has just undone.
+    const std::uint64_t p = local_->state->core_.allocate_plain_span(*memory.cache, size);
+    if (p != 0) return if_living(local_, key_, reinterpret_cast<void*>(p));
   }
   return allocate_living(local_, key_, size, AllocOptions{});
 }

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/always_inline.hpp"
 #include "base/crash_point.hpp"
 #include "base/relaxed.hpp"
 #include "shared/thread_slot.hpp"
@@ -97,8 +98,50 @@ class Transaction {
   void rollback() noexcept { undo(base_, journal_); }
 
  private:
+  friend class Writer;
   std::byte* base_;
   Journal& journal_;
+};
+
+/// Part of a transaction whose words are changed in a row by inlined code: what would be loaded anew for each word stays in
+/// registers, as long as nothing takes the Writer's address. Meanwhile the Transaction itself is not used.
+class Writer {
+ public:
+  EXTMEM_ALWAYS_INLINE explicit Writer(Transaction& tx) noexcept
+      : base_(tx.base_),
+        journal_(tx.journal_),
+        count_(tx.journal_.count.load(std::memory_order_relaxed)),
+        watched_(base::crash_point_hook.load(std::memory_order_relaxed) != nullptr) {}
+  Writer(const Writer&) = delete;
+
+  /// As Transaction::set. A word that keeps its value is journaled, too.
+  template <typename T>
+  EXTMEM_ALWAYS_INLINE void set(base::Relaxed<T>& word, std::type_identity_t<T> value) noexcept {
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+    const auto offset = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(&word) - base_);
+    JournalEntry& entry = journal_.entries[count_];
+    entry.where = offset << 8 | sizeof(T);
+    entry.old = static_cast<std::uint64_t>(word.get());
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    journal_.count.store(++count_, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (watched_) [[unlikely]]
+      base::crash_point("transaction.journaled");
+    word.set(value);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (watched_) [[unlikely]]
+      base::crash_point("transaction.changed");
+  }
+  template <typename T>
+  EXTMEM_ALWAYS_INLINE void add(base::Relaxed<T>& word, std::type_identity_t<T> delta) noexcept {
+    set(word, static_cast<T>(word.get() + delta));
+  }
+
+ private:
+  std::byte* base_;
+  Journal& journal_;
+  std::uint32_t count_;
+  bool watched_;
 };
 
 }  // namespace extmem::shared

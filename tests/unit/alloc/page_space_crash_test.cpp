@@ -1,11 +1,13 @@
 // Every operation of the page layer, cut short between any two of its stores: undoing it restores the state before.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <iterator>
 #include <set>
 #include <sstream>
+#include <vector>
 
 #include "unit/alloc/page_world.hpp"
 #include "unit/alloc/seed.hpp"
@@ -14,9 +16,25 @@
 namespace extmem::alloc {
 namespace {
 
-/// Whether a descriptor says something about which pages are free and held. The others are hints or leftovers,
-/// which find_head() and check() never believe without asking such a one.
-bool decides(const PageDesc& desc) { return desc.kind() != PageKind::none && desc.kind() != PageKind::mark; }
+/// Whose descriptors say which pages are free and held: heads, tails and pages of slabs. The others are hints or
+/// leftovers, which find_head() and check() never believe without asking such a one; but they would believe a head of a
+/// held run or a slab anywhere.
+std::vector<bool> deciding(PageWorld& world) {
+  const std::uint32_t pages = world.space().pages;
+  std::vector<bool> decides(pages, false);
+  for (std::uint32_t page = 0; page < pages;) {
+    const PageDesc& desc = world.allocator().desc(page);
+    const bool head = desc.kind() == PageKind::free_head || desc.kind() == PageKind::held_head;
+    const std::uint32_t length = head ? std::clamp(desc.length(), 1u, pages - page) : 1;
+    decides[page] = decides[page + length - 1] = true;
+    page += length;
+  }
+  for (std::uint32_t page = 0; page < pages; ++page) {
+    const PageKind kind = world.allocator().desc(page).kind();
+    if (kind == PageKind::held_head || kind == PageKind::slab) decides[page] = true;
+  }
+  return decides;
+}
 
 /// Where two states of a page space differ in what counts; "" when they agree.
 std::string compare(PageWorld& before, PageWorld& now) {
@@ -32,10 +50,12 @@ std::string compare(PageWorld& before, PageWorld& now) {
         text << "head of bin " << row << ", " << column << '\n';
     }
   }
+  const std::vector<bool> decided = deciding(before);
+  const std::vector<bool> decides = deciding(now);
   for (std::uint32_t page = 0; page < a.pages; ++page) {
     const PageDesc& was = before.allocator().desc(page);
     const PageDesc& is = now.allocator().desc(page);
-    if (!decides(was) && !decides(is)) continue;
+    if (!decided[page] && !decides[page]) continue;
     const bool link_counts = was.kind() != PageKind::free_tail && was.kind() != PageKind::slab;
     if (was.word0 != is.word0 || (link_counts && was.word1 != is.word1)) {
       text << "page " << page << std::hex << ": " << was.word0 << ' ' << was.word1 << " became " << is.word0
@@ -119,7 +139,7 @@ class PageCrash : public ::testing::Test {
       const std::ptrdiff_t in_descs = offset - static_cast<std::ptrdiff_t>(copy.space().descs_offset);
       if (in_descs >= 0) {
         const auto page = static_cast<std::uint32_t>(in_descs / 16);
-        if (!decides(world_.allocator().desc(page)) && !decides(copy.allocator().desc(page))) continue;
+        if (!deciding(world_)[page] && !deciding(copy)[page]) continue;
         const PageKind kind = world_.allocator().desc(page).kind();
         if (in_descs % 16 == 8 && (kind == PageKind::free_tail || kind == PageKind::slab)) continue;
       }
