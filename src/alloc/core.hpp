@@ -29,7 +29,7 @@
 
 namespace extmem::alloc {
 
-struct CachedSpan;
+struct RowSpan;
 
 /// Where the tables of this layer lie in the segment.
 struct CoreTables {
@@ -307,9 +307,13 @@ class Core {
     std::uint64_t cached_pages = 0, cached_spans = 0;
   };
   [[nodiscard]] FreeFigures free_figures(std::uint32_t region) const noexcept;
-  /// Makes a span that is biased to another thread everybody's: from then on the lock alone guards it. A span that is
-  /// cached stays as it is. Requires: the heap's lock; `page` is a page of the region. Errors: ETIMEDOUT.
+  /// Makes a span that is biased to another thread everybody's: from then on the lock alone guards it. Whoever it was biased
+  /// to, the caller included, has nothing cached then, and this span not in its row. Requires: the heap's lock; `page` is a page of the region. Errors: ETIMEDOUT.
   Result<void> share_span_locked(std::uint32_t slot, std::uint32_t region, std::uint32_t page) noexcept;
+  /// Whether the held run whose head this is was freed by a thread that keeps it. Without the lock: as of some instant.
+  [[nodiscard]] bool span_is_cached(std::uint32_t region, std::uint32_t page) const noexcept;
+  /// Marks such runs as cached_head. Requires: this is a copy.
+  void show_cached_spans(std::uint32_t heap) noexcept;
   /// The same of what is at a RegionPtr, should it be a span.
   Result<void> share_span_of_locked(std::uint32_t slot, std::uint64_t ptr) noexcept {
     const auto region = static_cast<std::uint32_t>(ptr >> 48);
@@ -435,11 +439,10 @@ class Core {
   void restore_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void disturbed_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void count_free_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
-  /// Before a change of the heap that no free undoes: the caller's own cached spans are returned.
+  /// Before a change of the heap that no free undoes: the caller's own cached spans are returned, and its row ends.
   void settle_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
   [[nodiscard]] ThreadCache* span_owner_locked(std::uint32_t slot, std::uint32_t heap) const noexcept;
-  bool find_cached(const ThreadCache& cache, const CachedSpan& span, std::uint32_t& region,
-                   std::uint32_t& page) const noexcept;
+  [[nodiscard]] bool biased_to(const ThreadCache& cache, const RowSpan& span) const noexcept;
   std::size_t check_spans_locked(
       std::uint32_t heap, std::uint64_t cached_heads,
       FunctionRef<void(const char*, std::uint64_t, std::uint64_t, std::uint64_t)> report) const noexcept;

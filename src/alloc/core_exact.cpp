@@ -1,7 +1,6 @@
 // Exact heaps: the slow side of their span magazines. Opening and closing them, returning what they hold, and letting
 // others at a span that is biased to its thread.
 #include <algorithm>
-#include <bit>
 
 #include "alloc/chains.hpp"
 #include "alloc/core.hpp"
@@ -26,16 +25,11 @@ void Core::make_spans_locked(ThreadCache& cache) noexcept {
   SpanMagazines& spans = SpanMagazines::of(cache);
   spans.open = 0;
   spans.owner = PageDesc::owned_by(cache.heap, cache.slot);
-  for (std::uint32_t stack = 0; stack < kSpanStacks; ++stack) {
-    SpanMagazines::entry(cache, SpanMagazines::place(stack, 0)) = CachedSpan{};
-    spans.set_count(stack, 0);
-    spans.magazines[stack].limit = SpanMagazines::place(stack, span_capacity(stack));
-  }
-  spans.used = 0;
+  spans.level = 0;
+  spans.top = 0;
+  spans.floor = 0;
   spans.hits = 0;
   spans.asked = 0;
-  spans.level = 0;
-  spans.floor = 0;
 }
 
 void Core::open_spans_locked(ThreadCache& cache) noexcept {
@@ -45,48 +39,40 @@ void Core::open_spans_locked(ThreadCache& cache) noexcept {
   if (spans.open != 0 || !has_membarrier_ || h.closed_frees != 0) return;
   spans.hits = 0;
   h.open_caches.add(1);
-  spans.open = PageDesc::pack(PageKind::held_head, 0, holder_of(cache.held));
+  spans.open = 1;
 }
 
+/// Requires: the owner stands still, or calls; nothing is cached.
 void Core::close_spans_locked(ThreadCache& cache) noexcept {
   SpanMagazines& spans = SpanMagazines::of(cache);
+  spans.note_changed();
   if (spans.open == 0) return;
   spans.open = 0;
   heaps_[cache.heap].open_caches.add(std::uint16_t{0xffff});
 }
 
-/// The head that a cached span's entry names, where it still says that this cache has it. An entry may be of an operation
-/// that its owner's death cut short, or of a flush that was.
-bool Core::find_cached(const ThreadCache& cache, const CachedSpan& span, std::uint32_t& region,
-                       std::uint32_t& page) const noexcept {
-  region = static_cast<std::uint32_t>(span.place >> 48);
+/// Whether a span of a row is one that is biased to that row's owner. It may be of a flush that was cut short: then it is
+/// free by now.
+bool Core::biased_to(const ThreadCache& cache, const RowSpan& span) const noexcept {
+  const std::uint32_t region = span.region();
   if (region == 0 || region > geometry_.max_regions || !sound(regions_[region])) return false;
   const RegionCore& r = regions_[region];
-  if ((r.flags & kRegionAttached) == 0 || r.heap != cache.heap) return false;
-  const std::uint64_t at = (span.place & kPlaceMask) - r.pages.descs_offset;
-  if (at % sizeof(PageDesc) != 0 || at / sizeof(PageDesc) >= r.pages.pages) return false;
-  page = static_cast<std::uint32_t>(at / sizeof(PageDesc));
-  const PageDesc& desc = pages(region).desc(page);
-  return desc.kind() == PageKind::cached_head && desc.word1 == SpanMagazines::of(cache).owner;
+  if ((r.flags & kRegionAttached) == 0 || r.heap != cache.heap || span.page() >= r.pages.pages) return false;
+  const PageDesc& desc = pages(region).desc(span.page());
+  return (desc.kind() == PageKind::held_head || desc.kind() == PageKind::cached_head) &&
+         desc.length() == span.length() && desc.word1 == SpanMagazines::of(cache).owner;
 }
 
 void Core::return_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   SpanMagazines& spans = SpanMagazines::of(cache);
-  if (spans.used == 0) return;
-  for (std::uint64_t left = spans.used; left != 0; left &= left - 1) {
-    const auto stack = static_cast<std::uint32_t>(std::countr_zero(left));
-    const std::uint32_t n = spans.count(stack);
-    if (n == 0 || n > span_capacity(stack)) continue;
-    for (std::uint32_t i = 1; i <= n; ++i) {
-      std::uint32_t region;
-      std::uint32_t page;
-      if (find_cached(cache, SpanMagazines::entry(cache, SpanMagazines::place(stack, i)), region, page))
-        free_span_locked(slot, cache.heap, region, page);
-    }
+  std::uint32_t left = spans.cached();
+  if (left == 0) return;
+  for (; left != 0; --left) {
+    const RowSpan& span = spans.at(spans.level + left);
+    if (biased_to(cache, span)) free_span_locked(slot, cache.heap, span.region(), span.page());
     base::crash_point("spans.freed");
-    spans.set_count(stack, 0);
+    spans.top = spans.level + left - 1;
   }
-  spans.used = 0;
   base::crash_point("spans.returned");
 }
 
@@ -94,17 +80,20 @@ void Core::return_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept 
 void Core::restore_spans_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   return_spans_locked(slot, cache);
   SpanMagazines& spans = SpanMagazines::of(cache);
+  spans.top = spans.level.get();  // of a damaged row it may not be
+  spans.note_changed();
   spans.open = 0;
   spans.hits = 0;
   spans.asked = 0;
-  spans.note_changed();
 }
 
 void Core::flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept {
   const HeapCore& h = heaps_[heap];
   if (h.exact == 0) return;
-  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next)
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     return_spans_locked(slot, caches_[link - 1]);
+    SpanMagazines::of(caches_[link - 1]).note_changed();
+  }
 }
 
 /// Notes that the owner had to stand still. Requires: it does; the heap's lock.
@@ -131,7 +120,7 @@ void Core::disturbed_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
 }
 
 // A span that another thread is just freeing may be missed: then that free comes after this operation, as it may.
-// One that was freed before, as the threads' synchronisation tells, is seen: its bit in `used` was set before.
+// One that was freed before, as the threads' synchronisation tells, is seen: the owner's level was lowered before.
 Result<void> Core::flush_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
   HeapCore& h = heaps_[heap];
   if (h.open_caches == 0) return {};
@@ -143,7 +132,7 @@ Result<void> Core::flush_spans_locked(std::uint32_t slot, std::uint32_t heap) no
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
     SpanMagazines& spans = SpanMagazines::of(cache);
-    if (&cache == own || spans.used == 0) continue;
+    if (&cache == own || spans.cached() == 0) continue;
     spans.asked = 1;
     cache.gate.ask();
     any = true;
@@ -206,15 +195,22 @@ Result<void> Core::share_span_locked(std::uint32_t slot, std::uint32_t region, s
   if ((regions_[region].flags & kRegionAttached) == 0 || page >= regions_[region].pages.pages) return {};
   PageDesc& desc = pages(region).desc(page);
   const std::uint32_t owner = desc.owner();
-  if (owner == 0 || owner == slot || desc.kind() != PageKind::held_head) return {};
+  if (owner == 0) return {};
+  const std::uint32_t heap = regions_[region].heap;
+  if (owner == slot) {
+    settle_spans_locked(slot, heap);
+    return {};
+  }
   // Its owner, if it is there and may push, stands still meanwhile: it may be about to free the span, too.
-  ThreadCache* cache = cache_of(owner, regions_[region].heap);
+  ThreadCache* cache = cache_of(owner, heap);
   const bool moves = cache != nullptr && SpanMagazines::of(*cache).open != 0;
   if (moves) {
     EXTMEM_TRY(stands, pause(slot, *cache));
     if (!stands) return {};  // it had died: what it had cached is free, and nobody moves the rest
+    // What it has cached is free, this span perhaps among it; and it may not find this one in its row any more.
+    return_spans_locked(slot, *cache);
+    SpanMagazines::of(*cache).note_changed();
   }
-  // Else its owner has freed it just now, and owns it.
   if (desc.kind() == PageKind::held_head) desc.word1 = 0;
   base::crash_point("spans.shared");
   if (moves) {
@@ -222,6 +218,32 @@ Result<void> Core::share_span_locked(std::uint32_t slot, std::uint32_t region, s
     resume(*cache);
   }
   return {};
+}
+
+bool Core::span_is_cached(std::uint32_t region, std::uint32_t page) const noexcept {
+  const std::uint32_t owner = pages(region).desc(page).owner();
+  if (owner == 0 || owner > geometry_.max_threads) return false;
+  const ThreadCache* const cache = cache_of(owner, regions_[region].heap);
+  if (cache == nullptr || !cache->exact()) return false;
+  const SpanMagazines& spans = SpanMagazines::of(*cache);
+  const std::uint32_t level = spans.level;
+  for (std::uint32_t n = spans.cached(); n != 0; --n) {
+    const RowSpan& span = spans.at(level + n);
+    if (span.region() == region && span.page() == page) return true;
+  }
+  return false;
+}
+
+void Core::show_cached_spans(std::uint32_t heap) noexcept {
+  (void)for_each_cache(*this, heaps_[heap], [&](const ThreadCache& cache) {
+    const SpanMagazines& spans = SpanMagazines::of(cache);
+    for (std::uint32_t n = spans.cached(); n != 0; --n) {
+      const RowSpan& span = spans.at(spans.level + n);
+      if (!biased_to(cache, span)) continue;
+      auto& word0 = pages(span.region()).desc(span.page()).word0;
+      word0 = PageDesc::pack(PageKind::cached_head, span.length(), static_cast<std::uint16_t>(word0 >> 48));
+    }
+  });
 }
 
 void Core::settle_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept {
@@ -254,43 +276,34 @@ std::size_t Core::check_spans_locked(
     if (report) report(what, where, expected, found);
   };
   const HeapCore& h = heaps_[heap];
-  std::uint64_t entries = 0;
+  std::uint64_t cached = 0;
   std::uint32_t open = 0;
   (void)for_each_cache(*this, h, [&](const ThreadCache& cache) {
     const SpanMagazines& spans = SpanMagazines::of(cache);
     open += spans.open != 0 ? 1u : 0u;
-    for (std::uint32_t stack = 0; stack < kSpanStacks; ++stack) {
-      const std::uint32_t n = spans.count(stack);
-      if (n > span_capacity(stack)) {
-        breach("a stack of spans holds at most its capacity", stack, span_capacity(stack), n);
+    if (spans.top - spans.floor > kUndoDepth || spans.level - spans.floor > spans.top - spans.floor) {
+      breach("a row of spans is as long as it may be", cache.slot, kUndoDepth, spans.top - spans.floor);
+      return;
+    }
+    if (spans.top != spans.floor && spans.open == 0)
+      breach("a closed cache is empty", cache.slot, 0, spans.top - spans.floor);
+    for (std::uint32_t n = spans.floor + 1; n != spans.top + 1; ++n) {
+      const RowSpan& span = spans.at(n);
+      if (!biased_to(cache, span)) {
+        breach("a span in a thread's row is that thread's", span.address, cache.slot, span.region());
         continue;
       }
-      entries += n;
-      if (n != 0 && spans.open == 0) breach("a closed cache is empty", cache.slot, 0, n);
-      if (n != 0 && (spans.used >> stack & 1) == 0)
-        breach("a stack with spans is marked as used", stack, 1, 0);
-      for (std::uint32_t i = 1; i <= n; ++i) {
-        const CachedSpan& span = SpanMagazines::entry(cache, SpanMagazines::place(stack, i));
-        std::uint32_t region = 0;
-        std::uint32_t page = 0;
-        if (!find_cached(cache, span, region, page)) {
-          breach("a span in a thread's stack is cached by it", span.address, cache.slot, region);
-          continue;
-        }
-        if (pages(region).desc(page).length() != stack + 1)
-          breach("a span is in the stack of its length", span.address, stack + 1,
-                 pages(region).desc(page).length());
-        for (std::uint32_t j = 1; j < i; ++j) {
-          if (SpanMagazines::entry(cache, SpanMagazines::place(stack, j)).place == span.place)
-            breach("a span is in a stack once", span.address, i, j);
-        }
+      cached += n - spans.floor > spans.level - spans.floor ? 1u : 0u;
+      for (std::uint32_t other = spans.floor + 1; other != n; ++other) {
+        if (spans.at(other).span == span.span)
+          breach("a span is in a row once", span.address, n - spans.floor, other - spans.floor);
       }
     }
   });
   if (open != h.open_caches)
     breach("open_caches counts the caches that may hold spans", heap, open, h.open_caches);
-  if (entries != cached_heads)
-    breach("every cached span is in a thread's stack", heap, cached_heads, entries);
+  if (cached_heads > cached)
+    breach("every cached span is in a thread's row", heap, cached_heads, cached);
   return breaches;
 }
 

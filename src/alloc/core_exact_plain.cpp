@@ -22,14 +22,14 @@ std::uint64_t Core::allocate_plain_span(ThreadCache& own, std::uint64_t bytes) n
   SpanMagazines& spans = SpanMagazines::of(own);
   const bool open = spans.open != 0;
   // Alone with an empty cache, or nobody caches: nothing is to be flushed.
-  if (h.open_caches > (open && spans.used == 0 ? 1u : 0u) && !flush_spans_locked(slot, heap)) return 0;
+  if (h.open_caches > (open && spans.cached() == 0 ? 1u : 0u) && !flush_spans_locked(slot, heap)) return 0;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
     RegionCore& r = regions_[region];
     if ((r.flags & kRegionDraining) != 0 || !reaches(region)) continue;
     if (r.pages.page_shift != kSpanUnitShift) return 0;
     PageAllocator allocator = pages(region);
     if (wanted > allocator.largest_free_bound()) continue;
-    const bool cacheable = open && wanted <= kSpanStacks && (r.flags & kRegionGrown) == 0;
+    const bool cacheable = open && wanted <= kMostCachedPages && (r.flags & kRegionGrown) == 0;
     auto tx = transaction(slot);
     const std::uint32_t page =
         allocator.allocate_plain(tx, wanted, untagged_, cacheable ? spans.owner.get() : 0);
@@ -41,14 +41,15 @@ std::uint64_t Core::allocate_plain_span(ThreadCache& own, std::uint64_t bytes) n
       w.add(h.span_pages_bytes, rounded);
     }
     tx.commit();
+    const std::uint64_t at = address(region, std::uint64_t{page} << kSpanUnitShift);
     if (cacheable) {
-      spans.note_allocated(own, make_ptr(region, r.pages.descs_offset + std::uint64_t{page} * sizeof(PageDesc)));
-    } else if (open) {
+      spans.note_allocated(at, RowSpan::pack(region, wanted, page));
+    } else {
       spans.note_changed();
     }
     note_served(r);
     note_peak(h);
-    return address(region, std::uint64_t{page} << kSpanUnitShift);
+    return at;
   }
   return 0;
 }
@@ -63,14 +64,14 @@ bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t
   constexpr std::uint32_t kUnusual = kRegionDraining | kRegionGrown;
   if (r.heap != heap || (r.flags & (kRegionAttached | kUnusual)) != kRegionAttached) return false;
   PageAllocator allocator = pages(region);
+  SpanMagazines& spans = SpanMagazines::of(own);
+  if (spans.cached() != 0) return_spans_locked(slot, own);  // first: it may be a second free of one of them
+  spans.note_changed();
   const PageDesc& desc = allocator.desc(page);
   const std::uint64_t word0 = desc.word0;
   const auto length = static_cast<std::uint32_t>(word0);
-  SpanMagazines& spans = SpanMagazines::of(own);
   if (word0 - length != PageDesc::pack(PageKind::held_head, 0, untagged_)) return false;
   if (desc.word1 != 0 && desc.word1 != spans.owner) return false;  // another thread's
-  if (spans.used != 0) return_spans_locked(slot, own);
-  spans.note_changed();
   auto tx = transaction(slot);
   allocator.free(tx, page, length);
   {

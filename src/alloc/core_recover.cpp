@@ -10,6 +10,7 @@
 #include "alloc/chains.hpp"
 #include "alloc/core.hpp"
 #include "alloc/held.hpp"
+#include "alloc/span_magazines.hpp"
 #include "base/crash_point.hpp"
 
 namespace extmem::alloc {
@@ -270,6 +271,11 @@ void Core::set_holder_locked(shared::Transaction& tx, std::uint64_t ptr, std::ui
   PageAllocator allocator = pages(region);
   const auto page = static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift);
   if (allocator.desc(page).kind() != PageKind::slab) {
+    // Of an exact heap: its owner, if it has one, is the caller. The row ends, whatever becomes of the transaction.
+    if (const std::uint32_t owner = allocator.desc(page).owner(); owner != 0) {
+      if (ThreadCache* const cache = cache_of(owner, regions_[region].heap); cache != nullptr)
+        SpanMagazines::of(*cache).note_changed();
+    }
     allocator.set_holder(tx, page, holder);
     return;
   }

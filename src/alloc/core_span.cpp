@@ -60,7 +60,7 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       if (own.pages > allocator.largest_free_bound()) continue;
       auto tx = transaction(slot);
       // Not of memory that growth added: who caches the last span of such a region keeps it from going.
-      const bool cacheable = biased && own.pages <= kSpanStacks && r.pages.page_shift == kSpanUnitShift &&
+      const bool cacheable = biased && own.pages <= kMostCachedPages && r.pages.page_shift == kSpanUnitShift &&
                              (r.flags & kRegionGrown) == 0;
       const std::uint32_t page =
           allocator.allocate(tx, own, holder, cacheable ? PageDesc::owned_by(heap, slot) : 0);
@@ -73,8 +73,8 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
         // What is taken again from the cache would have been placed there: only plain requests may find it.
         SpanMagazines& spans = SpanMagazines::of(*owner);
         if (cacheable && !own.constrained() && filter.region == 0 && filter.os_page_shift == 0) {
-          spans.note_allocated(*owner, std::uint64_t{region} << 48 |
-                                           (r.pages.descs_offset + std::uint64_t{page} * sizeof(PageDesc)));
+          spans.note_allocated(address(region, std::uint64_t{page} << kSpanUnitShift),
+                               RowSpan::pack(region, own.pages, page));
         } else {
           spans.note_changed();
         }
@@ -126,6 +126,7 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   PageDesc& desc = allocator.desc(page);
   const bool aligned = (std::uint64_t{page} << shift) == offset;
+  settle_spans_locked(slot, heap);  // first: it may be a second free of one of them
   if (aligned) EXTMEM_TRY_VOID(share_span_locked(slot, region, page));
   if (desc.kind() != PageKind::held_head || !aligned) {
     if (desc.kind() == PageKind::slab) return EXTMEM_ERROR(ENOTBLK, "the page belongs to a slab");
@@ -139,7 +140,6 @@ Result<void> Core::free_span(std::uint32_t slot, std::uint32_t heap, std::uint32
   if (holder == kHolderMemzone) {
     return EXTMEM_ERROR(EPERM, "the memory belongs to a memzone: free the memzone by its name");
   }
-  settle_spans_locked(slot, heap);
   free_span_locked(slot, heap, region, page);
   count_free_locked(slot, heap);
   if (r.flags & kRegionDraining)
@@ -157,6 +157,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const unsigned shift = r.pages.page_shift;
   const auto page = static_cast<std::uint32_t>(offset >> shift);
   PageDesc& desc = allocator.desc(page);
+  settle_spans_locked(slot, heap);
   EXTMEM_TRY_VOID(share_span_locked(slot, region, page));
   if (desc.kind() != PageKind::held_head || (std::uint64_t{page} << shift) != offset) {
     return EXTMEM_ERROR(EINVAL, "not the address of a held span");
@@ -168,7 +169,6 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const std::uint32_t length = desc.length();
   if (wanted == length) return true;
   const std::uint16_t holder = desc.holder();
-  settle_spans_locked(slot, heap);
   auto tx = transaction(slot);
   if (wanted > length) {
     if ((r.flags & kRegionDraining) != 0) return false;

@@ -453,8 +453,6 @@ struct alignas(64) ThreadMemory {
   std::uint64_t exact_key = kNoHeap;  // an exact heap's
   std::byte* segment = nullptr;
   std::uint64_t region_exact = 0;  // bytes in whole pages of a region whose spans are cached, else 0
-  std::uint64_t region_place = 0;  // CachedSpan::place of its page 0
-  const base::Relaxed<std::uint32_t>* region_flags = nullptr;
   RegionLocal* region = nullptr;
   struct Seat {
     std::uint32_t serial = 0;

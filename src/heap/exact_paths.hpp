@@ -15,21 +15,13 @@ EXTMEM_ALWAYS_INLINE std::uintptr_t pop_exact(const ThreadMemory& memory, std::u
   // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
   if (memory.exact_key != key) [[unlikely]]
     return 0;
-  return alloc::pop_span(memory.segment, *memory.cache,
-                         static_cast<std::uint32_t>(last >> alloc::kSpanUnitShift));
+  return alloc::pop_span(*memory.cache, (last >> alloc::kSpanUnitShift) + 1);
 }
 
-/// Frees a span of whichever exact heap the thread remembers. False: not that easily.
+/// Frees the span that the thread allocated last in whichever exact heap it remembers. False: not that easily.
 /// Requires: it remembers one, of the domain (or the heap) that the caller means.
 EXTMEM_ALWAYS_INLINE bool push_exact(const ThreadMemory& memory, const void* p) noexcept {
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  constexpr std::uint64_t kUnit = std::uint64_t{1} << alloc::kSpanUnitShift;
-  if (offset >= memory.region_exact || (offset & (kUnit - 1)) != 0) [[unlikely]]
-    return false;
-  const std::uint64_t place = memory.region_place + offset / kUnit * sizeof(alloc::PageDesc);
-  auto& desc = *reinterpret_cast<alloc::PageDesc*>(memory.segment + (place & alloc::kPlaceMask));
-  return alloc::push_span(*memory.cache, desc, place, reinterpret_cast<std::uintptr_t>(p),
-                          *memory.region_flags, *memory.sequence, memory.seen);
+  return alloc::push_span(*memory.cache, reinterpret_cast<std::uintptr_t>(p), *memory.sequence, memory.seen);
 }
 
 /// Frees a span of that heap which push_exact() does not take, under the heap's lock. False: not that easily.

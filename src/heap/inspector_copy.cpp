@@ -305,6 +305,7 @@ Result<InspectorState::Instant> InspectorState::take(Part part, std::uint32_t he
       instant.locked = same[2];
       instant.whole = same[2] && marks[2].holder == 0 && core.heap(heap).torn == 0;
       if (core.heap(heap).torn != 0) instant.stopped = true;
+      if (core.heap(heap).exact != 0) view_->core_.show_cached_spans(heap);
       EXTMEM_TRY_VOID(look_at_caches(instant, watch));
       break;
     case Part::none:

@@ -24,8 +24,6 @@ RegionLocal* DomainState::region_at(const void* p) noexcept {
     memory.region_slab_map = region->slab_map;
     memory.region_mapped = region->slab_mapped;
     memory.region_exact = region->exact;
-    memory.region_place = region->place;
-    memory.region_flags = region->flags;
     memory.region_cpu = region->cpu;
     memory.region = region;
     // Orders the reads above before the second look: had the region gone meanwhile, they may be of another one.

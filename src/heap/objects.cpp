@@ -197,7 +197,7 @@ ObjectInfo DomainState::object_in(std::uint32_t region, std::uint64_t offset, st
   } else if (const std::uint32_t head = pages.find_head(page); head != alloc::kNoPage) {
     info.base = reinterpret_cast<void*>(base + (std::uint64_t{head} << shift));
     info.size = std::uint64_t{pages.desc(head).length()} << shift;
-    info.held = true;
+    info.held = !core_.span_is_cached(region, head);
     found = pages.desc(head).holder();
   }
   info.tag = holder_tag(found);
@@ -233,20 +233,11 @@ Result<void> DomainState::deallocate(HeapLocal* heap, void* p) noexcept {
       *heap, RegionPtr{alloc::make_ptr(region->slot, reinterpret_cast<std::uintptr_t>(p) - region->base)});
 }
 
-/// Frees a span of an exact heap into the calling thread's cache there; makes that at its first small free. False: not that
-/// easily.
+/// Frees the span that the thread allocated last in that exact heap into its cache there; makes that at its first free. False:
+/// not that easily.
 bool DomainState::cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPtr ptr) noexcept {
   const std::uint64_t sequence = index_.sequence();  // first: what follows is of then, or is found out
-  const std::uint32_t region = ptr.slot();
-  const alloc::RegionCore& core = core_.region(region);
-  const auto page = static_cast<std::uint32_t>(ptr.offset() >> alloc::kSpanUnitShift);
-  if (core.pages.page_shift != alloc::kSpanUnitShift || bases_[region] == 0 ||
-      ptr.offset() % (std::uint64_t{1} << alloc::kSpanUnitShift) != 0)
-    return false;
-  alloc::PageDesc& desc = core_.pages(region).desc(page);
-  if (desc.kind() != alloc::PageKind::held_head || desc.length() > alloc::kSpanStacks ||
-      desc.holder() != core_.untagged())
-    return false;
+  if (bases_[ptr.slot()] == 0) return false;
   alloc::ThreadCache* cache = remember_cache(slot, heap);
   if (cache == nullptr) {
     // Without a cache all goes under the lock, as well.
@@ -254,10 +245,7 @@ bool DomainState::cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPt
     return false;
   }
   if (!cache->exact()) return false;  // the record is another heap's now
-  const std::uint64_t place =
-      alloc::make_ptr(region, core.pages.descs_offset + std::uint64_t{page} * sizeof(alloc::PageDesc));
-  return alloc::push_span(*cache, desc, place, bases_[region] + ptr.offset(), core.flags, *index_.word(),
-                          sequence);
+  return alloc::push_span(*cache, bases_[ptr.slot()] + ptr.offset(), *index_.word(), sequence);
 }
 
 Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept {

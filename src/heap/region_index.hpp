@@ -40,9 +40,7 @@ struct alignas(64) RegionLocal {
   base::Relaxed<std::uint64_t> slab_mapped;
   base::Relaxed<std::uint64_t> exact;
   base::Relaxed<std::uint64_t> cpu;
-  base::Relaxed<std::uint64_t> place;
   base::Relaxed<const base::Relaxed<std::uint32_t>*> slab_map;
-  base::Relaxed<const base::Relaxed<std::uint32_t>*> flags;
   // The rest.
   alloc::PageDesc* descs;
   std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words

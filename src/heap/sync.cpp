@@ -115,9 +115,7 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   const bool cacheable = exact && pages.page_shift == alloc::kSpanUnitShift;
   local.exact = cacheable ? std::uint64_t{pages.pages} << alloc::kSpanUnitShift : 0;
   local.cpu = (core.flags & alloc::kRegionCpu) != 0 ? core.length.get() : 0;
-  local.place = alloc::make_ptr(region, pages.descs_offset);
   local.slab_map = core_.slab_map(core);
-  local.flags = &core.flags;
   local.kind = kind;
   local.mapping = mapping != nullptr ? *mapping : os::Mapping{};
   if (shared_)

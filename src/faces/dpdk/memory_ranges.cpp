@@ -1,9 +1,13 @@
 // The table of ranges, and how a range makes its memseg list.
 #include "faces/dpdk/memory_ranges.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstdio>
 #include <map>
 
+#include "base/relaxed.hpp"
 #include "faces/dpdk/fbarray.hpp"
 #include "faces/dpdk/memory_domain.hpp"
 
@@ -71,6 +75,113 @@ void Range::fill_pages() noexcept {
 
 namespace {
 
+/// What lookups need of the ranges, by base. A sequence lock: readers never write, and begin anew where a writer was at work.
+/// Thread-safety: look_up() any thread; the rest under the table's lock.
+class Places {
+ public:
+  using Found = ranges::Found;
+  enum class Answer { none, unmade, found };
+
+  Answer look_up(std::uintptr_t address, Found& found) const noexcept {
+    for (;;) {
+      const std::uint64_t sequence = sequence_.load(std::memory_order_acquire);  // pairs with end_write()
+      const Answer answer = read(address, found);
+      // Orders the reads above before the second look.
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if ((sequence & 1) == 0 && sequence_.load(std::memory_order_relaxed) == sequence) return answer;
+    }
+  }
+
+  void insert(Range& range) {
+    Array* array = array_.load(std::memory_order_relaxed);
+    const std::size_t count = array == nullptr ? 0 : array->count.get();
+    if (array == nullptr || count == array->size) {
+      // The old one stays, unchanged: somebody may be reading it. All of them together are no longer than the last.
+      auto* const longer = new Array{std::max<std::size_t>(64, count * 2)};
+      std::copy_n(array == nullptr ? nullptr : array->places.get(), count, longer->places.get());
+      longer->count = count;
+      array = longer;
+    }
+    Place* const places = array->places.get();
+    const std::size_t at = lower_bound(*array, range.base);
+    begin_write();
+    std::copy_backward(places + at, places + count, places + count + 1);
+    places[at].base = range.base;
+    places[at].length = range.length;
+    places[at].page_shift = static_cast<std::uint32_t>(std::countr_zero(range.page_size));
+    places[at].list = nullptr;
+    array->count = count + 1;
+    array_.store(array, std::memory_order_release);  // pairs with the acquire in read()
+    end_write();
+  }
+  /// Requires: such a range is there.
+  void erase(std::uintptr_t base) noexcept {
+    Array& array = *array_.load(std::memory_order_relaxed);
+    Place* const places = array.places.get();
+    const std::size_t at = lower_bound(array, base);
+    begin_write();
+    std::copy(places + at + 1, places + array.count, places + at);
+    array.count = array.count - 1;
+    end_write();
+  }
+  /// Notes a list that is there now. Requires: such a range is there.
+  void note_list(std::uintptr_t base, rte_memseg_list* list, rte_memseg* pages) noexcept {
+    Array& array = *array_.load(std::memory_order_relaxed);
+    Place& place = array.places[lower_bound(array, base)];
+    begin_write();
+    place.pages = pages;
+    place.list = list;
+    end_write();
+  }
+
+ private:
+  struct Place {
+    base::Relaxed<std::uintptr_t> base;
+    base::Relaxed<std::uint64_t> length;
+    base::Relaxed<std::uint32_t> page_shift;
+    base::Relaxed<rte_memseg_list*> list;  // null: not made yet
+    base::Relaxed<rte_memseg*> pages;
+  };
+  struct Array {
+    explicit Array(std::size_t n) : size(n), places(std::make_unique<Place[]>(n)) {}
+    const std::size_t size;
+    base::Relaxed<std::size_t> count;
+    const std::unique_ptr<Place[]> places;
+  };
+
+  static std::size_t lower_bound(const Array& array, std::uintptr_t base) noexcept {
+    const Place* const places = array.places.get();
+    return static_cast<std::size_t>(
+        std::lower_bound(places, places + array.count, base,
+                         [](const Place& place, std::uintptr_t key) { return place.base < key; }) -
+        places);
+  }
+  Answer read(std::uintptr_t address, Found& found) const noexcept {
+    const Array* const array = array_.load(std::memory_order_acquire);
+    if (array == nullptr) return Answer::none;
+    std::size_t count = array->count;
+    if (count == 0) return Answer::none;
+    // The last one whose base is not above the address, or the first one. Without a branch that depends on the address.
+    const Place* place = array->places.get();
+    for (; count > 1; count -= count / 2) place += place[count / 2].base <= address ? count / 2 : 0;
+    const std::uint64_t offset = address - place->base;
+    if (offset >= place->length) return Answer::none;
+    found.list = place->list;
+    if (found.list == nullptr) return Answer::unmade;
+    found.page = place->pages + (offset >> place->page_shift);
+    return Answer::found;
+  }
+  void begin_write() noexcept {
+    sequence_.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);  // who sees a change sees the odd sequence
+  }
+  void end_write() noexcept { sequence_.fetch_add(1, std::memory_order_release); }
+
+  std::atomic<std::uint64_t> sequence_{0};
+  std::atomic<Array*> array_{nullptr};
+};
+constinit Places places;
+
 struct Table {
   std::mutex lock;
   std::map<std::uintptr_t, RangePtr> by_base;
@@ -80,14 +191,42 @@ Table& table() noexcept {
   return *all;
 }
 
+/// Makes the list of the range that the address lies in. False: it is in none, or there is no memory for the list.
+bool make_list(const void* p) noexcept {
+  const RangePtr range = ranges::at(p);
+  if (range == nullptr || range->list() == nullptr) return false;
+  Table& all = table();
+  const std::lock_guard guard(all.lock);
+  const auto at = all.by_base.find(range->base);  // it may have gone meanwhile
+  if (at != all.by_base.end() && at->second == range)
+    places.note_list(range->base, range->list(), range->pages());
+  return true;
+}
+
 }  // namespace
 
 namespace ranges {
+
+Found look_up(const void* p) noexcept {
+  for (;;) {
+    Found found;
+    switch (places.look_up(reinterpret_cast<std::uintptr_t>(p), found)) {
+      case Places::Answer::found:
+        return found;
+      case Places::Answer::none:
+        return {};
+      case Places::Answer::unmade:
+        if (!make_list(p)) return {};
+    }
+  }
+}
 
 void add(RangePtr range) noexcept {
   Table& all = table();
   const std::lock_guard guard(all.lock);
   const std::uintptr_t base = range->base;
+  if (all.by_base.count(base) != 0) places.erase(base);
+  places.insert(*range);
   all.by_base[base] = std::move(range);
 }
 
@@ -99,11 +238,13 @@ void remove(std::uintptr_t base) noexcept {
   if (at == all.by_base.end()) return;
   last = std::move(at->second);
   all.by_base.erase(at);
+  places.erase(base);
 }
 
 void clear() noexcept {
   Table& all = table();
   const std::lock_guard guard(all.lock);
+  for (const auto& [base, range] : all.by_base) places.erase(base);
   all.by_base.clear();
 }
 

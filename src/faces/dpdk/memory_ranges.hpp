@@ -57,6 +57,14 @@ namespace ranges {
 void add(RangePtr range) noexcept;
 void remove(std::uintptr_t base) noexcept;
 void clear() noexcept;
+/// What a lookup of an address finds.
+struct Found {
+  rte_memseg_list* list = nullptr;
+  rte_memseg* page = nullptr;
+};
+/// The list and the page that the address lies in; null where it is in no range, or the list cannot be made. Takes no lock
+/// once the list is there.
+Found look_up(const void* p) noexcept;
 /// The range that the address lies in, or null.
 RangePtr at(const void* p) noexcept;
 /// The first range that begins at `base` or above, or null: for walks that no change of the table disturbs.

@@ -79,17 +79,11 @@ int rte_memseg_list_walk_thread_unsafe(rte_memseg_list_walk_t func, void* arg) {
   return walk_all_lists(func, arg);
 }
 
-struct rte_memseg_list* rte_mem_virt2memseg_list(const void* virt) {
-  const RangePtr range = ranges::at(virt);
-  return range == nullptr ? nullptr : range->list();
-}
+struct rte_memseg_list* rte_mem_virt2memseg_list(const void* virt) { return ranges::look_up(virt).list; }
 
 struct rte_memseg* rte_mem_virt2memseg(const void* virt, const struct rte_memseg_list* msl) {
-  const RangePtr range = ranges::at(virt);
-  if (range == nullptr) return nullptr;
-  const rte_memseg_list* const list = range->list();
-  if (list == nullptr || (msl != nullptr && msl != list)) return nullptr;
-  return range->pages() + (reinterpret_cast<std::uintptr_t>(virt) - range->base) / range->page_size;
+  const ranges::Found found = ranges::look_up(virt);
+  return msl == nullptr || msl == found.list ? found.page : nullptr;
 }
 
 phys_addr_t rte_mem_virt2phy(const void* virt) {

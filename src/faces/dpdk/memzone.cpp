@@ -207,7 +207,10 @@ int rte_memzone_free(const struct rte_memzone* mz) {
 const struct rte_memzone* rte_memzone_lookup(const char* name) {
   if (name == nullptr || ::strnlen(name, RTE_MEMZONE_NAMESIZE) == RTE_MEMZONE_NAMESIZE) return nullptr;
   const auto zone = domain().find_memzone(memzones::domain_name(name));
-  if (zone) return memzones::is_program_zone(*zone) ? memzones::describe(*zone) : nullptr;
+  if (zone) {
+    if (const rte_memzone* const mz = memzones::described(*zone)) return mz;
+    return memzones::is_program_zone(*zone) ? memzones::describe(*zone) : nullptr;
+  }
   if (zone.error().code() == ENOENT) {
     memzones::forget(name);
   } else {

@@ -3,6 +3,7 @@
 // As in DPDK a new memzone gets the lowest place that is free: programs compare the addresses.
 #include "faces/dpdk/memzone_table.hpp"
 
+#include <bit>
 #include <cstring>
 #include <functional>
 #include <mutex>
@@ -54,12 +55,41 @@ class Zones {
   std::size_t committed_ = 0;
 };
 
+/// Where zones may be found that were looked up before: pairs of places for each hash of a RegionPtr. What is found there
+/// is believed only if the place says the same; what is not there is looked for by its name.
+class PlacesByPtr {
+ public:
+  /// fn(place) for each place that may be the RegionPtr's, until it answers true; returns whether it did.
+  template <typename Fn>
+  bool find(RegionPtr ptr, Fn&& fn) const noexcept {
+    if (places_.empty()) return false;
+    const std::size_t at = hash(ptr);
+    return fn(places_[at]) || fn(places_[at ^ 1]);
+  }
+  /// `places`: how many there are.
+  void put(RegionPtr ptr, std::size_t place, std::size_t places) {
+    if (places * kRoom > places_.size()) places_.assign(std::bit_ceil(places) * 2 * kRoom, 0);
+    const std::size_t at = hash(ptr);
+    places_[at ^ 1] = places_[at];
+    places_[at] = static_cast<std::uint32_t>(place);
+  }
+  void clear() noexcept { places_.clear(); }
+
+ private:
+  static constexpr std::size_t kRoom = 2;
+  [[nodiscard]] std::size_t hash(RegionPtr ptr) const noexcept {
+    return (ptr.bits * 0x9e3779b97f4a7c15u >> 32) & (places_.size() - 1);
+  }
+  std::vector<std::uint32_t> places_;
+};
+
 struct Table {
   std::mutex lock;
   Zones zones;
   std::vector<RegionPtr> ptrs;  // of the zone in each place; null: free
   std::priority_queue<std::size_t, std::vector<std::size_t>, std::greater<>> free;
   std::unordered_map<std::string, std::size_t> by_name;
+  PlacesByPtr by_ptr;
 };
 Table& table() noexcept {
   static Table* const all = new Table;  // never destroyed: descriptions are good until the program ends
@@ -84,12 +114,26 @@ std::size_t place_of(Table& all, const char* name) {
 }
 
 const char* program_name(const MemzoneInfo& info) noexcept {
-  return std::strcmp(info.name, kEmptyName) == 0 ? "" : info.name;
+  return info.name[0] == kEmptyName[0] && std::strcmp(info.name, kEmptyName) == 0 ? "" : info.name;
 }
 
 }  // namespace
 
 const char* domain_name(const char* name) noexcept { return *name == '\0' ? kEmptyName : name; }
+
+const rte_memzone* described(const MemzoneInfo& info) noexcept {
+  const char* const name = program_name(info);
+  const rte_memzone* found = nullptr;
+  Table& all = table();
+  const std::lock_guard guard(all.lock);
+  (void)all.by_ptr.find(info.ptr, [&](std::size_t place) {
+    if (place >= all.ptrs.size() || all.ptrs[place] != info.ptr) return false;
+    const rte_memzone* const mz = all.zones.place(place);
+    if (mz->len == info.length && std::strcmp(mz->name, name) == 0) found = mz;
+    return true;
+  });
+  return found;
+}
 
 bool is_program_zone(const MemzoneInfo& info) noexcept {
   return std::strlen(program_name(info)) < RTE_MEMZONE_NAMESIZE && role_of(info.heap_id).is_heap();
@@ -103,6 +147,7 @@ const rte_memzone* describe(const MemzoneInfo& info) noexcept {
   const std::size_t index = place_of(all, name);
   if (index == kMost) return nullptr;
   rte_memzone* const place = all.zones.place(index);
+  all.by_ptr.put(info.ptr, index, all.ptrs.size());
   if (all.ptrs[index] == info.ptr && place->len == info.length) return place;
   // New; or another process has freed the zone and reserved the name anew: the name's description goes on.
   rte_memzone zone{};
@@ -144,6 +189,7 @@ void clear() noexcept {
   const std::lock_guard guard(all.lock);
   for (std::size_t i = 0; i < all.ptrs.size(); ++i) *all.zones.place(i) = rte_memzone{};
   all.by_name.clear();
+  all.by_ptr.clear();
   all.ptrs.clear();
   all.free = {};
 }

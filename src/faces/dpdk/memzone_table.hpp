@@ -13,6 +13,8 @@
 
 namespace extmem::dpdk::memzones {
 
+/// The description that a memzone was given before; null: none, as far as this can tell at once.
+const rte_memzone* described(const MemzoneInfo& info) noexcept;
 /// The description of a memzone, the same as before if it was given out before. Null: there is no memory for it.
 const rte_memzone* describe(const MemzoneInfo& info) noexcept;
 /// Whether `mz` is the description of a living memzone as far as this process knows, and if so its name and place.

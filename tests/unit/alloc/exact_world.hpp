@@ -6,6 +6,8 @@
 
 namespace extmem::alloc {
 
+inline constexpr std::uint64_t kPlaceMask = (std::uint64_t{1} << 48) - 1;  // of a RegionPtr: the offset
+
 class ExactWorld : public CoreWorld {
  public:
   explicit ExactWorld(bool membarrier = true) : CoreWorld(small_geometry(), membarrier) { heap().exact = 1; }
@@ -19,11 +21,13 @@ class ExactWorld : public CoreWorld {
     if (hit != nullptr) *hit = false;
     ThreadCache* mine = core().cache_of(slot, kHeap);
     if (mine != nullptr && holder == kHolderUntagged && bytes - 1 < kMaxCachedSpan) {
-      const auto stack = static_cast<std::uint32_t>((bytes - 1) >> kSpanUnitShift);
-      if (const std::uint64_t ptr = pop_span(core().segment(), *mine, stack); ptr != 0) {
+      if (const std::uint64_t ptr = pop_span(*mine, ((bytes - 1) >> kSpanUnitShift) + 1); ptr != 0) {
         if (hit != nullptr) *hit = true;
         return ptr;
       }
+    }
+    if (mine != nullptr && holder == kHolderUntagged && slot % 2 == 1) {  // the others go the general way
+      if (const std::uint64_t ptr = core().allocate_plain_span(*mine, bytes); ptr != 0) return ptr;
     }
     SpanRequest request;
     request.align = 64;
@@ -33,13 +37,12 @@ class ExactWorld : public CoreWorld {
   Result<void> free(std::uint32_t slot, std::uint64_t ptr) {
     const auto region = static_cast<std::uint32_t>(ptr >> 48);
     const std::uint64_t offset = ptr & kPlaceMask;
-    const RegionCore& r = core().region(region);
     if (ThreadCache* mine = core().cache_of(slot, kHeap); mine == nullptr) {
       (void)cache(slot);
-    } else if (offset % 64 == 0) {
+    } else {
+      if (push_span(*mine, ptr, sequence_, 0)) return {};
       const auto page = static_cast<std::uint32_t>(offset >> kSpanUnitShift);
-      const std::uint64_t place = make_ptr(region, r.pages.descs_offset + page * sizeof(PageDesc));
-      if (push_span(*mine, head(ptr), place, ptr, r.flags, sequence_, 0)) return {};
+      if (offset % 64 == 0 && slot % 2 == 1 && core().free_plain_span(*mine, region, page)) return {};
     }
     return core().free_span(slot, kHeap, region, offset);
   }
@@ -62,9 +65,7 @@ class ExactWorld : public CoreWorld {
   }
   [[nodiscard]] SpanMagazines& spans(std::uint32_t slot) { return SpanMagazines::of(cache(slot)); }
   [[nodiscard]] std::uint32_t cached(std::uint32_t slot) {
-    std::uint32_t n = 0;
-    for (std::uint32_t stack = 0; stack < kSpanStacks; ++stack) n += spans(slot).count(stack);
-    return n;
+    return spans(slot).cached();
   }
 
  private:
