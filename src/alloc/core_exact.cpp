@@ -302,8 +302,7 @@ std::size_t Core::check_spans_locked(
   });
   if (open != h.open_caches)
     breach("open_caches counts the caches that may hold spans", heap, open, h.open_caches);
-  if (cached_heads > cached)
-    breach("every cached span is in a thread's row", heap, cached_heads, cached);
+  if (cached_heads > cached) breach("every cached span is in a thread's row", heap, cached_heads, cached);
   return breaches;
 }
 

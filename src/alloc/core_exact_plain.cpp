@@ -61,8 +61,7 @@ bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) return false;
   RegionCore& r = regions_[region];
-  constexpr std::uint32_t kUnusual = kRegionDraining | kRegionGrown;
-  if (r.heap != heap || (r.flags & (kRegionAttached | kUnusual)) != kRegionAttached) return false;
+  if (r.heap != heap || (r.flags & (kRegionAttached | kRegionDraining)) != kRegionAttached) return false;
   PageAllocator allocator = pages(region);
   SpanMagazines& spans = SpanMagazines::of(own);
   if (spans.cached() != 0) return_spans_locked(slot, own);  // first: it may be a second free of one of them
@@ -80,6 +79,7 @@ bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t
     w.add(h.span_pages_bytes, -(std::uint64_t{length} << kSpanUnitShift));
   }
   tx.commit();
+  note_emptied(h, r);
   if (h.closed_frees != 0 || spans.open == 0) count_free_locked(slot, heap);
   return true;
 }

@@ -60,8 +60,8 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       if (own.pages > allocator.largest_free_bound()) continue;
       auto tx = transaction(slot);
       // Not of memory that growth added: who caches the last span of such a region keeps it from going.
-      const bool cacheable = biased && own.pages <= kMostCachedPages && r.pages.page_shift == kSpanUnitShift &&
-                             (r.flags & kRegionGrown) == 0;
+      const bool cacheable = biased && own.pages <= kMostCachedPages &&
+                             r.pages.page_shift == kSpanUnitShift && (r.flags & kRegionGrown) == 0;
       const std::uint32_t page =
           allocator.allocate(tx, own, holder, cacheable ? PageDesc::owned_by(heap, slot) : 0);
       if (page == kNoPage) continue;

@@ -41,7 +41,8 @@ struct alignas(16) RowSpan {
   base::Relaxed<std::uint64_t> address;  // in the owner's process
   base::Relaxed<std::uint64_t> span;     // region << 48 | length in pages << 32 | first page
 
-  static constexpr std::uint64_t pack(std::uint32_t region, std::uint32_t length, std::uint32_t page) noexcept {
+  static constexpr std::uint64_t pack(std::uint32_t region, std::uint32_t length,
+                                      std::uint32_t page) noexcept {
     return std::uint64_t{region} << 48 | std::uint64_t{length} << 32 | page;
   }
   [[nodiscard]] std::uint32_t region() const noexcept { return static_cast<std::uint32_t>(span >> 48); }
@@ -51,10 +52,12 @@ struct alignas(16) RowSpan {
 
 struct SpanMagazines {
   base::Relaxed<std::uint32_t> level;  // counts allocations, less those undone
-  base::Relaxed<std::uint32_t> top;    // above `level`, up to here: cached. Read by others without pausing the owner
+  base::Relaxed<std::uint32_t>
+      top;  // above `level`, up to here: cached. Read by others without pausing the owner
   base::Relaxed<std::uint32_t> floor;  // at this level nothing is left that a free could undo
   base::Relaxed<std::uint32_t> hits;   // pops since the owner was last disturbed
-  base::Relaxed<std::uint64_t> owner;  // PageDesc::owned_by: what a span that is biased to the owner says; constant
+  base::Relaxed<std::uint64_t>
+      owner;  // PageDesc::owned_by: what a span that is biased to the owner says; constant
   base::Relaxed<std::uint32_t> open;   // 0: closed, then level, top and floor are the same
   base::Relaxed<std::uint32_t> asked;  // 1: a flush has asked the owner to stand still (heap's lock)
   base::Relaxed<std::uint64_t> padding[2];

@@ -149,16 +149,21 @@ Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
   if (state_ == nullptr) return closed();
   return state_->from_region_ptr(ptr);
 }
-Result<void> Domain::deallocate(void* p) noexcept {
-  if (state_ == nullptr) return closed();
+// Apart, so that deallocate() needs no stack frame.
+[[gnu::noinline]] static Result<void> deallocate_slowly(DomainState* state, void* p) noexcept {
+  if (state == nullptr) return closed();
+  (void)tended(state);
   const heap::ThreadMemory& memory = heap::thread_memory;
-  // A span of the exact heap that the thread remembers, if that is of this domain.
-  if (memory.exact_key != heap::ThreadMemory::kNoHeap && memory.segment == state_->core_.segment()) {
-    if (heap::push_exact(memory, p)) [[likely]]
-      return {};
-    if (heap::free_exact(tended(state_)->core_, memory, p)) return {};
-  }
-  return tended(state_)->deallocate(nullptr, p);
+  if (memory.exact_segment == state->core_.segment() && heap::free_exact(*state, memory, p)) return {};
+  return state->deallocate(nullptr, p);
+}
+Result<void> Domain::deallocate(void* p) noexcept {
+  const heap::ThreadMemory& memory = heap::thread_memory;
+  // What was allocated last in the exact heap that the thread remembers, if that is of this domain.
+  if (state_ == nullptr || memory.exact_segment != state_->core_.segment() || !heap::push_exact(memory, p))
+      [[unlikely]]
+    return deallocate_slowly(state_, p);
+  return {};
 }
 Result<std::size_t> Domain::usable_size(const void* p) const noexcept {
   if (state_ == nullptr) return closed();

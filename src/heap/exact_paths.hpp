@@ -26,13 +26,18 @@ EXTMEM_ALWAYS_INLINE bool push_exact(const ThreadMemory& memory, const void* p) 
 
 /// Frees a span of that heap which push_exact() does not take, under the heap's lock. False: not that easily.
 /// Requires: as push_exact().
-inline bool free_exact(alloc::Core& core, const ThreadMemory& memory, const void* p) noexcept {
+inline bool free_exact(DomainState& state, const ThreadMemory& memory, const void* p) noexcept {
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
   constexpr std::uint64_t kUnit = std::uint64_t{1} << alloc::kSpanUnitShift;
   if (offset >= memory.region_exact || (offset & (kUnit - 1)) != 0) return false;
   // Acquire: pairs with the release of the writer that made the sequence what it is.
   if (memory.sequence->load(std::memory_order_acquire) != memory.seen) return false;
-  return core.free_plain_span(*memory.cache, memory.region->slot, static_cast<std::uint32_t>(offset / kUnit));
+  const std::uint32_t heap = memory.cache->heap;
+  if (!state.core_.free_plain_span(*memory.cache, memory.region->slot,
+                                   static_cast<std::uint32_t>(offset / kUnit)))
+    return false;
+  state.tidy_growth(heap);
+  return true;
 }
 
 }  // namespace extmem::heap

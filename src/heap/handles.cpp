@@ -136,7 +136,7 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
     return deallocate_slowly(p);
   if (push_exact(memory, p)) [[likely]]
     return {};
-  if (living(local_, key_) && heap::free_exact(local_->state->core_, memory, p)) return {};
+  if (living(local_, key_) && heap::free_exact(*local_->state, memory, p)) return {};
   return deallocate_slowly(p);
 }
 [[gnu::noinline]] Result<void*> Heap::allocate_slowly(std::size_t size) noexcept {
@@ -233,10 +233,7 @@ Result<HeapInfo> Heap::info() const noexcept {
 }
 
 Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
-  if (align != 0 && any_span_has(align)) {
-    if (const std::uintptr_t p = pop_exact(heap::thread_memory, key_, size); p != 0)
-      return reinterpret_cast<void*>(p);
-  }
+  if (heap::thread_memory.exact_key == key_ && align != 0 && any_span_has(align)) return allocate_exact(size);
   AllocOptions options;
   options.align = align;
   if (align == 0) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");

@@ -204,7 +204,7 @@ void DomainState::remember(alloc::ThreadCache& cache, const HeapLocal& heap) noe
       cache.exact();  // by the cache itself: the record of a heap that goes may be another's now
   memory.heap_key = exact ? ThreadMemory::kNoHeap : known;
   memory.exact_key = exact ? known : ThreadMemory::kNoHeap;
-  memory.segment = core_.segment();
+  memory.exact_segment = exact && key != 0 ? core_.segment() : nullptr;
   memory.sequence = index_.word();
   memory.cache = &cache;
   memory.tables = core_.fast_tables();

@@ -22,7 +22,7 @@ enum class Fill : bool { none, zero };
 /// Requires: the arguments are sound.
 void* take(Heap heap, std::size_t size, unsigned align, Fill fill) noexcept {
   if (align <= kCacheLine) {  // which every allocation of an exact heap has
-    const auto p = fill == Fill::zero ? heap.zalloc(size) : heap.allocate(size);
+    const auto p = fill == Fill::zero ? heap.zalloc(size) : heap.allocate(size, kCacheLine);
     return p ? *p : nullptr;
   }
   AllocOptions options;
@@ -80,8 +80,8 @@ Result<ObjectInfo> allocation_at(const char* function, const void* p) noexcept {
 }
 
 void release(const char* function, void* p) noexcept {
-  if (p == nullptr) return;
-  if (const auto freed = domain().deallocate(p); !freed) [[unlikely]]
+  // Of null it says nothing either, but where there is no domain.
+  if (const auto freed = domain().deallocate(p); !freed && p != nullptr) [[unlikely]]
     log_bad(function, p, freed.error());
 }
 
@@ -120,6 +120,12 @@ void* rte_malloc(const char*, size_t size, unsigned align) {
   return take_anywhere(size, align, Fill::none);
 }
 void* rte_malloc_socket(const char*, size_t size, unsigned align, int socket) {
+  // The usual case, here so that it needs no stack frame.
+  auto* const heap = known_external_heap(socket);
+  if (heap != nullptr && size != 0 && align <= kCacheLine && is_align(align)) [[likely]] {
+    const auto p = heap->allocate(size, kCacheLine);
+    return p ? *p : nullptr;
+  }
   return allocate(size, align, socket, Fill::none);
 }
 void* rte_zmalloc(const char*, size_t size, unsigned align) {

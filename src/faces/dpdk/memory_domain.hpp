@@ -5,7 +5,9 @@
 
 namespace extmem::dpdk {
 
+extern constinit Domain& the_domain;
+
 /// The domain; empty before rte_eal_init() and after rte_eal_cleanup().
-Domain& domain() noexcept;
+inline Domain& domain() noexcept { return the_domain; }
 
 }  // namespace extmem::dpdk

@@ -11,24 +11,25 @@
 namespace extmem::dpdk {
 
 constinit InternalHeaps internal_heaps{};
+constinit std::atomic<Heap*> first_external_heaps[kFirstHeaps]{};
 
 namespace {
 
-constexpr int kChunk = 1024;
+constexpr int kChunk = kFirstHeaps;
 constexpr int kChunks = 4096;
 
-/// Heaps by socket id, in chunks that are made when the first id of each comes up.
+/// Heaps by socket id, as in first_external_heaps, in chunks that are made when the first id of each comes up.
 struct Chunk {
-  // Release/acquire: who sees the pointer sees the handle.
-  std::atomic<const Heap*> heaps[kChunk];
+  std::atomic<Heap*> heaps[kChunk];
 };
 constinit std::atomic<Chunk*> chunks[kChunks]{};
 
 std::mutex making;  // chunks and their handles are made by one thread at a time
 
-std::atomic<const Heap*>* place_of(int socket, bool make) {
+std::atomic<Heap*>* place_of(int socket, bool make) {
   const int index = socket - kFirstExternalSocket;
   if (index < 0 || index >= kChunk * kChunks) return nullptr;
+  if (index < kChunk) return &first_external_heaps[index];
   std::atomic<Chunk*>& link = chunks[index / kChunk];
   Chunk* chunk = link.load(std::memory_order_acquire);
   if (chunk == nullptr) {
@@ -41,7 +42,7 @@ std::atomic<const Heap*>* place_of(int socket, bool make) {
 
 void remember_socket(int socket, Heap heap) {
   const std::lock_guard guard(making);
-  std::atomic<const Heap*>* const place = place_of(socket, true);
+  std::atomic<Heap*>* const place = place_of(socket, true);
   if (place != nullptr && place->load(std::memory_order_relaxed) == nullptr)
     place->store(new Heap(heap), std::memory_order_release);
 }
@@ -111,7 +112,7 @@ Heap heap_of_socket(int socket) noexcept {
     const bool internal = socket >= 0 && socket < static_cast<int>(kMaxSockets);
     return internal ? internal_heaps.by_socket[static_cast<std::size_t>(socket)] : Heap{};
   }
-  if (const auto* const place = place_of(socket, false)) {
+  if (auto* const place = place_of(socket, false)) {
     if (const Heap* const heap = place->load(std::memory_order_acquire)) return *heap;
   }
   return find_socket(socket);
@@ -144,10 +145,12 @@ void remember_heap(std::string_view name, int socket, Heap heap) noexcept {
 void forget_heaps() noexcept {
   internal_heaps = InternalHeaps{};
   names().heaps.clear();
+  for (std::atomic<Heap*>& heap : first_external_heaps)
+    delete heap.exchange(nullptr, std::memory_order_relaxed);
   for (std::atomic<Chunk*>& link : chunks) {
     Chunk* const chunk = link.exchange(nullptr, std::memory_order_relaxed);
     if (chunk == nullptr) continue;
-    for (std::atomic<const Heap*>& heap : chunk->heaps) delete heap.load(std::memory_order_relaxed);
+    for (std::atomic<Heap*>& heap : chunk->heaps) delete heap.load(std::memory_order_relaxed);
     delete chunk;
   }
 }

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -58,6 +59,17 @@ struct InternalHeaps {
 };
 /// Written by memory_init() and memory_cleanup() only.
 extern constinit InternalHeaps internal_heaps;
+
+/// The heaps of the first external socket ids, as far as this process has met them: what nearly every program's allocations
+/// look for. Release/acquire: who sees the pointer sees the handle.
+inline constexpr unsigned kFirstHeaps = 1024;
+extern constinit std::atomic<Heap*> first_external_heaps[kFirstHeaps];
+
+/// The heap with that external socket id, or null: then heap_of_socket() may know more. The handle may be stale.
+inline Heap* known_external_heap(int socket) noexcept {
+  const unsigned index = static_cast<unsigned>(socket) - static_cast<unsigned>(kFirstExternalSocket);
+  return index < kFirstHeaps ? first_external_heaps[index].load(std::memory_order_acquire) : nullptr;
+}
 
 /// The heap with that socket id, internal or external; an empty handle where there is none. The handle may be stale.
 Heap heap_of_socket(int socket) noexcept;

@@ -35,7 +35,10 @@ union Kept {
   ~Kept() {}
 };
 constinit Kept kept{};
+}  // namespace
 constinit Domain& the_domain = kept.domain;
+namespace {
+
 constinit SharedState* the_state = nullptr;  // written by memory_init() and memory_cleanup()
 
 constexpr const char* kStateName =
@@ -149,7 +152,6 @@ int start_secondary() noexcept {
 
 }  // namespace
 
-Domain& domain() noexcept { return the_domain; }
 SharedState* shared_state() noexcept { return the_state; }
 
 int new_socket() noexcept {

@@ -79,7 +79,9 @@ int rte_memseg_list_walk_thread_unsafe(rte_memseg_list_walk_t func, void* arg) {
   return walk_all_lists(func, arg);
 }
 
-struct rte_memseg_list* rte_mem_virt2memseg_list(const void* virt) { return ranges::look_up(virt).list; }
+struct rte_memseg_list* rte_mem_virt2memseg_list(const void* virt) {
+  return ranges::look_up(virt).list;
+}
 
 struct rte_memseg* rte_mem_virt2memseg(const void* virt, const struct rte_memseg_list* msl) {
   const ranges::Found found = ranges::look_up(virt);

@@ -64,9 +64,7 @@ class ExactWorld : public CoreWorld {
     return core().pages(region).desc(static_cast<std::uint32_t>((ptr & kPlaceMask) >> kSpanUnitShift));
   }
   [[nodiscard]] SpanMagazines& spans(std::uint32_t slot) { return SpanMagazines::of(cache(slot)); }
-  [[nodiscard]] std::uint32_t cached(std::uint32_t slot) {
-    return spans(slot).cached();
-  }
+  [[nodiscard]] std::uint32_t cached(std::uint32_t slot) { return spans(slot).cached(); }
 
  private:
   const std::atomic<std::uint64_t> sequence_{0};
