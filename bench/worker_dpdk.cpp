@@ -2,7 +2,7 @@
 // EAL's own memory ("dpdk-main"); and both once more, as they are, against extmem's own DPDK interface ("extmem-dpdk",
 // "extmem-dpdk-main").
 //
-// What it is: EAL without hugepages, shared configuration or devices. The external heap gets plain 4 KiB
+// What it is: EAL without hugepages (but for `contiguous`), shared configuration or devices. The external heap gets plain 4 KiB
 // memory, as the other region allocators do; the main heap is memory that EAL maps at start.
 // Fairness: rte_free zeroes what it frees (rte_zmalloc counts on it), from 64 KiB up most of its cost;
 // compare "zeroed_pair" where that matters. Freed regions: rte_malloc_heap_memory_add zeroes all that it
@@ -13,6 +13,8 @@
 #include <rte_memory.h>
 #include <rte_memzone.h>
 #include <rte_version.h>
+
+#include <fstream>
 
 #include "worker_main.hpp"
 
@@ -26,11 +28,20 @@ constexpr std::size_t kMaxZones = 150'000;
 constexpr std::size_t kMaxZones = RTE_MAX_MEMZONE - 60;
 #endif
 
-/// Starts EAL on the worker's first CPU with `mib` MiB of memory of its own. Returns nullptr or what
-/// failed.
-const char* start_eal(std::size_t mib) {
+/// Whether there are so many free hugepages of 2 MiB.
+bool has_hugepages(unsigned wanted) {
+  std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+  unsigned free = 0;
+  return file >> free && free >= wanted;
+}
+
+/// Starts EAL on the worker's first CPU with `mib` MiB of memory of its own. Returns nullptr or what failed.
+/// `checks_iovas`: with hugepages, for without them DPDK takes any memory to be IOVA-contiguous and does not look.
+const char* start_eal(std::size_t mib, bool checks_iovas = false) {
+  if (checks_iovas && !has_hugepages(static_cast<unsigned>(mib / 2)))
+    bench::skip("needs hugepages: with --no-huge DPDK takes any memory to be IOVA-contiguous");
   std::vector<std::string> args{"bench",
-                                "--no-huge",
+                                checks_iovas ? "--in-memory" : "--no-huge",
                                 "--no-shconf",
                                 "--no-pci",
                                 "--no-telemetry",
@@ -85,7 +96,8 @@ struct ExternalHeap : MainHeap {
   static inline char* base = nullptr;
 
   static const char* open(const bench::Need& need) {
-    if (const char* reason = start_eal(64); reason != nullptr) return reason;
+    const bool contiguous = need.iova == bench::IovaShape::runs;
+    if (const char* reason = start_eal(contiguous ? 16 : 64, contiguous); reason != nullptr) return reason;
     if (rte_malloc_heap_create(kHeap) != 0) return "rte_malloc_heap_create failed";
     base = static_cast<char*>(bench::map_memory(need.bytes, need.populate));
     const std::size_t length = need.bytes / need.regions;

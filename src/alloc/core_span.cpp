@@ -58,6 +58,10 @@ Result<Span> Core::allocate_span(std::uint32_t slot, std::uint32_t heap, std::ui
       const SpanRequest own = for_region(request, r, segment_, bytes);
       PageAllocator allocator = pages(region);
       if (own.pages > allocator.largest_free_bound()) continue;
+      // What is longer than the longest run of IOVAs, and than a page that has none, need not be looked for.
+      if (own.iova_contiguous &&
+          own.bytes > std::max(region::max_run_length(r.iova), std::uint64_t{1} << r.os_page_shift))
+        continue;
       auto tx = transaction(slot);
       // Not of memory that growth added: who caches the last span of such a region keeps it from going.
       const bool cacheable = biased && own.pages <= kMostCachedPages &&

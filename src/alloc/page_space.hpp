@@ -16,20 +16,20 @@
 //   word 1:  63               32 31                      0
 //            | previous in bin  | next in bin            |     free_head
 //            | 0                | head page              |     mark, held_tail
-//            | 0xffffffff       | heap    | owner slot   |     held_head, cached_head; the whole word 0: shared
+//            | 0xffffffff       | heap    | owner slot   |     held_head; the whole word 0: shared
 //
-// A held run may be *biased* to a thread slot, as slabs are: then only that thread, inside its cache's busy section,
-// turns held_head into cached_head and back (span_magazines.hpp). Everything else about a run changes under the lock,
-// and in a biased one only while its owner stands still.
+// A held run may be *biased* to a thread slot, as slabs are: then that thread may have it in its row, where it is free without
+// any change here (span_magazines.hpp). Everything about a run changes under the lock, and in a biased one only while its
+// owner stands still.
 //
 // Invariants:
 //  1. Free and held runs and slabs tile [0, pages) without gap or overlap.
 //  2. No two free runs are neighbours.
 //  3. A run is in the bin of its length; a bin's bits are set exactly when it is not empty.
 //  4. free_pages is the sum of the lengths of the free runs, free_runs their number.
-//  5. Word 1 names an owner in held and cached heads only: so who finds itself there knows that a head of its own is there.
-//  6. Inside a held run the only descriptors that mean anything are head, tail and marks; a mark is believed only
-//     when the head it names is a held head whose run covers it.
+//  5. Word 1 names an owner in held heads only, and held heads and slabs are only where such a run begins or a slab is.
+//  6. Inside a run the only descriptors that mean anything are head, tail and marks; a mark is believed only when the head
+//     it names is a held head whose run covers it. Old heads and tails of free runs may lie inside any run.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ enum class PageKind : std::uint8_t {
   held_tail,  // last page of a held run of two or more
   slab,       // any page of a slab
   mark,       // inside a held run: names the head, so that interior pointers find it
-  cached_head,  // first page of a run that a thread has freed and keeps to use again; all else is as in a held run
+  cached_head,  // only in an inspector's copy: first page of a run that a thread has freed and keeps to use again
 };
 
 struct PageDesc {
