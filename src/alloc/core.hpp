@@ -297,7 +297,7 @@ class Core {
   /// What most allocations of an exact heap are, and the frees that undo none: without tag and constraints, by a thread with
   /// a cache there. The address; 0: not that easily, use allocate_span. (core_exact_plain.cpp)
   std::uint64_t allocate_plain_span(ThreadCache& own, std::uint64_t bytes) noexcept;
-  /// False: not that easily, use free_span. Requires: the page is one of the region.
+  /// False: not that easily, use free_span.
   bool free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t page) noexcept;
   /// The same of all caches. Requires: also that the other caches are paused.
   void flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
@@ -307,20 +307,14 @@ class Core {
     std::uint64_t cached_pages = 0, cached_spans = 0;
   };
   [[nodiscard]] FreeFigures free_figures(std::uint32_t region) const noexcept;
-  /// Makes a span that is biased to another thread everybody's: from then on the lock alone guards it. Whoever it was biased
-  /// to, the caller included, has nothing cached then, and this span not in its row. Requires: the heap's lock; `page` is a page of the region. Errors: ETIMEDOUT.
+  /// Makes a span that is biased to a thread everybody's: from then on the lock alone guards it. Whoever it was biased to,
+  /// the caller included, has nothing cached then, and this span not in its row. Requires: the heap's lock; `page` is a
+  /// page of the region. Errors: ETIMEDOUT.
   Result<void> share_span_locked(std::uint32_t slot, std::uint32_t region, std::uint32_t page) noexcept;
   /// Whether the held run whose head this is was freed by a thread that keeps it. Without the lock: as of some instant.
   [[nodiscard]] bool span_is_cached(std::uint32_t region, std::uint32_t page) const noexcept;
   /// Marks such runs as cached_head. Requires: this is a copy.
   void show_cached_spans(std::uint32_t heap) noexcept;
-  /// The same of what is at a RegionPtr, should it be a span.
-  Result<void> share_span_of_locked(std::uint32_t slot, std::uint64_t ptr) noexcept {
-    const auto region = static_cast<std::uint32_t>(ptr >> 48);
-    const std::uint64_t offset = ptr & ((std::uint64_t{1} << 48) - 1);
-    return share_span_locked(slot, region,
-                             static_cast<std::uint32_t>(offset >> regions_[region].pages.page_shift));
-  }
 
   // ---- regions of a heap -----------------------------------------------------------------------------------
   /// Appends a region whose record is filled in; at one with that `also` (or null) becomes `value`. Requires: its page table is zero.

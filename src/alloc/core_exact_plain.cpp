@@ -62,6 +62,8 @@ bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t
   if (!guard.held()) return false;
   RegionCore& r = regions_[region];
   if (r.heap != heap || (r.flags & (kRegionAttached | kRegionDraining)) != kRegionAttached) return false;
+  if (r.pages.page_shift != kSpanUnitShift || page >= r.pages.pages)
+    return false;  // another one came meanwhile
   PageAllocator allocator = pages(region);
   SpanMagazines& spans = SpanMagazines::of(own);
   if (spans.cached() != 0) return_spans_locked(slot, own);  // first: it may be a second free of one of them

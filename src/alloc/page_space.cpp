@@ -107,9 +107,8 @@ void PageAllocator::mark_inside(std::uint32_t page, std::uint32_t length) noexce
   }
 }
 
-EXTMEM_ALWAYS_INLINE void PageAllocator::set_held(shared::Writer& w, std::uint32_t page,
-                                                  std::uint32_t length, std::uint16_t holder,
-                                                  std::uint64_t owner) noexcept {
+EXTMEM_ALWAYS_INLINE void PageAllocator::set_held(shared::Writer& w, std::uint32_t page, std::uint32_t length,
+                                                  std::uint16_t holder, std::uint64_t owner) noexcept {
   if (length > 1) {
     w.set(descs_[page + length - 1].word1, page);
     w.set(descs_[page + length - 1].word0, PageDesc::pack(PageKind::held_tail, length));

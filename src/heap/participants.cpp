@@ -244,9 +244,11 @@ Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
   if (!guard.held())
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over their heap"));
-  EXTMEM_TRY_VOID(core_.share_span_of_locked(slot, alloc::make_ptr(object.region.slot, offset)));
-  EXTMEM_TRY(changed, core_.change_holder_locked(slot, object.heap_id,
-                                                 alloc::make_ptr(object.region.slot, offset), holder, heir));
+  const std::uint32_t region = object.region.slot;
+  const auto page = static_cast<std::uint32_t>(offset >> core_.region(region).pages.page_shift);
+  EXTMEM_TRY_VOID(core_.share_span_locked(slot, region, page));  // should it be a span
+  EXTMEM_TRY(changed, core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(region, offset),
+                                                 holder, heir));
   if (!changed) return EXTMEM_ERROR(EALREADY, "the object was freed, or handed over, at the same time");
   return {};
 }
