@@ -49,7 +49,7 @@ Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noe
   const std::uint32_t dead = cache.slot;
   HeapCore& h = heaps_[cache.heap];
   if (h.exact != 0) {
-    // What it had cached is in its stacks at every instruction, and the heads say what of them is.
+    // What it had cached is in its row at every instruction, and the heads say what is returned already.
     empty_cache_locked(slot, cache);
     return unlink_cache_locked(slot, cache);
   }
