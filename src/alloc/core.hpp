@@ -294,17 +294,15 @@ class Core {
   /// Returns to the pages what threads of an exact heap have cached; others stand still only if they may have cached
   /// something. Before whatever could tell the difference. Requires: the heap's lock. Errors: ETIMEDOUT.
   Result<void> flush_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
-  /// What most allocations of an exact heap are, and the frees that undo none: without tag and constraints, by a thread with
-  /// a cache there. The address; 0: not that easily, use allocate_span. (core_exact_plain.cpp)
+  /// An allocation without tag and constraints of an exact heap where the thread has a cache, and a free (core_exact_plain.cpp).
+  /// The address, or true. Not that easily: 0, false; then use allocate_span, free_span.
   std::uint64_t allocate_plain_span(ThreadCache& own, std::uint64_t bytes) noexcept;
-  /// False: not that easily, use free_span.
   bool free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t page) noexcept;
   /// The same of all caches. Requires: also that the other caches are paused.
   void flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
   /// What a region of an exact heap has free when nothing is cached; of a copy, where nothing can be returned.
   struct FreeFigures {
-    std::uint64_t pages = 0, runs = 0, longest = 0;
-    std::uint64_t cached_pages = 0, cached_spans = 0;
+    std::uint64_t pages = 0, runs = 0, longest = 0, cached_pages = 0, cached_spans = 0;
   };
   [[nodiscard]] FreeFigures free_figures(std::uint32_t region) const noexcept;
   /// Makes a span that is biased to a thread everybody's: from then on the lock alone guards it. Whoever it was biased to,

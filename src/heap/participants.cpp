@@ -247,8 +247,8 @@ Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
   const std::uint32_t region = object.region.slot;
   const auto page = static_cast<std::uint32_t>(offset >> core_.region(region).pages.page_shift);
   EXTMEM_TRY_VOID(core_.share_span_locked(slot, region, page));  // should it be a span
-  EXTMEM_TRY(changed, core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(region, offset),
-                                                 holder, heir));
+  EXTMEM_TRY(changed,
+             core_.change_holder_locked(slot, object.heap_id, alloc::make_ptr(region, offset), holder, heir));
   if (!changed) return EXTMEM_ERROR(EALREADY, "the object was freed, or handed over, at the same time");
   return {};
 }
