@@ -57,6 +57,13 @@ std::uint64_t choose_hugepages(const EalOptions& options) noexcept {
   return size;
 }
 
+/// How many hugepages of that size nobody has been promised, on a node or on the machine.
+std::uint64_t free_hugepages(int node, std::uint64_t page_size) noexcept {
+  const auto pools = os::hugepage_pools(node);
+  const os::HugepagePool* const pool = pools ? pools->find(page_size) : nullptr;
+  return pool != nullptr && pool->free > pool->reserved ? pool->free - pool->reserved : 0;
+}
+
 int plan_first_memory(const EalOptions& options, InternalMemory& plan) noexcept {
   const unsigned sockets = rte_socket_count();
   const auto in_pages = [&](std::uint64_t bytes) { return base::align_up(bytes, plan.page_size); };
@@ -76,7 +83,13 @@ int plan_first_memory(const EalOptions& options, InternalMemory& plan) noexcept 
     for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i)
       plan.from_start[i] = in_pages(total / sockets + (i == 0 ? total % sockets : 0));
   }
-  if (total != 0 || options.legacy_mem) return 0;
+  if (total != 0) return 0;
+  if (options.legacy_mem) {  // what cannot grow has all there is, as in DPDK
+    for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i)
+      plan.from_start[i] =
+          free_hugepages(sockets > 1 ? rte_socket_id_by_idx(i) : kAnyNode, plan.page_size) * plan.page_size;
+    return 0;
+  }
   // Nothing was asked for: one page where this thread is, as DPDK takes for itself. What growth brings would come and go with
   // each allocation.
   for (unsigned i = 0; i < sockets && i < kMaxSockets; ++i) {
