@@ -130,6 +130,9 @@ class DomainState {
   /// In the child of a fork, on its only thread, before anything else: what cannot wait until the domain is used.
   /// `slot`: the forking thread's, or 0.
   void forked(std::uint32_t slot) noexcept;
+  /// In the same child, before it writes to any region: what a private domain has in shared mappings of backings is copied,
+  /// and from then on is anonymous memory of this process. Errors: ENOMEM; those of reading the file.
+  Result<void> copy_shared_regions() noexcept;
 
   // domain.cpp
   Result<Heap> create_heap(std::string_view name, const HeapOptions& options, int node) noexcept;

@@ -3,8 +3,8 @@
 // A private domain is the child's own copy, as it was at one instant for every thread of the parent (the kernel copies the
 // page tables so that each thread's stores are there up to a point, as if all had died at once). So the other threads
 // are dead threads of the copy: their journals are undone, their locks opened, torn heaps repaired, their caches given
-// back, exactly as after the death of a process (core_recover.cpp). What lies in shared mappings is not copied: there
-// the child allocates nothing.
+// back, exactly as after the death of a process (core_recover.cpp). What lies in shared mappings is not copied by the kernel:
+// who forks does it (copy_shared_regions), or else the child allocates nothing there.
 // A named domain is the parent's as before; the child is a stranger that happens to have everything mapped, and joins
 // as a participant of its own.
 // Both happen at the child's first use: a child that goes on to exec pays next to nothing. Only what must not wait is
@@ -14,8 +14,11 @@
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"
+#include "os/file.hpp"
 #include "os/membarrier.hpp"
+#include "os/private_copy.hpp"
 #include "os/process.hpp"
+#include "os/shared_mapping.hpp"
 #include "os/thread.hpp"
 #include "os/vma.hpp"
 #include "shared/transaction.hpp"
@@ -163,6 +166,29 @@ Result<void> DomainState::bury_caches(std::uint32_t slot) noexcept {
         EXTMEM_TRY_VOID(core_.drop_dead_cache_locked(slot, *cache));
       }
     }
+  }
+  return {};
+}
+
+Result<void> DomainState::copy_shared_regions() noexcept {
+  if (shared_) return {};
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
+    RegionLocal& local = locals_[region];
+    os::Mapping& mapping = local.mapping;
+    if (bases_[region] == 0 || local.kind == BackingKind::external || local.kind == BackingKind::anonymous ||
+        local.kind == BackingKind::hugetlb)
+      continue;
+    os::CopyRequest request;
+    request.addr = mapping.addr;
+    request.length = mapping.length;
+    request.node = mapping.node;
+    const auto file = os::identify(mapping.fd);
+    const bool ours = file && file->device == mapping.device && file->inode == mapping.inode;
+    if (ours) request.fd = mapping.fd;
+    EXTMEM_TRY_VOID(os::copy_in_place(request));
+    if (ours) os::close_file(mapping.fd);
+    mapping.fd = -1;
+    local.kind = mapping.kind = BackingKind::anonymous;
   }
   return {};
 }

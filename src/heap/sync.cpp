@@ -199,6 +199,8 @@ Result<void> DomainState::map_from(std::uint32_t region, int fd) noexcept {
   mapping.kind = static_cast<BackingKind>(share.kind.get());
   mapping.node = core.node;
   mapping.fd = file.release();
+  mapping.device = share.device;
+  mapping.inode = share.inode;
   return publish_foreign(region, reinterpret_cast<std::uintptr_t>(*base), &mapping);
 }
 

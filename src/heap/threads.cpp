@@ -16,7 +16,7 @@ thread_local constinit const RankHeld* ranks_held = nullptr;
 
 namespace {
 
-/// The open domains of this process, for the thread exit hook alone.
+/// The open domains of this process, for the hooks of threads' exits and of forks.
 struct LiveDomains {
   shared::Lock lock;
   DomainState* first = nullptr;
@@ -72,6 +72,12 @@ Result<void> watch_forks() noexcept {
   if (live_domains.watching) return {};
   EXTMEM_TRY_VOID(os::on_fork(&in_child));
   live_domains.watching = true;
+  return {};
+}
+
+Result<void> copy_for_child() noexcept {
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_)
+    EXTMEM_TRY_VOID(state->copy_shared_regions());
   return {};
 }
 

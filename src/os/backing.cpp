@@ -20,6 +20,7 @@
 #include "os/memory_left.hpp"
 #include "os/numa.hpp"
 #include "os/prefault.hpp"
+#include "os/shared_mapping.hpp"
 
 #ifndef MAP_SHARED_VALIDATE
 #define MAP_SHARED_VALIDATE 0x03  // Linux 4.15
@@ -386,7 +387,13 @@ Result<Mapping> create_backing(const BackingRequest& request) noexcept {
   mapping.kind = request.kind;
   mapping.node = request.numa_node;
   if (mapping.node == kAnyNode && nodes.count() == 1) mapping.node = nodes.id_at(0);
-  if (plan.store) plan.store->release(mapping, request.unlink_on_close);
+  if (plan.store) {
+    plan.store->release(mapping, request.unlink_on_close);
+    if (const Result<SharedFile> file = identify(mapping.fd)) {
+      mapping.device = file->device;
+      mapping.inode = file->inode;
+    }
+  }
   mapping.addr = addresses.release();
   return mapping;
 }

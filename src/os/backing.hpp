@@ -74,6 +74,8 @@ struct Mapping {
   BackingKind kind = BackingKind::external;
   int node = kAnyNode;           ///< where its pages are, when bound or when there is one node only
   int fd = -1;                   ///< what it maps; -1 for anonymous and hugetlb
+  std::uint64_t device = 0;      ///< of that file, and
+  std::uint64_t inode = 0;       ///< its number: a program may have closed the descriptor, and opened another
   bool created = false;          ///< the name is of our making
   bool lengthened = false;       ///< the file was there before, and shorter:
   std::uint64_t old_length = 0;  ///< so long; of use to discard_backing only

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unittest
 
-from preload_test import EXTMEM, PROGRAMS, Case
+from preload_case import EXTMEM, PROGRAMS, Case
 
 
 class Reports(Case):

@@ -134,9 +134,9 @@ void add_run_command(CLI::App& app, int& exit_code) {
       "the memory "
       "that\n--backing names. Children inherit that, each with a heap of its own. Private memory (anon, thp, "
       "hugetlb) is "
-      "copied by\nfork as ever; with memfd, shm:, file:, dax: or --domain fork fails, with the reason: the "
-      "child would "
-      "share it.\n\nExit codes: the program's own; 2 the options make no sense, 3 the memory cannot be had,\n"
+      "copied by\nfork as ever; other memory at once, while fork waits. With --domain fork fails, with the "
+      "reason."
+      "\n\nExit codes: the program's own; 2 the options make no sense, 3 the memory cannot be had,\n"
       "126 the program cannot be run so, 127 it was not found.\n");
   auto o = std::make_shared<RunOptions>();
   command

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,15 +61,21 @@ Result<Domain> open_domain(const Settings& settings) noexcept {
   return first;
 }
 
+void path_of(const Settings& settings, char (&path)[kTextBytes + 16]) noexcept {
+  path[0] = '\0';
+  if (settings.backing.kind == BackingKind::shm) std::strcpy(path, "/dev/shm");
+  std::strcat(path, settings.path);
+}
+
 /// Two processes on one path would write over each other's memory. Null, or why it cannot be locked. The lock goes with the
 /// process: its descriptor is never closed.
 const char* lock_path(const Settings& settings) noexcept {
-  char path[kTextBytes + 16] = "";
-  if (settings.backing.kind == BackingKind::shm) std::strcpy(path, "/dev/shm");
-  std::strcat(path, settings.path);
+  char path[kTextBytes + 16];
+  path_of(settings, path);
   const int fd = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return "it cannot be opened for reading and writing: see its folder and permissions";
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return "it is the memory of another process: give each its own";
+  process.path_fd = fd;
   return nullptr;
 }
 
@@ -108,6 +115,19 @@ void take_what_is_there(const Settings& settings) noexcept {
 
 }  // namespace
 
+void ProcessHeap::close_path() noexcept {
+  if (path_fd < 0) return;
+  // Programs close descriptors that they do not know, and get their numbers for others.
+  char path[kTextBytes + 16];
+  path_of(settings, path);
+  struct stat file {};
+  struct stat open {};
+  if (::stat(path, &file) == 0 && ::fstat(path_fd, &open) == 0 && file.st_ino == open.st_ino &&
+      file.st_dev == open.st_dev)
+    ::close(path_fd);
+  path_fd = -1;
+}
+
 void begin() noexcept {
   process.phase = Phase::beginning;
   const char* variable = "";
@@ -131,6 +151,9 @@ void begin() noexcept {
   bool was_there = false;
   auto heap = open_heap(process.domain(), settings, was_there);
   if (!heap) give_up("cannot make the heap ", settings.heap, heap.error().message());
+  // First of all who watch: so what others prepare a fork with comes before, and what they do after it later.
+  if (settings.shared_with_children() && watch_forks() != 0)
+    give_up("cannot watch for forks for the heap ", settings.heap, "the C library is out of memory");
   process.heap = *heap;
   if (was_there && !settings.sized) {
     take_what_is_there(settings);

@@ -63,14 +63,20 @@ struct ProcessHeap {
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
+  int path_fd = -1;  // of settings.path, with its lock
 
   [[nodiscard]] Domain& domain() noexcept { return lasting.domain; }
+  /// In a fork's child, which has a copy: the path is its parent's, and free again when that ends.
+  void close_path() noexcept;
 };
 extern constinit ProcessHeap process;
 
 /// Makes the heap as the environment says. Ends the process (exit code 3, with the reason on standard error) where
 /// that cannot be done: a program without memory cannot run.
 void begin() noexcept;
+
+/// Makes every fork copy what the kernel does not. Returns 0 or the errno value.
+int watch_forks() noexcept;
 
 /// malloc's slow way, for operator new. Null: ENOMEM.
 void* allocate_from(std::size_t size, const void* caller) noexcept;

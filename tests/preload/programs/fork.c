@@ -9,7 +9,7 @@
 
 #include "check.h"
 
-enum { kObjects = 2000, kThreads = 3, kForks = 60 };
+enum { kObjects = 2000, kThreads = 3 };
 static unsigned char* objects[kObjects];
 static size_t sizes[kObjects];
 static atomic_int stop;
@@ -55,7 +55,8 @@ static void child(unsigned char mark, int depth) {
   exit(0); /* with everything that runs at exit */
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+  const int forks = argc > 1 ? atoi(argv[1]) : 60;
   for (int i = 0; i < kObjects; ++i) {
     sizes[i] = (size_t)(i * 7919 % 4000) + 1;
     objects[i] = malloc(sizes[i]);
@@ -63,7 +64,7 @@ int main(void) {
   }
   pthread_t threads[kThreads];
   for (uintptr_t t = 0; t < kThreads; ++t) CHECK(pthread_create(&threads[t], NULL, churn, (void*)t) == 0);
-  for (int round = 0; round < kForks; ++round) {
+  for (int round = 0; round < forks; ++round) {
     const unsigned char mark = (unsigned char)(round * 3);
     for (int i = 0; i < kObjects; ++i) memset(objects[i], mark + i, sizes[i]);
     fflush(stdout);
