@@ -232,6 +232,48 @@ class MapPage(ShellCase):
         self.assertEqual(done["reset"], done["whole"])
         self.assertEqual(done["hidden"], [True, False])
 
+    def ask(self, page, script, *arguments):
+        """What a script finds in the page."""
+        asking = self.folder / "asking.html"
+        asking.write_text(page.read_text(encoding="utf-8").replace("</body>", f"<script>const found = {{}};{script}\n"
+                          "document.body.innerHTML = ''; const pre = document.createElement('pre'); pre.id = 'found';"
+                          "pre.textContent = JSON.stringify(found); document.body.append(pre);</script></body>"), encoding="utf-8")
+        dom = self.browse(*arguments, "--dump-dom", f"file://{asking}")
+        return json.loads(re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)[1])
+
+    def test_light_and_dark(self):
+        self.furnished()
+        page = self.folder / "map.html"
+        self.extmem("map", "dom", "-o", str(page))
+        script = """const c = document.querySelector('canvas'), r = regions[0].r;
+            const p = r.pieces.filter(p => p[2] === 0).sort((a, b) => b[1] - a[1])[0];
+            const d = c.getContext('2d').getImageData(Math.floor((p[0] + p[1] / 2) / r.bytes * c.width), 40, 1, 1).data;
+            found.free = [...d].slice(0, 3); const s = getComputedStyle(document.body); found.paper = s.backgroundColor; found.ink = s.color;"""
+        light, dark = (self.ask(page, script, f"--blink-settings=preferredColorScheme={scheme}") for scheme in (1, 0))
+
+        def shade(color):
+            numbers = [int(n) for n in re.findall(r"\d+", color)][:3] if isinstance(color, str) else color
+            return sum(numbers) / 3
+        self.assertGreater(shade(light["paper"]) - shade(light["ink"]), 150)
+        self.assertGreater(shade(dark["ink"]) - shade(dark["paper"]), 150)
+        self.assertGreater(shade(light["free"]), 200)
+        self.assertLess(shade(dark["free"]), 70)
+
+    def test_a_hundred_thousand_pieces(self):
+        self.furnished()
+        page = self.folder / "map.html"
+        self.extmem("map", "dom", "-o", str(page))
+        found = self.ask(page, """const r = regions[0]; r.r.pieces = []; r.r.bytes = 1e5 * 65536; r.whole();
+            for (let i = 0; i < 1e5; ++i) r.r.pieces.push([i * 65536, 65536, 1, 65536, 0, 0, 0, 0, 0, i % 7 % data.tags.length, 65536]);
+            const time = (n, act) => { const start = performance.now(); for (let i = 0; i < n; ++i) act(i); return (performance.now() - start) / n; };
+            found.draw = time(5, () => r.draw()); r.zoom(0.001, r.r.bytes / 2); found.near = time(5, () => r.draw());
+            found.tip = time(100, i => showTip(r, i * 5e7, 10, 10)); found.text = document.getElementById('tip').textContent;""")
+        # A frame, with room for a slow machine.
+        self.assertLess(found["draw"], 500, found)
+        self.assertLess(found["near"], 100, found)
+        self.assertLess(found["tip"], 50, found)
+        self.assertIn("64 KiB", found["text"])
+
     def test_an_empty_domain(self):
         self.extmem("domain", "create", "empty")
         page = self.folder / "empty.html"

@@ -231,6 +231,13 @@ class Replay(Case):
         self.check(report)
         self.assertEqual((report["threads"], report["operations"], report["objects"]), (count, 2 * count, count))
 
+    def test_sizes_as_large_as_numbers_go(self):
+        events = b"\x09\x01" + b"\xff" * 9 + b"\x01" + b"\x02"  # malloc(2^64 - 1)
+        (self.folder / "huge").write_bytes((TRACES / "perl.trace").read_bytes()[:64] + self.chunk(1, 0, events))
+        self.assertEqual(self.replay("huge", "--region", "anon=16M", "--svg", "huge.svg")["failures"], 1)
+        ElementTree.parse(self.folder / "huge.svg")
+        self.assertIn(b"no heap of up to 16 TiB", self.extmem("advise", "huge", status=3).stderr)
+
     def test_a_thread_of_damaged_chunks(self):
         trace = self.folder / "damaged"
         trace.write_bytes((TRACES / "perl.trace").read_bytes()[:64] + self.chunk(1, 0, b"\x07") * 300000)

@@ -150,8 +150,9 @@ std::string replay_svg(const ReplayChoices& choices, const Trace& trace, const R
   std::vector<ChartLine> lines{live};
   if (!r.samples.empty() && r.samples.back().stats.total_bytes != 0) lines = {live, used, total, largest};
   return draw_chart(fmt::format("{} on {}", clean(trace.header.program), clean(choices.shown_allocator())),
-                    fmt::format("operations, {} in all", count_text(trace.ops.size())), lines,
-                    [](double y) { return bytes_text(static_cast<std::uint64_t>(y)); });
+                    fmt::format("operations, {} in all", count_text(trace.ops.size())), lines, [](double y) {
+                      return bytes_text(y < 0x1p64 ? static_cast<std::uint64_t>(y) : ~std::uint64_t{0});
+                    });
 }
 
 void show_trace(const Console& console, const Trace& trace) {
