@@ -7,7 +7,7 @@
 #include <rte_lcore.h>
 #include <rte_version.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int taken = rte_eal_init(argc, argv);
   if (taken < 0) {
     printf("rte_eal_init: %s\n", rte_strerror(rte_errno));

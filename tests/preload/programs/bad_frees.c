@@ -12,14 +12,14 @@ int main(void) {
   uintptr_t twice = (uintptr_t)p;
   HIDE(twice);
   free(p);
-  free((void*)twice);      /* again */
+  free((void*)twice); /* again */
   uintptr_t inside = (uintptr_t)kept + 8;
   HIDE(inside);
-  free((void*)inside);     /* interior */
+  free((void*)inside); /* interior */
   static char foreign[64];
   uintptr_t other = (uintptr_t)foreign;
   HIDE(other);
-  free((void*)other);      /* foreign */
+  free((void*)other); /* foreign */
   CHECK(strcmp(kept, "intact") == 0);
   char* a = malloc(100);
   char* b = malloc(100);

@@ -34,14 +34,14 @@ void forms() {
     operator delete(p, std::nothrow);
     p = operator new[](size, std::nothrow);
     operator delete[](p, std::nothrow);
-    p = operator new(size, std::align_val_t{128});
+    p = operator new (size, std::align_val_t{128});
     CHECK(reinterpret_cast<std::uintptr_t>(p) % 128 == 0);
-    operator delete(p, size, std::align_val_t{128});
+    operator delete (p, size, std::align_val_t{128});
     p = operator new[](size, std::align_val_t{4096});
     CHECK(reinterpret_cast<std::uintptr_t>(p) % 4096 == 0);
     operator delete[](p, size, std::align_val_t{4096});
-    p = operator new(size, std::align_val_t{64}, std::nothrow);
-    operator delete(p, std::align_val_t{64}, std::nothrow);
+    p = operator new (size, std::align_val_t{64}, std::nothrow);
+    operator delete (p, std::align_val_t{64}, std::nothrow);
     p = operator new[](size, std::align_val_t{64}, std::nothrow);
     operator delete[](p, std::align_val_t{64}, std::nothrow);
   }
@@ -60,8 +60,9 @@ void failures() {
     try {
       void* p = form == 0   ? operator new(impossible())
                 : form == 1 ? operator new[](impossible())
-                : form == 2 ? operator new(impossible(), std::align_val_t{64})
-                            : operator new[](impossible(), std::align_val_t{64});
+                : form == 2 ? operator new (impossible(), std::align_val_t{64})
+                            :
+                            operator new[](impossible(), std::align_val_t{64});
       operator delete(p);
     } catch (const std::bad_alloc&) {
       thrown = true;
@@ -70,7 +71,7 @@ void failures() {
   }
   CHECK(operator new(impossible(), std::nothrow) == nullptr);
   CHECK(operator new[](impossible(), std::nothrow) == nullptr);
-  CHECK(operator new(impossible(), std::align_val_t{64}, std::nothrow) == nullptr);
+  CHECK(operator new (impossible(), std::align_val_t{64}, std::nothrow) == nullptr);
   std::set_new_handler([] {
     if (++handled == 3) std::set_new_handler(nullptr);
   });

@@ -43,7 +43,8 @@ static void* churn(void* arg) {
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
-    const uint32_t size = state % 1000 == 0 ? 4 + (uint32_t)(state >> 20) % 200000 : 4 + (uint32_t)(state >> 20) % 900;
+    const uint32_t size =
+        state % 1000 == 0 ? 4 + (uint32_t)(state >> 20) % 200000 : 4 + (uint32_t)(state >> 20) % 900;
     drop(atomic_exchange(&slots[state % kSlots], make(size)));
   }
   return NULL;
@@ -79,7 +80,8 @@ int main(int argc, char** argv) {
   CHECK(pthread_key_create(&key, at_thread_end) == 0);
 
   pthread_t threads[kThreads];
-  for (uintptr_t t = 0; t < kThreads; ++t) CHECK(pthread_create(&threads[t], NULL, churn, (void*)(t + 1)) == 0);
+  for (uintptr_t t = 0; t < kThreads; ++t)
+    CHECK(pthread_create(&threads[t], NULL, churn, (void*)(t + 1)) == 0);
   for (int i = 0; argc > 1 && i < 50; ++i) {
     void* library = dlopen(argv[1], RTLD_NOW);
     CHECK(library != NULL);
@@ -94,7 +96,8 @@ int main(int argc, char** argv) {
 
   for (uintptr_t round = 0; round < 3000; ++round) {
     pthread_t few[4];
-    for (uintptr_t t = 0; t < 4; ++t) CHECK(pthread_create(&few[t], NULL, short_life, (void*)(round + t)) == 0);
+    for (uintptr_t t = 0; t < 4; ++t)
+      CHECK(pthread_create(&few[t], NULL, short_life, (void*)(round + t)) == 0);
     for (int t = 0; t < 4; ++t) {
       void* p;
       CHECK(pthread_join(few[t], &p) == 0);
