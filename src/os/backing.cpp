@@ -339,13 +339,14 @@ Result<void> bring_in(Plan& plan, std::byte* p) noexcept {
   const WithoutPopulate otherwise = touchable ? WithoutPopulate::touch : WithoutPopulate::refuse;
   const std::size_t chunk = std::max(kChunk, plan.page);
 
-  if (!plan.in_hugepages && (!plan.store || plan.store->medium() == Medium::tmpfs)) {
-    const std::uint64_t there = plan.store ? plan.store->held() : 0;
-    if (plan.length > there) EXTMEM_TRY_VOID(check_memory_left(plan.length - there));
-  }
+  const bool takes_memory = !plan.in_hugepages && (!plan.store || plan.store->medium() == Medium::tmpfs);
+  const std::uint64_t there = takes_memory && plan.store ? plan.store->held() : 0;
+  if (takes_memory && plan.length > there) EXTMEM_TRY_VOID(check_memory_left(plan.length - there));
   EXTMEM_TRY_VOID(report(plan, 0));
   for (std::size_t done = 0; done < plan.length;) {
     const std::size_t bytes = std::min(chunk, plan.length - done);
+    // Others take memory too while this goes on. What the file had before may lie anywhere in it: then only the first look counts.
+    if (takes_memory && there == 0 && done != 0) EXTMEM_TRY_VOID(check_memory_left(plan.length - done));
     if (plan.request.thp && plan.store) {
       // fallocate knows nothing of the advice, a fault does. Where this fails, hold() finds out why.
       EXTMEM_TRY_VOID(plan.store->lengthen(done + bytes));

@@ -68,6 +68,26 @@ TEST(BackingSpace, BeyondTheMachinesMemoryIsAnErrorBeforeAPageIsTaken) {
   }
 }
 
+// What others take meanwhile is missing at the next step.
+TEST(BackingSpace, MemoryThatRunsShortOnTheWayIsAnErrorThere) {
+  const TestFolder folder;
+  RUN_IN_CHILD([&] {
+    if (!test::can_pretend("/proc/meminfo")) return std::string("skip: no mount namespace");
+    std::size_t reached = 0;
+    const auto shorten = [&](std::uint64_t done, std::uint64_t) {
+      reached = done;
+      return done == 64 * kMiB && !test::pretend(folder, "/proc/meminfo", "MemAvailable: 65536 kB\n");
+    };
+    BackingRequest request = ask(BackingKind::memfd, 192 * kMiB);
+    request.progress = shorten;
+    const Result<Mapping> mapping = create_backing(request);
+    REQUIRE_ERROR(mapping, ENOMEM);
+    REQUIRE(says(mapping.error(), "MemAvailable"));
+    REQUIRE(reached == 64 * kMiB);
+    return std::string();
+  });
+}
+
 TEST(BackingSpace, BeyondTheLockLimitNamesItBeforeTheLongWork) {
   RUN_IN_CHILD([] {
     REQUIRE(test::drop_privileges());
