@@ -158,9 +158,12 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
     EXTMEM_TRY(opened, os::open_shared_path(share.path, file));
     fd = opened;
   } else if (reach == Reach::holder) {
+    bool held = false;
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants && fd < 0; ++i) {
       const std::uint32_t has = mapped(i, region);
-      if (i == participants_.self() || has < 2) continue;
+      if (i == participants_.self() || has == 0) continue;
+      held = true;
+      if (has < 2) continue;
       if (auto opened = os::open_shared_holder(participants_.record(i).pid, static_cast<int>(has - 2), file);
           opened) {
         fd = *opened;
@@ -168,6 +171,12 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
         return opened.error();  // nobody else's can be opened either
       }
     }
+    if (!held)
+      return EXTMEM_ERROR(
+          ENXIO,
+          "the region's memory went with the last process that had it (a memfd has no name to find it by): "
+          "free what is in the region and remove it, or attach the file (attach_region_file) if somebody "
+          "kept it open; for memory that is to stay choose another kind");
     if (fd < 0)
       return EXTMEM_ERROR(
           ENXIO,
