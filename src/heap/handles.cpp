@@ -232,12 +232,21 @@ Result<HeapInfo> Heap::info() const noexcept {
   return info;
 }
 
-Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
-  if (heap::thread_memory.exact_key == key_ && align != 0 && any_span_has(align)) return allocate_exact(size);
+// Apart, so that allocate() needs no stack frame.
+[[gnu::noinline]] static Result<void*> allocate_aligned(Heap& heap, std::size_t size,
+                                                        std::size_t align) noexcept {
+  if (align == 0) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
   AllocOptions options;
   options.align = align;
-  if (align == 0) return EXTMEM_ERROR(EINVAL, "the alignment must be a power of two");
-  return allocate(size, options);
+  return heap.allocate(size, options);
+}
+Result<void*> Heap::allocate(std::size_t size, std::size_t align) noexcept {
+  if (heap::thread_memory.exact_key != key_ || align == 0 || !any_span_has(align)) [[unlikely]]
+    return allocate_aligned(*this, size, align);
+  const std::uintptr_t p = pop_exact(heap::thread_memory, key_, size);
+  if (p == 0) [[unlikely]]
+    return allocate_slowly(size);
+  return reinterpret_cast<void*>(p);
 }
 Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noexcept {
   if (plain(options)) {

@@ -120,9 +120,9 @@ void* rte_malloc(const char*, size_t size, unsigned align) {
   return take_anywhere(size, align, Fill::none);
 }
 void* rte_malloc_socket(const char*, size_t size, unsigned align, int socket) {
-  // The usual case, here so that it needs no stack frame.
+  // The usual case. Of size 0 the heap answers an error.
   auto* const heap = known_external_heap(socket);
-  if (heap != nullptr && size != 0 && align <= kCacheLine && is_align(align)) [[likely]] {
+  if (heap != nullptr && align <= kCacheLine && is_align(align)) [[likely]] {
     const auto p = heap->allocate(size, kCacheLine);
     return p ? *p : nullptr;
   }

@@ -176,6 +176,7 @@ static void test_small_heap(void) {
   EXPECT((uintptr_t)p % 64 == 0);
   EXPECT(rte_malloc_virt2iova(p) == copied[((uintptr_t)p - (uintptr_t)memory) / PAGE] + (uintptr_t)p % PAGE);
   rte_free(p);
+  EXPECT(rte_malloc_socket("x", 0, 64, socket) == NULL && rte_malloc_socket("x", 64, 48, socket) == NULL);
   p = (char*)rte_malloc_socket("x", 1024, 64, socket);
   q = (char*)rte_malloc_socket("x", 1024, 64, socket);
   EXPECT(p != NULL && q != NULL && q < p); /* from the high end downwards */
