@@ -28,7 +28,6 @@ std::uint64_t Core::allocate_plain_span(ThreadCache& own, std::uint64_t bytes) n
     if ((r.flags & kRegionDraining) != 0 || !reaches(region)) continue;
     if (r.pages.page_shift != kSpanUnitShift) return 0;
     PageAllocator allocator = pages(region);
-    if (wanted > allocator.largest_free_bound()) continue;
     const bool cacheable = open && wanted <= kMostCachedPages && (r.flags & kRegionGrown) == 0;
     auto tx = transaction(slot);
     const std::uint32_t page =

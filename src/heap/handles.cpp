@@ -25,7 +25,7 @@ Error stale(const HeapLocal* local) noexcept {
 }
 
 /// Also the place where a process does what other processes have made it due to do.
-bool living(const HeapLocal* local, std::uint64_t key) noexcept {
+EXTMEM_ALWAYS_INLINE bool living(const HeapLocal* local, std::uint64_t key) noexcept {
   if (local == nullptr || local->state == nullptr) return false;
   local->state->tend();
   return local->key.load(std::memory_order_relaxed) == key;

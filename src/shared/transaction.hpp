@@ -59,8 +59,9 @@ class Transaction {
     base::crash_point("transaction.begun");
   }
   Transaction(const Transaction&) = delete;
-  ~Transaction() {
-    if (journal_.count.load(std::memory_order_relaxed) != 0) undo(base_, journal_);
+  EXTMEM_ALWAYS_INLINE ~Transaction() {
+    if (journal_.count.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      undo(base_, journal_);
   }
 
   /// Changes a word of the segment. Requires: room(); the word's lock is held.
