@@ -10,6 +10,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+
+#include "contract/runtime_directory.hpp"
 
 namespace bridge_test {
 namespace {
@@ -90,6 +93,8 @@ void Bridge::SetUpTestSuite() {
   static bool started = false;
   if (started) return;
   started = true;
+  static const extmem::test::RuntimeDirectory of_dpdk;  // EAL leaves a folder for each file prefix
+  ASSERT_EQ(::setenv("RUNTIME_DIRECTORY", of_dpdk.c_str(), 1), 0);
   ask(answers_before);
   ASSERT_LT(fail_to_start(), 0);
   ask(answers_after_failure);

@@ -65,6 +65,7 @@ int Program::wait(std::chrono::seconds patience) {
 
 void Processes::SetUp() {
   ASSERT_EQ(::setenv("EXTMEM_RUNTIME_DIR", directory_.c_str(), 1), 0);
+  ASSERT_EQ(::setenv("RUNTIME_DIRECTORY", dpdk_directory_.c_str(), 1), 0);
   capture_file_ = ::testing::TempDir() + "extmem-" + std::to_string(::getpid()) + ".pcap";
 }
 

@@ -65,6 +65,7 @@ class Processes : public ::testing::Test {
   Outcome counters();
 
   extmem::test::RuntimeDirectory directory_;
+  extmem::test::RuntimeDirectory dpdk_directory_;  // EAL leaves a folder for each file prefix
   std::string capture_file_;
   std::uint64_t packets_ = 0;
   std::vector<std::string> eal_;  // instead of the usual: no hugepages, no files, net_pcap with the capture
