@@ -80,6 +80,13 @@ class Fork(Ours):
                 done = self.run_on_heap(PROGRAMS / "preload_fork_stack", options=options, status=95)
                 self.assertIn("stack", done.stderr)
 
+    def test_many_keys_of_threads_are_refused_where_the_library_would_clear_them(self):
+        self.passes("fork_keys")
+        for options in self.shared_backings():
+            with self.subTest(options=options):
+                done = self.run_on_heap(PROGRAMS / "preload_fork_keys", options=options, status=95)
+                self.assertIn("32 keys", done.stderr)
+
     def test_pseudo_terminals_and_daemons_have_a_copy(self):
         program = """
 import ctypes, os, sys, time

@@ -174,6 +174,23 @@ bool fits() noexcept {
   return bytes == 0 || os::check_memory_left(bytes).ok();
 }
 
+/// Whether other threads may have thread-specific data on the heap: the C library keeps what belongs to keys beyond the first block in
+/// memory that it allocates, and clears that in the child, before there is a copy.
+bool clears_data_of_threads() noexcept {
+  if (__libc_single_threaded != 0) return false;
+  constexpr pthread_key_t kFirstBlock = 32;  // PTHREAD_KEY_2NDLEVEL_SIZE
+  pthread_key_t keys[kFirstBlock + 1];
+  pthread_key_t made = 0;
+  bool beyond = true;                                        // no key is left
+  while (::pthread_key_create(&keys[made], nullptr) == 0) {  // the lowest that is unused
+    const pthread_key_t key = keys[made++];
+    beyond = key > kFirstBlock;
+    if (key >= kFirstBlock) break;
+  }
+  while (made != 0) (void)::pthread_key_delete(keys[--made]);
+  return beyond;
+}
+
 bool refused(const char* function) noexcept {
   const Settings& settings = process.settings;
   if (!settings.shared_with_children()) return false;
@@ -188,6 +205,11 @@ bool refused(const char* function) noexcept {
     why =
         "the calling thread's stack was allocated, and until it has its copy the child would share it. Use "
         "--backing anon, thp or hugetlb for programs that fork so.";
+  } else if (clears_data_of_threads()) {
+    why =
+        "the process has threads and more than 32 keys of thread-specific data, which the C library would "
+        "clear in "
+        "the parent. Use --backing anon, thp or hugetlb for programs that fork so.";
   } else if (!fits()) {
     why =
         "there is no memory for the child's copy of the heap (MemAvailable in /proc/meminfo, the control "
