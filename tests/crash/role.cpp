@@ -187,6 +187,7 @@ const std::vector<std::string>& operations() {
       "allocate_exact",
       "exact_hit",
       "exact_push",
+      "exact_deep",
       "exact_flush",
       "exact_foreign",
       "free_local",
@@ -333,6 +334,11 @@ void Role::act(const std::string& op) {
     allocate(exact_, 64);
   } else if (op == "exact_push") {
     free(exact_, *mine_.front());
+  } else if (op == "exact_deep") {
+    // More than a row holds: the first are freed by the page layer, once the row's are all back.
+    for (int i = 0; i < 40; ++i) allocate(exact_, i % 2 == 0 ? 64 : 300);
+    for (int i = 0; i < 40; ++i) free(exact_, *mine_.back());
+    for (int i = 0; i < 3; ++i) allocate(exact_, 64);
   } else if (op == "exact_flush") {
     allocate(exact_, 1000);
     free(exact_, *mine_[1]);
