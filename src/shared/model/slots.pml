@@ -12,6 +12,8 @@
  * check: two heirs and a cleaner, two deaths            | -DN=3 -DA1=1 -DA2=1 -DA3=2 -DY=1 -DZ=2 -DNO_LTL
  * check: two heirs and a cleaner that comes back, one death | -DN=3 -DA1=1 -DA2=1 -DA3=2 -DB3=1 -DY=1 -DZ=1 -DNO_LTL
  * check: an heir, a cleaner that dies, another cleans   | -DN=3 -DA1=1 -DA2=2 -DA3=2 -DY=1 -DZ=2 -DNO_LTL
+ * check: a healer that dies with its claim, two cleaners, one comes back | -DN=4 -DA1=1 -DA2=1 -DA3=2 -DA4=2 -DB4=1 -DY=1 -DZ=2 -DY_HOLDS -DZ_CLAIMS -DTURN3=1 -DTURN4=2 -DNO_LTL
+ * check: a newcomer that dies when it has left, a cleaner comes back | -DN=4 -DA1=1 -DA2=1 -DA3=1 -DA4=2 -DB4=1 -DY=1 -DZ=3 -DY_HOLDS -DZ_AFTER -DTURN3=1 -DTURN4=1 -DNO_LTL | part
  * check: everybody alive is done in the end             | -DN=3 -DA1=1 -DA2=1 -DA3=1 -DY=1 -DZ=1 | fair done
  *
  * mutant: NOT_MINE     a claim that an earlier owner of my slot left in it is not mine: leaving waits for ever | -DN=2 -DA1=1 -DA2=1 -DY=1 -DZ=1 -DNO_LTL
@@ -22,13 +24,12 @@
  * mutant: NO_RELEASE   a dead healer's claims stay when its slot is freed  | -DN=3 -DA1=1 -DA2=1 -DA3=2 -DY=1 -DZ=2 -DNO_LTL
  * mutant: FREE_UNCLAIMED the cleaner frees a slot without the claim        | -DN=3 -DA1=1 -DA2=1 -DA3=2 -DB3=1 -DY=1 -DZ=1 -DNO_LTL
  * mutant: BLIND_UNCLAIM letting a claim go stores, also where another has taken it over since | -DN=3 -DA1=1 -DA2=1 -DA3=2 -DB3=1 -DY=1 -DZ=1 -DNO_LTL
+ * mutant: NO_TAG       a claim names the slot alone: a newcomer in a dead healer's slot loses its claim to one who looked before | -DN=4 -DA1=1 -DA2=1 -DA3=2 -DA4=2 -DB4=1 -DY=1 -DZ=2 -DY_HOLDS -DZ_CLAIMS -DTURN3=1 -DTURN4=2 -DNO_LTL
+ * mutant: TAG_LOST     letting a claim go sets its count back           | -DN=4 -DA1=1 -DA2=1 -DA3=2 -DA4=2 -DB4=1 -DY=1 -DZ=2 -DY_HOLDS -DZ_CLAIMS -DTURN3=1 -DTURN4=2 -DNO_LTL
+ * mutant: LEAVE_FREELY a thread leaves its slot without the claim       | -DN=4 -DA1=1 -DA2=1 -DA3=1 -DA4=2 -DB4=1 -DY=1 -DZ=3 -DY_HOLDS -DZ_AFTER -DTURN3=1 -DTURN4=1 -DNO_LTL
  *
- * Not shown to be caught, in searches of three threads and two deaths of up to 40 s (the longest were cut short; TAG_LOST's were
- * not all made), NO_TAG and LEAVE_FREELY also not in a minute of bitstate search with four threads:
- * not shown: NO_TAG       a claim names the slot alone: a newcomer in a dead healer's slot loses its claim to one who looked before
- * not shown: TAG_LOST     letting a claim go sets its count back
- * not shown: LEAVE_FREELY a thread leaves its slot without the claim
- * not shown: NO_WORD      the heir does not look at the word again
+ * No mutant: that an heir looks at the word again once it has the claim. What it does there it does to a dead thread's slot under
+ * the claim, and the swap that follows asks for the same word: without the look it undoes earlier what the cleaner would.
  */
 #ifndef B2
 #define B2 0
@@ -45,6 +46,13 @@
 #ifndef B4
 #define B4 0
 #endif
+/* TURN3, TURN4: that thread comes when the one of this number has died, and if it is spared not at all. */
+#ifndef TURN3
+#define TURN3 0
+#endif
+#ifndef TURN4
+#define TURN4 0
+#endif
 #define SLOTS N            /* as many are enough: a thread, dead or alive, has at most one */
 #define WHO(h) ((h) & 7)
 #define COUNT(h) ((h) >> 3)
@@ -60,6 +68,7 @@ bit inside[5];         /* ghost: holds the lock */
 byte cleaner[5];       /* who cleans the participant */
 bit buried[5];
 bit ended[5];
+bit spared[5];         /* Y, Z: the reaper has let it live */
 byte finished;
 
 #define OTHER(i) (i != me && !dead[i] && inside[i])
@@ -153,11 +162,7 @@ inline work() {
         if
         :: atomic { got ->
              got = 0;
-#ifdef NO_WORD
-             q = owner[x]
-#else
              if :: word == x -> q = owner[x] :: else -> q = 255 fi
-#endif
            };
            if
 #ifdef NO_DEAD
@@ -241,11 +246,15 @@ inline free_slot(s) {
 #endif
 }
 
-proctype Thread(byte me, first, second) {
+proctype Thread(byte me, first, second, turn) {
   byte by, x, q, h, k, d, task;
   bit got;
   {
     task = first;
+    if
+    :: atomic { turn == 0 || dead[turn] -> turn = 0 }
+    :: atomic { turn != 0 && spared[turn] -> turn = 0; task = 0; second = 0 }
+    fi;
     do
     :: atomic { task != 0 ->                /* claim_slot */
          by = 1;
@@ -271,28 +280,50 @@ proctype Thread(byte me, first, second) {
     :: atomic { task == 0 -> break }
     od
   } unless { dead[me] };
-  atomic { by = 0; x = 0; q = 0; h = 0; k = 0; d = 0; task = 0; first = 0; second = 0; got = 0; inside[me] = 0; ended[me] = 1; finished++ }
+  atomic { by = 0; x = 0; q = 0; h = 0; k = 0; d = 0; task = 0; first = 0; second = 0; turn = 0; got = 0; inside[me] = 0; ended[me] = 1; finished++ }
 }
+
+/* Where Y and Z may die, if not everywhere: a search that is too big for every death is small for those that matter.
+ * ..._AFTER: without a slot, having left one or not come yet. ..._HOLDS: under the lock, its journal begun. ..._CLAIMS: with a
+ * claim. */
+#define HAS_NO_SLOT(i) (owner[1] != i && owner[2] != i && owner[3] != i && owner[4] != i)
+#define HOLDS(i) (inside[i] && (journal[1] || journal[2] || journal[3] || journal[4]))
+#define CLAIMS_IN(i, s) (WHO(healer[s]) != 0 && owner[WHO(healer[s])] == i)
+#define CLAIMS(i) (CLAIMS_IN(i, 1) || CLAIMS_IN(i, 2) || CLAIMS_IN(i, 3) || CLAIMS_IN(i, 4))
+#ifdef Y_AFTER
+#define WHEN_Y HAS_NO_SLOT(Y)
+#elif defined(Y_HOLDS)
+#define WHEN_Y HOLDS(Y)
+#else
+#define WHEN_Y true
+#endif
+#ifdef Z_AFTER
+#define WHEN_Z HAS_NO_SLOT(Z)
+#elif defined(Z_CLAIMS)
+#define WHEN_Z CLAIMS(Z)
+#else
+#define WHEN_Z true
+#endif
 
 proctype Reaper() {
   if
-  :: atomic { !ended[Y] -> dead[Y] = 1 }
-  :: true
+  :: atomic { !ended[Y] && (WHEN_Y) -> dead[Y] = 1 }
+  :: spared[Y] = 1
   fi;
   if
-  :: atomic { !ended[Z] -> dead[Z] = 1 }
-  :: true
+  :: atomic { !ended[Z] && (WHEN_Z) -> dead[Z] = 1 }
+  :: spared[Z] = 1
   fi
 }
 
 init {
   atomic {
-    run Thread(1, A1, 0); run Thread(2, A2, B2);
+    run Thread(1, A1, 0, 0); run Thread(2, A2, B2, 0);
 #if N > 2
-    run Thread(3, A3, B3);
+    run Thread(3, A3, B3, TURN3);
 #endif
 #if N > 3
-    run Thread(4, A4, B4);
+    run Thread(4, A4, B4, TURN4);
 #endif
     run Reaper()
   }
