@@ -102,6 +102,7 @@ class EXTMEM_API Heap {
   // With the arguments of the public functions, which thus end in a jump.
   [[gnu::visibility("hidden")]] Result<void*> allocate_exact(std::size_t size) noexcept;
   [[gnu::visibility("hidden")]] Result<void> deallocate_exact(void* p) noexcept;
+  [[gnu::visibility("hidden")]] Result<void> deallocate_shared(void* p) noexcept;
   [[gnu::visibility("hidden")]] Result<void*> allocate_slowly(std::size_t size) noexcept;
   [[gnu::visibility("hidden")]] Result<void*> zalloc_slowly(std::size_t size, void* popped) noexcept;
   [[gnu::visibility("hidden")]] Result<void> deallocate_slowly(void* p) noexcept;

@@ -187,8 +187,8 @@ class Core {
   void settle_tags_paused(std::uint32_t heap) noexcept;
 
   // ---- small objects ---------------------------------------------------------------------------------------
-  // The two fast paths are static and get the tables' addresses from their caller, who has them at hand. They call
-  // nothing: so the public functions around them need no stack frame.
+  // The fast paths (a third is in shared_free.hpp) are static and get the tables' addresses from their caller, who has them
+  // at hand. They call nothing: so the public functions around them need no stack frame.
 
   struct FastTables {
     std::atomic<std::uint16_t>* states = nullptr;
@@ -254,10 +254,6 @@ class Core {
     cache.gate.leave();
     return true;
   }
-  /// Frees an untagged object of a slab that threads share. `mapped`: the slab map's word for the place; the rest as free_fast.
-  /// False: not that easily, use free_small.
-  bool free_shared(ThreadCache& cache, const base::Relaxed<std::uint32_t>& mapped, std::uint64_t ptr,
-                   std::uint64_t address) noexcept;
   /// Any path of a small free. Errors: EINVAL interior; EALREADY double;
   /// EPERM memzone; ENOTBLK the page is not a slab's (the caller tries free_span).
   Result<void> free_small(std::uint32_t slot, ThreadCache& cache, std::uint32_t region,
@@ -406,7 +402,7 @@ class Core {
   void unlink_listed(std::uint32_t index) noexcept;
   base::Relaxed<std::uint32_t>& list_of(const Slab& slab) const noexcept;
   void note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept;
-  void return_locked(std::uint32_t slot, const CachedObject& object) noexcept;
+  void return_locked(std::uint32_t slot, const CachedObject* objects, std::uint32_t count) noexcept;
   void flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                             std::uint32_t keep) noexcept;

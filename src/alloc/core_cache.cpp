@@ -232,7 +232,7 @@ void Core::flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexce
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     const std::uint32_t n = cache.count(cls);
     if (n == 0) continue;
-    for (std::uint32_t i = 0; i < n; ++i) return_locked(slot, cache.objects(cls)[i]);
+    return_locked(slot, cache.objects(cls), n);
     cache.set_count(cls, 0);
     note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{n} * kSizeClasses[cls].size));
   }

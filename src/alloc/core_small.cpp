@@ -73,20 +73,28 @@ void Core::note_returned(std::uint32_t slab_index, std::uint32_t count, std::uin
   }
 }
 
-void Core::return_locked(std::uint32_t slot, const CachedObject& object) noexcept {
-  const std::uint32_t index = object.slab - 1;
-  Slab& s = slabs_[index];
-  states_[object.state].store(kFree, std::memory_order_relaxed);
-  note_returned(index, 1, object.state);
-  if (s.owner() != 0 || s.free != s.objects) return;
-  // A shared slab became wholly free: keep it when few of its class are left to take from.
-  std::uint32_t left = keep_shared(s.cls()) + 1;
-  for (std::uint32_t link = heaps_[s.heap()].partial[s.cls()]; link != 0 && left != 0;
-       link = slabs_[link - 1].list_next)
-    --left;
-  if ((s.flags & kSlabDraining) == 0 && left != 0) return;
-  if (s.flags & kSlabListed) unlink_listed(index);
-  release_slab_locked(slot, index);
+void Core::return_locked(std::uint32_t slot, const CachedObject* objects, std::uint32_t count) noexcept {
+  for (std::uint32_t i = 0; i < count;) {
+    // Neighbours in a magazine mostly come from one slab: its record is touched once for all of them.
+    const std::uint32_t link = objects[i].slab;
+    std::uint32_t returned = 0;
+    std::uint32_t lowest = ~std::uint32_t{0};
+    for (; i < count && objects[i].slab == link; ++i, ++returned) {
+      states_[objects[i].state].store(kFree, std::memory_order_relaxed);
+      lowest = std::min(lowest, objects[i].state);
+    }
+    Slab& s = slabs_[link - 1];
+    note_returned(link - 1, returned, lowest);
+    if (s.owner() != 0 || s.free != s.objects) continue;
+    // A shared slab became wholly free: keep it when few of its class are left to take from.
+    std::uint32_t left = keep_shared(s.cls()) + 1;
+    for (std::uint32_t next = heaps_[s.heap()].partial[s.cls()]; next != 0 && left != 0;
+         next = slabs_[next - 1].list_next)
+      --left;
+    if ((s.flags & kSlabDraining) == 0 && left != 0) continue;
+    if (s.flags & kSlabListed) unlink_listed(link - 1);
+    release_slab_locked(slot, link - 1);
+  }
 }
 
 // ---- refill ------------------------------------------------------------------------------------------------
@@ -263,44 +271,10 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
     }
   }
   note_out(h, -static_cast<std::int64_t>(s.size.get()));
-  return_locked(slot, CachedObject{0, state_index, slab_index + 1});
+  const CachedObject object{0, state_index, slab_index + 1};
+  return_locked(slot, &object, 1);
   // Release pairs with the acquire of who waits for the drain.
   r.drained.fetch_add(1, std::memory_order_release);
-  return true;
-}
-
-// The usual case of free_small's way for shared slabs: see there for what may happen meanwhile.
-bool Core::free_shared(ThreadCache& cache, const base::Relaxed<std::uint32_t>& mapped, std::uint64_t ptr,
-                       std::uint64_t freed) noexcept {
-  if (!cache.gate.try_enter()) return false;
-  const std::uint32_t link = mapped;
-  if (link == 0) return refuse(cache);
-  const Slab& s = slabs_[link - 1];
-  const std::uint32_t shared_home = Slab::pack(cache.heap, 0);
-  const std::uint64_t first = s.first;
-  const std::uint32_t first_state = s.first_state;
-  const ObjectPlace place = place_of(ptr - first, s.reciprocal);
-  if (s.home != shared_home || !place.exact || place.number >= s.objects || (s.flags & kSlabDraining) != 0)
-    return refuse(cache);
-  Magazine& magazine = cache.magazine(s.magazine);
-  const std::uint32_t top = magazine.top;
-  if (top >= magazine.limit) return refuse(cache);
-  const std::uint32_t state = first_state + static_cast<std::uint32_t>(place.number);
-  std::uint16_t expected = cache.held;
-  // Decides between racing frees. acq_rel: the winner hands the object on.
-  if (!states_[state].compare_exchange_strong(expected, cache.cached, std::memory_order_acq_rel))
-    return refuse(cache);
-  std::atomic_thread_fence(std::memory_order_acquire);
-  if (mapped != link || s.home != shared_home || s.first != first || s.first_state != first_state) {
-    std::uint16_t ours =
-        cache.cached;  // it was another object's word: give it back, unless its owner has freed it since
-    (void)states_[state].compare_exchange_strong(ours, cache.held, std::memory_order_acq_rel);
-    return refuse(cache);
-  }
-  const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
-  cache.entry(next) = CachedObject{freed, state, link};
-  magazine.top = next;
-  cache.gate.leave();
   return true;
 }
 
@@ -457,7 +431,7 @@ Result<void> Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint
   if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
   const std::uint32_t now = std::min<std::uint32_t>(left, cache.count(cls));
   if (now == 0) return {};
-  for (std::uint32_t i = 0; i < now; ++i) return_locked(slot, objects[i]);
+  return_locked(slot, objects, now);
   const std::uint32_t count = cache.count(cls);
   std::copy(objects + now, objects + count, objects);
   cache.set_count(cls, count - now);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "alloc/shared_free.hpp"
 #include "base/error.hpp"
 #include "extmem/domain.hpp"
 #include "heap/domain_state.hpp"
@@ -163,6 +164,17 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
   zeroed.zero = true;
   return allocate_living(local_, key_, size, zeroed);  // says what is wrong
 }
+/// What a thread frees that another has allocated. Requires: the place is in the remembered region, and heap and region are
+/// current: the caller has just looked.
+[[gnu::noinline]] Result<void> Heap::deallocate_shared(void* p) noexcept {
+  const ThreadMemory& memory = heap::thread_memory;
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
+  if (!alloc::free_shared(memory.tables, *memory.cache,
+                          memory.region_slab_map[offset >> alloc::kSlabMapShift], offset | memory.region_bits,
+                          reinterpret_cast<std::uintptr_t>(p))) [[unlikely]]
+    return deallocate_slowly(p);
+  return {};
+}
 [[gnu::noinline]] Result<void> Heap::deallocate_slowly(void* p) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
   std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
@@ -182,8 +194,9 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
       memory.region_slab_map[offset >> alloc::kSlabMapShift] != 0) {
     // The usual reasons: a full magazine, a tagged object, a slab that threads share.
     DomainState& state = *local_->state;
-    if (state.core_.free_shared(*memory.cache, memory.region_slab_map[offset >> alloc::kSlabMapShift],
-                                offset | memory.region_bits, reinterpret_cast<std::uintptr_t>(p)))
+    if (alloc::free_shared(memory.tables, *memory.cache,
+                           memory.region_slab_map[offset >> alloc::kSlabMapShift],
+                           offset | memory.region_bits, reinterpret_cast<std::uintptr_t>(p)))
       return {};  // into a magazine: nothing became empty
     auto freed = state.core_.free_small(memory.cache->slot, *memory.cache, memory.region->slot, offset);
     if (freed) state.tidy_growth(*local_);
@@ -215,7 +228,7 @@ Result<void> Heap::deallocate(void* p) noexcept {
   const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
   if (!alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits,
                               reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
-    return deallocate_slowly(p);
+    return deallocate_shared(p);
   }
   return {};
 }
