@@ -82,7 +82,7 @@ int print_names(const ShellOptions& shell, const std::string& kind, const std::s
   } else {
     for (const RegionInfo& r : look.regions)
       offer(std::to_string(r.id.slot),
-            fmt::format("{} of {}, heap {}", bytes_text(r.length), backing_text(r.kind),
+            fmt::format("{} of {}, heap {}", bytes_text(r.length), preload::backing_word(r.kind),
                         shown(look.heap_name(r.heap_id), false)));
   }
   return kPassed;

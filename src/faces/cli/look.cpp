@@ -186,7 +186,7 @@ void add_regions(Json& json, const DomainLook& domain) {
   for (const RegionInfo& r : domain.regions) {
     json.object().integer("region", r.id.slot).integer("generation", r.id.generation);
     json.text("heap", domain.heap_name(r.heap_id))
-        .text("kind", backing_text(r.kind))
+        .text("kind", preload::backing_word(r.kind))
         .integer("bytes", r.length);
     json.integer("os_page_size", r.os_page_size)
         .integer("page_size", r.page_size)

@@ -60,7 +60,7 @@ void print_regions(const DomainLook& d, const Console& console) {
     if (r.grown) state += state.empty() ? "grown" : ", grown";
     if (!r.cpu_accessible) state += state.empty() ? "device" : ", device";
     table.row({std::to_string(r.id.slot), shown(d.heap_name(r.heap_id), console.unicode()),
-               backing_text(r.kind), bytes_text(r.length), bytes_text(r.free_bytes),
+               preload::backing_word(r.kind), bytes_text(r.length), bytes_text(r.free_bytes),
                bytes_text(r.largest_free), bytes_text(r.os_page_size),
                r.numa_node == kAnyNode ? "-" : std::to_string(r.numa_node), count_text(r.iova_runs), state});
   }

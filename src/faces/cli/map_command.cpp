@@ -55,7 +55,7 @@ std::string document(const MapData& data) {
   json.end().array("regions");
   for (const MapRegion& r : data.regions) {
     json.object().integer("region", r.info.id.slot).integer("heap_id", r.info.heap_id);
-    json.text("kind", backing_text(r.info.kind)).integer("bytes", r.info.length);
+    json.text("kind", preload::backing_word(r.info.kind)).integer("bytes", r.info.length);
     json.integer("os_page_size", r.info.os_page_size).integer("node", r.info.numa_node);
     json.boolean("draining", r.info.draining).integer("iova_runs", r.iova_runs).array("pieces");
     for (const Piece& p : r.pieces) {

@@ -62,8 +62,8 @@ std::string data_of(const MapData& data) {
     out += fmt::format(
         "{{\"slot\":{},\"heap\":{},\"kind\":{},\"bytes\":{},\"osPage\":{},\"page\":{},\"node\":{},"
         "\"draining\":{},\"runs\":{},\"pieces\":[",
-        r.info.id.slot, r.info.heap_id, quoted(backing_text(r.info.kind)), r.info.length, r.info.os_page_size,
-        r.info.page_size, r.info.numa_node, r.info.draining, r.iova_runs);
+        r.info.id.slot, r.info.heap_id, quoted(preload::backing_word(r.info.kind)), r.info.length,
+        r.info.os_page_size, r.info.page_size, r.info.numa_node, r.info.draining, r.iova_runs);
     for (const Piece& p : r.pieces) {
       comma();
       add_piece(out, p);

@@ -122,7 +122,7 @@ int add(const ShellOptions& shell, const Add& o, const Console& console) {
     Json json = begin_json("region add");
     json.text("domain", o.domain).text("heap", o.heap).integer("region", id.slot);
     json.integer("generation", id.generation).integer("bytes", info.length);
-    json.integer("os_page_size", info.os_page_size).text("kind", backing_text(info.kind));
+    json.integer("os_page_size", info.os_page_size).text("kind", preload::backing_word(info.kind));
     json.integer("node", info.numa_node).integer("iova_runs", info.iova_runs);
     print_json(json.end());
     return kPassed;

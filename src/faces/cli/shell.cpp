@@ -200,28 +200,6 @@ void add_holders(Json& json, const HolderReport& report) {
   json.end();
 }
 
-const char* backing_text(BackingKind kind) {
-  switch (kind) {
-    case BackingKind::external:
-      return "external";
-    case BackingKind::anonymous:
-      return "anonymous";
-    case BackingKind::hugetlb:
-      return "hugetlb";
-    case BackingKind::memfd:
-      return "memfd";
-    case BackingKind::memfd_hugetlb:
-      return "memfd_hugetlb";
-    case BackingKind::shm:
-      return "shm";
-    case BackingKind::file:
-      return "file";
-    case BackingKind::dax:
-      return "dax";
-  }
-  return "unknown";
-}
-
 double Progress::now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

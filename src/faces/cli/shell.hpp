@@ -16,6 +16,7 @@
 #include "extmem/domain.hpp"
 #include "faces/cli/console.hpp"
 #include "faces/cli/json.hpp"
+#include "faces/preload/backing_word.hpp"
 
 namespace extmem::cli {
 
@@ -86,8 +87,6 @@ double parse_seconds(const std::string& text, const char* option);
 /// Who is in the way, one line each, to standard error; as an array "holders" with --json.
 void complain_holders(const Console& console, const HolderReport& report);
 void add_holders(Json& json, const HolderReport& report);
-
-const char* backing_text(BackingKind kind);
 
 /// A progress bar that appears once the work has taken a second.
 class Progress {

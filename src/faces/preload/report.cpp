@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "faces/preload/backing_word.hpp"
 #include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
@@ -39,29 +40,6 @@ const char* kind_name(const RegionInfo& info) noexcept {
   return "memory";
 }
 
-/// The same as `extmem ls --json` has it.
-const char* kind_word(BackingKind kind) noexcept {
-  switch (kind) {
-    case BackingKind::external:
-      return "external";
-    case BackingKind::anonymous:
-      return "anonymous";
-    case BackingKind::hugetlb:
-      return "hugetlb";
-    case BackingKind::memfd:
-      return "memfd";
-    case BackingKind::memfd_hugetlb:
-      return "memfd_hugetlb";
-    case BackingKind::shm:
-      return "shm";
-    case BackingKind::file:
-      return "file";
-    case BackingKind::dax:
-      return "dax";
-  }
-  return "unknown";
-}
-
 /// Bytes that the C library's own malloc has taken from the system: 0 unless somebody went past us.
 std::uint64_t bytes_of_libc() noexcept {
   void* next = ::dlsym(RTLD_NEXT, "mallinfo2");
@@ -73,7 +51,7 @@ std::uint64_t bytes_of_libc() noexcept {
 void write_json(os::Writer& out, const HeapStats& s) noexcept {
   out.text("{").member("command", "run").member("schema", 1);
   out.member("heap", process.settings.heap).member("domain", process.settings.domain);
-  out.member("kind", kind_word(process.first.kind)).member("backing", kind_name(process.first));
+  out.member("kind", backing_word(process.first.kind)).member("backing", kind_name(process.first));
   out.member("os_page_size", process.first.os_page_size).member("total_bytes", s.total_bytes);
   out.member("used_bytes", s.used_bytes)
       .member("used_count", s.used_count)
