@@ -51,7 +51,7 @@ class Run {
  public:
   explicit Run(Reader& in) : in_(in), grounds_(lent()) {
     extmem_domain_options_t options = EXTMEM_DOMAIN_OPTIONS_INIT;
-    options.max_regions = 64;
+    options.max_regions = 256;  // more than those lent and 8192 KiB / 64 KiB grown ones: never full
     options.max_heaps = 64;
     options.max_memzones = 64;
     options.max_tags = 16;
