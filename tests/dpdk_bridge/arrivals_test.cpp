@@ -50,14 +50,22 @@ TEST_F(Arrivals, FromThreadsMeetLendingAndWithdrawing) {
   EXPECT_EQ(dma().balance(), 0);
 }
 
+/// Opens the domain "d" of a folder, which processes share. `join`: only if it is there.
+int open_shared(const std::string& directory, bool join, extmem_domain_t** domain) {
+  extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
+  options.directory = directory.c_str();
+  if (join) options.mode = EXTMEM_OPEN_EXISTING;
+  return extmem_domain_open("d", &options, domain);
+}
+
 /// A child that adds a region to the heap "h", and removes it when it is told to.
 class Adder {
  public:
-  Adder(const std::string& directory, const char* name) {
+  explicit Adder(const std::string& directory) {
     EXPECT_EQ(::pipe(to_child_), 0);
     EXPECT_EQ(::pipe(to_parent_), 0);
     pid_ = ::fork();
-    if (pid_ == 0) run(directory, name);
+    if (pid_ == 0) run(directory);
     EXPECT_GT(pid_, 0);
   }
   Adder(const Adder&) = delete;
@@ -75,18 +83,15 @@ class Adder {
   [[nodiscard]] bool ended(int& status) const { return ::waitpid(pid_, &status, WNOHANG) == pid_; }
 
  private:
-  [[noreturn]] void run(const std::string& directory, const char* name) {
+  [[noreturn]] void run(const std::string& directory) {
     // A participant of its own from here on; it has no listeners and no leases.
-    extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
-    options.directory = directory.c_str();
-    options.mode = EXTMEM_OPEN_EXISTING;
     extmem_domain_t* domain = nullptr;
     extmem_heap_t heap{};
     extmem_backing_spec_t backing = EXTMEM_BACKING_SPEC_INIT;
     backing.length = kMiB;
     extmem_region_id_t id{};
     char go = 0;
-    if (extmem_domain_open(name, &options, &domain) != 0) ::_exit(1);
+    if (open_shared(directory, true, &domain) != 0) ::_exit(1);
     if (extmem_heap_find(domain, "h", &heap) != 0) ::_exit(2);
     if (extmem_region_add_backing(domain, heap, &backing, &id) != 0) ::_exit(3);
     if (::write(to_parent_[1], &id, sizeof id) != static_cast<ssize_t>(sizeof id)) ::_exit(4);
@@ -102,16 +107,14 @@ class Adder {
 
 TEST_F(Arrivals, FromAnotherProcessAreLentWhenTheyAreMappedHere) {
   const extmem::test::RuntimeDirectory directory;
-  extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
-  options.directory = directory.c_str();
   extmem_domain_t* shared = nullptr;
-  ASSERT_EQ(extmem_domain_open("d", &options, &shared), 0) << extmem_last_error_message();
+  ASSERT_EQ(open_shared(directory.path(), false, &shared), 0) << extmem_last_error_message();
   extmem_heap_t of_all{};
   ASSERT_EQ(extmem_heap_create(shared, "h", nullptr, &of_all), 0);
   extmem_dpdk_lease_t* lease = nullptr;
   ASSERT_EQ(extmem_dpdk_lend(shared, of_all, 0, &lease), 0) << extmem_dpdk_last_error_message();
 
-  Adder adder(directory.path(), "d");
+  Adder adder(directory.path());
   const extmem_region_id_t id = adder.region();
   ASSERT_NE(id.generation, 0u);
   ASSERT_EQ(extmem_domain_poll(shared), 0) << extmem_last_error_message();
@@ -139,15 +142,12 @@ TEST_F(Arrivals, FromAnotherProcessAreLentWhenTheyAreMappedHere) {
 }
 
 /// Takes memory of the heap "h" in a process of its own and dies with it.
-void allocate_and_die(const std::string& directory, const char* name) {
+void allocate_and_die(const std::string& directory) {
   const ::pid_t pid = ::fork();
   if (pid == 0) {
-    extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
-    options.directory = directory.c_str();
-    options.mode = EXTMEM_OPEN_EXISTING;
     extmem_domain_t* domain = nullptr;
     extmem_heap_t heap{};
-    if (extmem_domain_open(name, &options, &domain) != 0) ::_exit(1);
+    if (open_shared(directory, true, &domain) != 0) ::_exit(1);
     if (extmem_heap_find(domain, "h", &heap) != 0) ::_exit(2);
     if (extmem_malloc(heap, 100'000) == nullptr) ::_exit(3);
     (void)::kill(::getpid(), SIGKILL);
@@ -159,10 +159,8 @@ void allocate_and_die(const std::string& directory, const char* name) {
 
 TEST_F(Arrivals, StayLentWhenADeadProcessMemoryIsReclaimed) {
   const extmem::test::RuntimeDirectory directory;
-  extmem_open_options_t options = EXTMEM_OPEN_OPTIONS_INIT;
-  options.directory = directory.c_str();
   extmem_domain_t* shared = nullptr;
-  ASSERT_EQ(extmem_domain_open("d", &options, &shared), 0) << extmem_last_error_message();
+  ASSERT_EQ(open_shared(directory.path(), false, &shared), 0) << extmem_last_error_message();
   extmem_heap_t of_all{};
   ASSERT_EQ(extmem_heap_create(shared, "h", nullptr, &of_all), 0);
   extmem_backing_spec_t backing = EXTMEM_BACKING_SPEC_INIT;
@@ -171,7 +169,7 @@ TEST_F(Arrivals, StayLentWhenADeadProcessMemoryIsReclaimed) {
   ASSERT_EQ(extmem_region_add_backing(shared, of_all, &backing, &id), 0);
   extmem_dpdk_lease_t* lease = nullptr;
   ASSERT_EQ(extmem_dpdk_lend(shared, of_all, 0, &lease), 0) << extmem_dpdk_last_error_message();
-  allocate_and_die(directory.path(), "d");
+  allocate_and_die(directory.path());
   extmem_heap_stats_t stats{};
   ASSERT_EQ(extmem_heap_get_stats(of_all, &stats, sizeof stats), 0);
   EXPECT_EQ(stats.used_count, 1u);
