@@ -127,12 +127,13 @@ void be_primary(const std::vector<std::string>& words) {
   const pid_t stopped = start(words, "stops");
   const int status = wait_for(stopped);
   EXPECT(WIFSTOPPED(status));
-  EXPECT(extmem_dpdk_withdraw(lease) == -EBUSY);
+  const int busy = extmem_dpdk_withdraw(lease);
+  EXPECT(busy == -EBUSY);
   EXPECT(std::strstr(extmem_dpdk_last_error_message(), "every DPDK process") != nullptr);
   EXPECT(rte_mem_virt2memseg_list(info.base) != nullptr);
   EXPECT(::kill(stopped, SIGCONT) == 0);
   EXPECT(wait_for(stopped) == 0);
-  EXPECT(extmem_dpdk_withdraw(lease) == 0);
+  if (busy != 0) EXPECT(extmem_dpdk_withdraw(lease) == 0);  // a lease that has ended is gone
   EXPECT(rte_mem_virt2memseg_list(info.base) == nullptr);
   EXPECT(extmem_domain_close(domain) == 0);
 }

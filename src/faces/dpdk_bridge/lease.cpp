@@ -112,8 +112,12 @@ int extmem_dpdk_lease::lend(const extmem_region_info_t& info) {
         }
         return fail(
             EEXIST,
-            "DPDK knows this memory already: somebody else registered it, here or in another process of "
-            "this DPDK, and it cannot be attached");
+            "DPDK knows this memory already: somebody else registered it, here or in another process of this "
+            "DPDK, and it cannot be attached (%s). In a secondary process mostly because something lies "
+            "where "
+            "the primary has DPDK's table of these pages: start the primary with a --base-virtaddr that is "
+            "free in every process",
+            ::rte_strerror(rte_errno));
       case ENOSPC:
         return fail(ENOSPC,
                     "DPDK has no room for another area of memory (22.11: 128); lend fewer, larger regions");
