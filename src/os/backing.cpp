@@ -426,7 +426,10 @@ Result<void> close_backing(Mapping& mapping) noexcept {
     if (result && !unlinked) result = unlinked;
     ::close(closing.folder);
   }
-  if (closing.fd >= 0 && ::close(closing.fd) != 0 && result) {
+  // A program may have closed it, and opened another that has its number now.
+  const Result<SharedFile> file = closing.fd >= 0 ? identify(closing.fd) : Result<SharedFile>(SharedFile{});
+  const bool ours = closing.fd >= 0 && file && file->device == closing.device && file->inode == closing.inode;
+  if (ours && ::close(closing.fd) != 0 && result) {
     result =
         EXTMEM_SYS_ERROR(errno, "closing the backing's file reported an error: what was written may be lost");
   }
