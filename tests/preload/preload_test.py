@@ -216,8 +216,80 @@ class Backings(Ours):
         self.run_on_heap("true", options=["--size", "12Q"], status=2)
         self.run_on_heap("true", options=["--size", "2G", "--limit", "1G"], status=2)
         self.run_on_heap("true", options=["--node", "4000"], status=3)
+        self.run_on_heap("true", options=["--backing", "shm:extmem", "--size", "1M"], status=2)
+        self.run_on_heap("true", options=["--backing", "shm:/a/b", "--size", "1M"], status=2)
         self.run_on_heap("no-such-program", status=127)
         self.run_on_heap(self.folder, status=126)
+
+    def test_a_path_that_did_not_become_memory_leaves_no_file(self):
+        for backing, size in ((f"file:{self.folder}/heap", "60T"), (f"dax:{self.folder}/heap", "1M")):
+            self.run_on_heap("true", options=["--backing", backing, "--size", size], status=3)
+            self.assertFalse((self.folder / "heap").exists(), backing)
+
+
+class Descriptors(Ours):
+    def test_those_of_the_program_stay_open(self):
+        for options in (["--backing", "anon"], ["--backing", "memfd"]):
+            self.passes("closed_descriptors", options=[*options, "--step", "64M"])
+
+
+class Refused(Ours):
+    """Programs that the loader preloads nothing into are not run, so that nobody takes them for programs on a heap."""
+
+    def refused(self, program, why):
+        done = self.run_on_heap(program, status=126)
+        self.assertIn(why, done.stderr)
+
+    def test_statically_linked_and_scripts_for_such(self):
+        (self.folder / "a.c").write_text("int main(void) { return 0; }")
+        subprocess.run(["gcc", "-static", "a.c", "-o", "static"], cwd=self.folder, check=True)
+        self.refused("./static", "statically linked")
+        script = self.folder / "script"
+        script.write_text(f"#! {self.folder}/static argument\n")
+        script.chmod(0o755)
+        self.refused("./script", f"its interpreter {self.folder}/static: it is statically linked")
+
+    def test_rights_that_the_caller_has_not(self):
+        if os.geteuid() != 0:
+            self.skipTest("not root: cannot give a file to others")
+        program = self.folder / "true"
+        shutil.copy(shutil.which("true"), program)
+        for user, group, mode, why in ((65534, 0, 0o4755, "set-user-ID"), (0, 65534, 0o2755, "set-group-ID")):
+            os.chown(program, user, group)
+            program.chmod(mode)
+            self.refused(program, why)
+        os.chown(program, 0, 0)
+        program.chmod(0o6755)
+        self.run_on_heap(program)
+
+    def test_file_capabilities(self):
+        if os.geteuid() != 0:
+            self.skipTest("not root: cannot give capabilities to a file")
+        import struct
+        self.folder.chmod(0o755)
+        program = self.folder / "true"
+        shutil.copy(shutil.which("true"), program)
+        try:  # CAP_NET_RAW, effective, revision 2
+            os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+        except OSError as error:
+            self.skipTest(f"the file system holds no capabilities: {error}")
+        self.run_on_heap(program)
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+        done = subprocess.run([EXTMEM, "run", "--", program], env=self.environment, stderr=subprocess.PIPE, text=True, **nobody)
+        self.assertIn("file capabilities", done.stderr)
+        self.assertEqual(done.returncode, 126)
+
+    def test_a_library_that_cannot_be_named(self):
+        (self.folder / "with space").symlink_to(pathlib.Path(EXTMEM).parent.parent / "lib")
+        self.environment["EXTMEM_LIBRARY_PATH"] = str(self.folder / "with space")
+        done = self.run_on_heap("true", status=3)
+        self.assertIn("with space/libextmem-preload.so: LD_PRELOAD cannot name a path with a space", done.stderr)
+
+    def test_a_malloc_of_the_programs_own_is_told(self):
+        done = self.passes("own_malloc")
+        self.assertIn("calls the malloc in", done.stderr)
+        self.assertTrue(done.stats["other_malloc"].endswith("preload_own_malloc"), done.stats)
+        self.assertEqual(self.passes("interface").stats["other_malloc"], "")
 
 
 if __name__ == "__main__":

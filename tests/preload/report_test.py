@@ -33,6 +33,17 @@ class Reports(Case):
         subprocess.run([EXTMEM, "run", "--stats-file", "stats", "--", "true"], cwd=self.folder, env=self.environment, check=True)
         self.assertIn("in use", (self.folder / "stats").read_text())
 
+    def test_a_file_that_cannot_be_written_is_told_before_the_program_runs(self):
+        done = subprocess.run([EXTMEM, "run", "--stats-file", "/no/such/folder/stats", "--", "touch", "ran"], cwd=self.folder,
+                              env=self.environment, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("cannot write the statistics to /no/such/folder/stats", done.stderr)
+        self.assertFalse((self.folder / "ran").exists())
+
+    def test_plain_memory_is_not_called_hugepages(self):
+        done = self.run_on_heap("true", options=["--fallback", "thp"])
+        self.assertNotIn("hugepages", done.stderr)
+
     def test_quiet(self):
         done = self.run_on_heap("true", options=["--quiet"])
         self.assertEqual(done.stderr, "")

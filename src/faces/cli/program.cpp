@@ -1,18 +1,18 @@
 #include "faces/cli/program.hpp"
 
-#include <elf.h>
+#include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
 #include "faces/cli/exit_code.hpp"
+#include "faces/cli/format.hpp"
+#include "faces/cli/preloadable.hpp"
 #include "faces/cli/shell.hpp"
 
 namespace extmem::cli {
@@ -35,27 +35,6 @@ std::string find_program(const std::string& name) {
   return {};
 }
 
-/// Why the loader would not preload anything into this program; empty: it would, or this is no ELF file (a script's
-/// interpreter is looked at by nobody).
-std::string why_not_preloaded(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) == 0 && (status.st_mode & (S_ISUID | S_ISGID)) != 0 && ::geteuid() != 0)
-    return "it is set-user-ID: the loader preloads nothing into it";
-  std::ifstream file(path, std::ios::binary);
-  Elf64_Ehdr header{};
-  if (!file.read(reinterpret_cast<char*>(&header), sizeof header)) return {};
-  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return {};
-  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64)
-    return "it is of another architecture than this library";
-  for (unsigned i = 0; i < header.e_phnum; ++i) {
-    Elf64_Phdr segment{};
-    file.seekg(static_cast<std::streamoff>(header.e_phoff + std::uint64_t{i} * header.e_phentsize));
-    if (!file.read(reinterpret_cast<char*>(&segment), sizeof segment)) return {};
-    if (segment.p_type == PT_INTERP) return {};
-  }
-  return "it is statically linked: nothing can be preloaded into it";
-}
-
 }  // namespace
 
 void set_variable(const char* name, const std::string& value) {
@@ -71,6 +50,22 @@ std::string from_here(const std::string& path) {
   if (path.empty() || path.front() == '/') return path;
   const auto folder = std::filesystem::current_path(error);
   return error ? path : (folder / path).string();
+}
+
+void check_writable(const std::string& path, const char* what, const char* option) {
+  constexpr int kFlags = O_WRONLY | O_CLOEXEC | O_NONBLOCK;
+  int fd = ::open(path.c_str(), kFlags | O_CREAT | O_EXCL, 0644);
+  if (fd >= 0) {
+    ::unlink(path.c_str());
+  } else if (errno == EEXIST) {
+    fd = ::open(path.c_str(), kFlags);
+  }
+  if (fd < 0)
+    throw Failure(kImpossible,
+                  fmt::format("cannot write {} to {}: {}; say where it goes with {} FILE", what, clean(path),
+                              std::strerror(errno), option),
+                  errno);
+  ::close(fd);
 }
 
 std::string find_library(const std::string& name) {
@@ -98,6 +93,13 @@ void Program::become() const {
     if (library.empty()) {
       throw Failure(kImpossible,
                     name + " is not beside this command; set EXTMEM_LIBRARY_PATH to the folder where it is");
+    }
+    if (library.find_first_of(" :") != std::string::npos) {
+      throw Failure(
+          kImpossible,
+          clean(library) +
+              ": LD_PRELOAD cannot name a path with a space or a colon in it; set EXTMEM_LIBRARY_PATH to a "
+              "link to its folder whose path has none");
     }
     preload += (preload.empty() ? "" : ":") + library;
   }

@@ -13,6 +13,10 @@ void set_variable(const char* name, const std::string& value);
 /// The path as it is from the root: for a program that may change its folder. Empty stays empty.
 std::string from_here(const std::string& path);
 
+/// Throws Failure where the file cannot be written: before the program runs, perhaps for hours. Leaves no file where there is none.
+/// `what` goes into it, and `option` says where it is.
+void check_writable(const std::string& path, const char* what, const char* option);
+
 /// Where a library of ours is: beside the command, in the build tree and where both were installed. Empty: nowhere.
 std::string find_library(const std::string& name);
 

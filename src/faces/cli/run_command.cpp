@@ -121,6 +121,7 @@ int run(const RunOptions& options, bool json) {
                   read.error().code());
   }
   keep_what_is_there(settings);
+  if (settings.stats_file[0] != '\0') check_writable(settings.stats_file, "the statistics", "--stats-file");
   program.preload("libextmem-preload.so");
   program.become();
 }

@@ -1,5 +1,4 @@
 // `extmem record`, `extmem replay`, `extmem advise`: a program's allocations, written down, done again, and weighed.
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -37,17 +36,6 @@ void write_file(const std::string& path, const std::string& text) {
     throw Failure(kImpossible,
                   fmt::format("cannot write {}: {}", clean(path), std::strerror(errno == 0 ? EIO : errno)),
                   errno);
-}
-
-/// Before the program runs, perhaps for hours. Makes the file where there is none.
-void check_writable(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
-  if (fd < 0)
-    throw Failure(kImpossible,
-                  fmt::format("cannot write the trace to {}: {}; say where it goes with --output FILE",
-                              clean(path), std::strerror(errno)),
-                  errno);
-  ::close(fd);
 }
 
 /// KIND=SIZE, KIND as for `extmem run --backing`.
@@ -297,7 +285,7 @@ void add_record_command(CLI::App& app, int& exit_code) {
   auto shell = add_shell_options(*command, false);
   set_work(*command, exit_code, shell, [=](const Console&) -> int {
     if (c->file.empty()) throw Failure(kUsage, "--output is empty: say where the trace goes");
-    check_writable(c->file);
+    check_writable(c->file, "the trace", "--output");
     set_variable("EXTMEM_TRACE", from_here(c->file));
     set_variable("EXTMEM_TRACE_PID", std::to_string(::getpid()));
     set_variable("EXTMEM_TRACE_REPORT", shell->json ? "json" : "");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/bits.hpp"
@@ -27,12 +28,28 @@ void* Bootstrap::allocate(std::size_t size, std::size_t align) noexcept {
 
 namespace {
 
+void path_of(const Settings& settings, char (&path)[kTextBytes + 16]) noexcept {
+  path[0] = '\0';
+  if (settings.backing.kind == BackingKind::shm) std::strcpy(path, "/dev/shm");
+  std::strcat(path, settings.path);
+}
+
+/// Takes away the file that lock_path made, where it did not become the heap's memory.
+void discard_path(const Settings& settings) noexcept {
+  if (!process.path_made) return;
+  char path[kTextBytes + 16];
+  path_of(settings, path);
+  struct stat file {};
+  if (::fstat(process.path_fd, &file) == 0 && file.st_size == 0) ::unlink(path);
+}
+
 [[noreturn]] void give_up(const char* what, const char* about, const char* why) noexcept {
   os::Writer out(STDERR_FILENO);
   out.text("extmem: ").text(what).text(about).text(": ").text(why).text("\n");
   if (process.settings.stats == StatsFormat::json && process.settings.report_pid == os::process_id())
     write_error(out, why);
   out.flush();
+  discard_path(process.settings);
   ::_exit(3);
 }
 
@@ -61,18 +78,17 @@ Result<Domain> open_domain(const Settings& settings) noexcept {
   return first;
 }
 
-void path_of(const Settings& settings, char (&path)[kTextBytes + 16]) noexcept {
-  path[0] = '\0';
-  if (settings.backing.kind == BackingKind::shm) std::strcpy(path, "/dev/shm");
-  std::strcat(path, settings.path);
-}
-
 /// Two processes on one path would write over each other's memory. Null, or why it cannot be locked. The lock goes with the
 /// process: its descriptor is never closed.
 const char* lock_path(const Settings& settings) noexcept {
   char path[kTextBytes + 16];
   path_of(settings, path);
-  const int fd = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  int fd = ::open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT && settings.backing.kind != BackingKind::dax) {
+    fd = ::open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    process.path_made = fd >= 0;
+    if (fd < 0) fd = ::open(path, O_RDWR | O_CLOEXEC);  // another process was first
+  }
   if (fd < 0) return "it cannot be opened for reading and writing: see its folder and permissions";
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return "it is the memory of another process: give each its own";
   process.path_fd = fd;
@@ -192,6 +208,7 @@ struct Start {
       report_start();
       mark_told();
     }
+    find_other_malloc();
   }
   ~Start() {
     if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())

@@ -63,7 +63,9 @@ struct ProcessHeap {
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
-  int path_fd = -1;  // of settings.path, with its lock
+  char other_malloc[256] = "";  // the file whose malloc the program calls instead of this one
+  int path_fd = -1;             // of settings.path, with its lock
+  bool path_made = false;       // by this process: it was not there
 
   [[nodiscard]] Domain& domain() noexcept { return lasting.domain; }
   /// In a fork's child, which has a copy: the path is its parent's, and free again when that ends.
@@ -86,6 +88,9 @@ void tell_bad_free(const char* function, const void* p, Error error) noexcept;
 
 /// Where an allocation is from, for Settings::tags: the tag of the library that `caller` lies in.
 Tag tag_of_caller(const void* caller) noexcept;
+
+/// Says so where the program calls another malloc than this library's: one that is linked into it.
+void find_other_malloc() noexcept;
 
 /// What memory was taken, in one line; statistics at exit.
 void report_start() noexcept;

@@ -4,6 +4,10 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
 #include "faces/preload/backing_word.hpp"
 #include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
@@ -19,7 +23,8 @@ namespace {
 const char* kind_name(const RegionInfo& info) noexcept {
   switch (info.kind) {
     case BackingKind::anonymous:
-      return process.settings.backing.thp || process.settings.backing.fallback == Fallback::thp
+      return process.settings.backing.thp || (process.settings.backing.kind == BackingKind::hugetlb &&
+                                              process.settings.backing.fallback == Fallback::thp)
                  ? "anonymous memory, transparent hugepages advised"
                  : "anonymous memory";
     case BackingKind::hugetlb:
@@ -65,6 +70,7 @@ void write_json(os::Writer& out, const HeapStats& s) noexcept {
   out.member("metadata_bytes", s.metadata_bytes);
   out.member("metadata_resident_bytes", process.domain().metadata_resident_bytes());
   out.member("bootstrap_bytes", process.bootstrap.used()).member("libc_bytes", bytes_of_libc());
+  out.member("other_malloc", process.other_malloc);
   out.member("refused", process.mishaps.refused.load(std::memory_order_relaxed));
   out.member("bad_frees", process.mishaps.bad_frees.load(std::memory_order_relaxed));
   out.member("nanoseconds", os::monotonic_ns() - process.begun_ns);
@@ -95,6 +101,8 @@ void write_text(os::Writer& out, const HeapStats& s) noexcept {
       .text(", cached ");
   out.bytes(s.cached_bytes).text("\n");
   out.text("  metadata    ").bytes(process.domain().metadata_resident_bytes()).text(" resident\n");
+  if (process.other_malloc[0] != '\0')
+    out.text("  elsewhere   what the program asks the malloc in ").text(process.other_malloc).text(" for\n");
   out.text("  elsewhere   ").number(bytes_of_libc()).text(" bytes by the C library's malloc, ");
   out.number(process.bootstrap.used()).text(" before the heap was there\n");
   out.text("  refused     ").number(process.mishaps.refused.load(std::memory_order_relaxed));
@@ -141,6 +149,20 @@ void report_start() noexcept {
     if (process.settings.limit < (std::uint64_t{1} << 46)) out.text(" up to ").bytes(process.settings.limit);
   }
   out.text("\n");
+}
+
+void find_other_malloc() noexcept {
+  void* const first = ::dlsym(RTLD_DEFAULT, "malloc");
+  Dl_info where{};
+  Dl_info here{};
+  if (first == nullptr || ::dladdr(first, &where) == 0 || ::dladdr(&process, &here) == 0) return;
+  if (where.dli_fbase == here.dli_fbase) return;
+  std::strncat(process.other_malloc, where.dli_fname, sizeof process.other_malloc - 1);
+  if (process.settings.report_pid != os::process_id()) return;
+  os::Writer(STDERR_FILENO)
+      .text("extmem: the program calls the malloc in ")
+      .text(where.dli_fname)
+      .text(", before this one: what that gives is not on the heap\n");
 }
 
 void report_exit() noexcept {
@@ -203,6 +225,32 @@ EXTMEM_EXPORTED_C struct mallinfo mallinfo() {
   info.keepcost = narrow(wide.keepcost);
   info.usmblks = narrow(wide.usmblks);
   return info;
+}
+/// As the C library tells it of a single arena.
+EXTMEM_EXPORTED_C int malloc_info(int options, FILE* stream) {
+  if (options != 0) return EINVAL;
+  const auto stats = extmem::preload::process.heap.stats();
+  if (!stats) return stats.error().code();
+  const auto totals = [&] {
+    std::fprintf(stream, "<total type=\"fast\" count=\"%zu\" size=\"%zu\"/>\n",
+                 std::size_t{stats->cached_count}, std::size_t{stats->cached_bytes});
+    std::fprintf(stream, "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n", std::size_t{stats->free_runs},
+                 std::size_t{stats->free_bytes + stats->slab_free_bytes});
+  };
+  const auto system = [&] {
+    for (const char* what : {"system type=\"current\"", "system type=\"max\"", "aspace type=\"total\"",
+                             "aspace type=\"mprotect\""})
+      std::fprintf(stream, "<%s size=\"%zu\"/>\n", what, std::size_t{stats->total_bytes});
+  };
+  std::fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n", stream);
+  totals();
+  system();
+  std::fputs("</heap>\n", stream);
+  totals();
+  std::fputs("<total type=\"mmap\" count=\"0\" size=\"0\"/>\n", stream);
+  system();
+  std::fputs("</malloc>\n", stream);
+  return 0;
 }
 EXTMEM_EXPORTED_C void malloc_stats() {
   const auto stats = extmem::preload::process.heap.stats();

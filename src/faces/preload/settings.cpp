@@ -150,6 +150,9 @@ Result<void> parse_backing(const char* text, Settings& settings) noexcept {
     return EXTMEM_ERROR(
         EINVAL, "say anon, thp, hugetlb, hugetlb:2M, hugetlb:1G, memfd, shm:/NAME, file:PATH or dax:PATH");
   }
+  if (spec.kind == BackingKind::shm &&
+      (path[0] != '/' || path[1] == '\0' || std::strchr(path + 1, '/') != nullptr))
+    return EXTMEM_ERROR(EINVAL, "a shm's name is a slash and a file's name: shm:/NAME");
   if (path != nullptr) {
     EXTMEM_TRY_VOID(copy(settings.path, path));
     spec.path = settings.path;

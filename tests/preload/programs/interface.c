@@ -148,6 +148,15 @@ static void looking(void) {
   CHECK(after.uordblks == before.uordblks);
   (void)malloc_trim(0);
   CHECK(mallinfo2().uordblks == before.uordblks);
+  char text[4096] = {0};
+  FILE* stream = fmemopen(text, sizeof text - 1, "w");
+  CHECK(stream != NULL);
+  CHECK(malloc_info(1, stream) == EINVAL);
+  CHECK(malloc_info(0, stream) == 0);
+  fclose(stream);
+  char total[64];
+  snprintf(total, sizeof total, "<system type=\"current\" size=\"%zu\"/>", after.arena);
+  CHECK(strstr(text, "<malloc version=\"1\">") == text && strstr(text, total) != NULL);
   CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1);
 }
 
