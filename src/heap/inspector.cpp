@@ -213,7 +213,8 @@ Result<void> InspectorState::walk_participants(FunctionRef<bool(const Participan
     if (record.pid_namespace == pid_namespace_) {
       // Not by its token: closing the token's file here would take this process' own token away, if it has one.
       const auto start = os::process_start_time(info.pid);
-      const bool there = start && *start == record.start_time && !os::process_is_zombie(info.pid);
+      const bool there = start && *start == record.start_time && !os::process_is_zombie(info.pid) &&
+                         !view_->participants_.replaced(i);
       info.self = there && info.pid == static_cast<std::uint32_t>(::getpid());
       info.dead = life == Life::dying || !there || !os::process_maps_file(info.pid, fd_);
     } else {

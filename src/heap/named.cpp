@@ -229,7 +229,7 @@ void DomainState::finish_leaving() noexcept {
       last = i == self ||
              shared::Participant::life_of(participants_.record(i).state.load(std::memory_order_acquire)) ==
                  shared::Life::free ||
-             !os::byte_is_locked(token_fd_, i);
+             participants_.dead(i);
     }
     // With a file that cannot be removed the domain stays, which alone knows of it: remove_named() tries again.
     for (std::uint32_t region = 1; region <= directory_->regions.high && last; ++region)

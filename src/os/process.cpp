@@ -1,6 +1,7 @@
 #include "os/process.hpp"
 
 #include <linux/capability.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -9,11 +10,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <optional>
 #include <string_view>
 
 #include "base/error.hpp"
+#include "base/siphash.hpp"
 #include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
@@ -105,6 +108,18 @@ Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept {
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end);
   }
   return EXTMEM_ERROR(EIO, "/proc/PID/stat is not as expected");
+}
+
+std::uint64_t program_image() noexcept {
+  const ErrnoKeeper keeper;
+  // 16 random bytes, which the kernel makes anew at each exec. The C library makes its secrets of them (the stack's guard), and
+  // what we return is read by others: so a hash of which they are the key.
+  const auto* bytes = reinterpret_cast<const void*>(::getauxval(AT_RANDOM));
+  if (bytes == nullptr) return 0;
+  std::array<std::uint64_t, 2> key;
+  std::memcpy(key.data(), bytes, sizeof key);
+  if (key[0] == 0 && key[1] == 0) return 0;
+  return base::siphash(key[0], key[1], 0x6567616d69'6d7865u);  // "exmimage"
 }
 
 std::uint32_t pid_namespace() noexcept {

@@ -31,6 +31,10 @@ Result<BootId> boot_id() noexcept;
 /// Errors: ESRCH where there is no such process; EIO where /proc/PID/stat cannot be understood.
 Result<std::uint64_t> process_start_time(std::uint32_t pid) noexcept;
 
+/// A number of what this process runs since its last exec: exec makes it another one, a fork's child has its parent's. Every copy of
+/// this library in the process says the same. 0: the kernel does not tell, or the program has wiped what it told (Go's runtime does).
+[[nodiscard]] std::uint64_t program_image() noexcept;
+
 /// The inode of this process' pid namespace, folded to 32 bits; 0 where /proc does not tell.
 [[nodiscard]] std::uint32_t pid_namespace() noexcept;
 

@@ -86,7 +86,8 @@ void unlock_byte(int fd, std::uint64_t byte) noexcept {
 bool byte_is_locked(int fd, std::uint64_t byte) noexcept {
   const ErrnoKeeper keeper;
   struct flock lock = one_byte(F_WRLCK, byte);
-  return ::fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+  // As if the lock were to be the open file's: so this process' own is in its way, too.
+  return ::fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 }  // namespace extmem::os

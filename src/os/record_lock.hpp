@@ -16,7 +16,7 @@ namespace extmem::os {
 /// Errors: ENOLCK the kernel's table is full; EBADF, EINVAL for a bad descriptor.
 Result<bool> try_lock_byte(int fd, std::uint64_t byte) noexcept;
 void unlock_byte(int fd, std::uint64_t byte) noexcept;
-/// Whether another process has the byte's lock. What cannot be found out is answered with true: in doubt, it lives.
+/// Whether any process has the byte's lock, this one included. What cannot be found out is answered with true: in doubt, it lives.
 [[nodiscard]] bool byte_is_locked(int fd, std::uint64_t byte) noexcept;
 
 /// The process that holds an flock() of the open file or folder, by /proc/locks. Returns: its number in this process' pid

@@ -43,11 +43,16 @@ Result<std::uint32_t> Participants::join() noexcept {
       os::unlock_byte(token_fd_, i);
       continue;
     }
+    // Pairs with replaced()'s fence: who sees a word of this joining sees that the last one's state is gone.
+    std::atomic_thread_fence(std::memory_order_release);
     record.pid = os::process_id();
     record.pid_namespace = pid_namespace_;
     const auto start = os::process_start_time(os::process_id());
     record.start_time = start ? *start : 0;
     os::process_name(record.name);
+    record.image = os::program_image();
+    record.joined.store(records_[0].joined.fetch_add(1, std::memory_order_relaxed) + 1,
+                        std::memory_order_relaxed);
     record.sequence.fetch_add(2, std::memory_order_relaxed);
     base::crash_point("join.filled");
     record.state.store(Participant::pack(Participant::generation_of(state) + 1, 0, Life::alive),
@@ -64,14 +69,38 @@ void Participants::release_token(std::uint32_t participant) noexcept {
   os::unlock_byte(token_fd_, participant);
 }
 
-bool Participants::process_lives(const Participant& record) const noexcept {
+bool Participants::replaced(std::uint32_t participant) const noexcept {
+  const Participant& record = records_[participant];
+  // Acquire: pairs with the joiner's release. Where a state is the same afterwards, what was read belongs to it.
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  const std::uint64_t image = record.image, start = record.start_time;
+  const std::uint64_t joined = record.joined.load(std::memory_order_relaxed);
+  const std::uint32_t pid = record.pid, space = record.pid_namespace;
+  if (image == 0 || start == 0) return false;
+  for (std::uint32_t i = 1; i <= kMaxParticipants; ++i) {
+    const Participant& other = records_[i];
+    const std::uint64_t others = other.state.load(std::memory_order_acquire);
+    if (Participant::life_of(others) == Life::free) continue;
+    if (other.pid != pid || other.start_time != start || other.pid_namespace != space || other.image == 0 ||
+        other.image == image || other.joined.load(std::memory_order_relaxed) < joined)
+      continue;
+    std::atomic_thread_fence(std::memory_order_acquire);  // the words above before the states below
+    if (other.state.load(std::memory_order_relaxed) == others)
+      return record.state.load(std::memory_order_relaxed) == state;
+  }
+  return false;
+}
+
+bool Participants::process_lives(std::uint32_t participant) const noexcept {
+  const Participant& record = records_[participant];
   if (record.pid_namespace != pid_namespace_)
     return false;  // cannot be seen from here: the token alone decides
   const auto start = os::process_start_time(record.pid);
   if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid))
     return false;
   // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
-  // it is a zombie. Or it has called exec: then it maps other things.
+  // it is a zombie. Or it has called exec: then it maps other things, or has joined anew.
+  if (replaced(participant)) return false;
   return os::process_maps_file(record.pid, control_fd_);
 }
 
@@ -87,7 +116,7 @@ bool Participants::dead(std::uint32_t participant) const noexcept {
       break;
   }
   // The token is free: either the process is gone, or something in it has closed the file by accident.
-  return !os::byte_is_locked(token_fd_, participant) && !process_lives(record);
+  return !os::byte_is_locked(token_fd_, participant) && !process_lives(participant);
 }
 
 bool Participants::slot_dead(std::uint32_t slot) const noexcept {

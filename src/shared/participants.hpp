@@ -10,6 +10,9 @@
 //     that is dead, to its cleaner.
 //  2. A dead participant's thread slots stay its own, with all that they hold, until its cleaner has given back every
 //     lock, journal, cache and object of theirs.
+//  3. Of two records of one process with different images, the one that joined earlier is of a program that the process has
+//     ceased to be, by exec: at the later joining the process was what that record says, and no image comes back. So replaced()
+//     needs no token, and a program may exec, open the domain again, and have what it held before recovered.
 #pragma once
 
 #include <atomic>
@@ -37,6 +40,10 @@ struct alignas(64) Participant {
   base::Relaxed<std::uint32_t> pid_namespace;
   base::Relaxed<std::uint64_t> start_time;  // ticks since boot; with the pid one process for ever
   char name[16];                            // what the kernel calls the process
+  base::Relaxed<std::uint64_t> image;       // os::program_image(); 0: unknown
+  std::atomic<std::uint64_t>
+      joined;  // which joining of the domain, from 1; of record 0: how many there were.
+               // relaxed: with `state`, which publishes it, like the rest
 
   static constexpr std::uint64_t pack(std::uint32_t generation, std::uint32_t cleaner, Life life) noexcept {
     return std::uint64_t{generation} << 32 | std::uint64_t{cleaner} << 16 | static_cast<std::uint64_t>(life);
@@ -73,6 +80,8 @@ class Participants {
     if (slot == 0 || slot > slot_count_) return 0;  // a damaged word
     return static_cast<std::uint32_t>(slots_[slot].owner.load(std::memory_order_relaxed) >> 32);
   }
+  /// Whether the participant's process has become another program by exec, and that one is a participant too.
+  [[nodiscard]] bool replaced(std::uint32_t participant) const noexcept;
   /// Whether the participant has ended for good. In doubt it lives. Costs a system call, unless it is being cleaned.
   [[nodiscard]] bool dead(std::uint32_t participant) const noexcept;
   [[nodiscard]] bool slot_dead(std::uint32_t slot) const noexcept;
@@ -108,8 +117,8 @@ class Participants {
   /// The same, waiting as long as for a lock.
   [[nodiscard]] std::uint32_t claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
   void unclaim(std::uint32_t slot, std::uint32_t claimed) noexcept;
-  /// What else than the token speaks for life: the very process is there and maps the segment.
-  [[nodiscard]] bool process_lives(const Participant& record) const noexcept;
+  /// What else than the token speaks for life: the very process is there, is the same program, and maps the segment.
+  [[nodiscard]] bool process_lives(std::uint32_t participant) const noexcept;
 
   std::byte* segment_ = nullptr;
   std::uint64_t bytes_ = 0;

@@ -5,8 +5,10 @@ Usage: EXTMEM=… EXTMEM_PROGRAMS=… EXTMEM_SOURCE=. tests/preload/report_test.
 """
 import json
 import os
+import pathlib
 import shutil
 import subprocess
+import time
 
 from preload_case import EXTMEM, PROGRAMS, Case, main
 
@@ -70,10 +72,48 @@ class Reports(Case):
 
 
 class SharedDomain(Case):
-    def test_others_see_the_heap(self):
+    def setUp(self):
+        super().setUp()
         self.environment["EXTMEM_RUNTIME_DIR"] = f"/dev/shm/extmem-preload-test-{os.getpid()}"
         os.mkdir(self.environment["EXTMEM_RUNTIME_DIR"], 0o700)
         self.addCleanup(shutil.rmtree, self.environment["EXTMEM_RUNTIME_DIR"], ignore_errors=True)
+
+    def extmem(self, *arguments):
+        """What the command answers, from outside."""
+        done = subprocess.run([EXTMEM, *arguments, "--json"], env=self.environment, check=True, stdout=subprocess.PIPE)
+        return json.loads(done.stdout)
+
+    def start(self, *program, options=(), until):
+        """A program that runs on, once its process is called `until`."""
+        command, _ = self.command(program, ["--domain", "seen", "--quiet", *options])
+        running = subprocess.Popen(command, env=self.environment, cwd=self.folder)
+        self.addCleanup(lambda: (running.kill(), running.wait()))
+        for _ in range(600):
+            if pathlib.Path(f"/proc/{running.pid}/comm").read_text().strip() == until:
+                maps = pathlib.Path(f"/proc/{running.pid}/maps").read_text()
+                if "/seen/control" in maps:
+                    return running
+            self.assertIsNone(running.poll())
+            time.sleep(0.05)
+        self.fail(f"{program} does not get to {until}")
+
+    def test_programs_that_a_process_was_before_exec_are_gone(self):
+        running = self.start("sh", "-c", "exec env env env sleep 60", until="sleep")
+        time.sleep(0.2)  # it has joined once it maps the domain, in a moment
+        processes = self.extmem("ls")["domains"][0]["processes"]
+        self.assertEqual([(one["pid"], one["dead"]) for one in processes], [(running.pid, False)])
+        self.assertEqual(self.extmem("recover", "seen")["domains"][0]["participants"], 0)
+        running.kill()
+        running.wait()
+        self.assertEqual(self.extmem("recover", "seen")["domains"][0]["participants"], 1)
+
+    def test_a_program_that_opens_the_domain_itself_is_no_reason_to_take_its_heap_away(self):
+        command, _ = self.command([EXTMEM, "recover", "seen", "--json"], ["--domain", "seen"])
+        for _ in range(2):  # two copies of the library in one process
+            done = subprocess.run(command, env=self.environment, check=True, stdout=subprocess.PIPE)
+        self.assertEqual(json.loads(done.stdout)["domains"][0]["participants"], 0)
+
+    def test_others_see_the_heap(self):
         done = self.run_on_heap("python3", "-c", "print(sum(len(str(i)) for i in range(100000)))",
                                 options=["--domain", "seen", "--backing", "memfd"])
         self.assertEqual(done.stdout.strip(), str(sum(len(str(i)) for i in range(100000))).encode())

@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <iostream>
@@ -22,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "contract/companion/images.hpp"
 #include "contract/descriptors.hpp"
 #include "contract/memory.hpp"
 #include "extmem/domain.hpp"
@@ -324,6 +326,12 @@ const std::map<std::string, Command>& commands() {
          in >> base;
          return answer(domain.attach_region(region, reinterpret_cast<void*>(base)));
        }},
+      {"exec", become_anew},
+      {"child", have_child},
+      {"copy_open", open_by_copy},
+      {"copy_hold", hold_by_copy},
+      {"copy_close", close_by_copy},
+      {"leave_by_exit", [](std::istream&) { return std::exit(0), std::string(); }},
       {"die", [](std::istream&) { return ::raise(SIGKILL), std::string(); }},
   };
   return all;
@@ -332,8 +340,9 @@ const std::map<std::string, Command>& commands() {
 }  // namespace
 }  // namespace extmem::test
 
-int main() {
+int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (argc > 1) std::cout << "ok " << argv[1] << std::endl;  // what has become this reads no line before that
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream in(line);
     std::string word;

@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 
 #include "os/thread.hpp"
 #include "unit/os/child.hpp"
@@ -47,6 +51,48 @@ TEST(Process, HasAStartTimeThatStaysAndTellsItApart) {
     REQUIRE_OK(childs);
     REQUIRE(*childs >= *mine);
     REQUIRE(*childs < *mine + 1'000'000);
+    return std::string();
+  });
+}
+
+/// What the test below turns a process into.
+TEST(Process, TellsItsImage) {
+  std::printf("image %llx\n", static_cast<unsigned long long>(program_image()));
+}
+
+TEST(Process, IsAnotherImageAfterExecAndTheSameAfterFork) {
+  const std::uint64_t mine = program_image();
+  EXPECT_NE(mine, 0u);
+  EXPECT_EQ(mine, program_image());
+  RUN_IN_CHILD([&] {
+    REQUIRE(program_image() == mine);
+    return std::string();
+  });
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(ends[1], STDOUT_FILENO);
+    ::execl("/proc/self/exe", "image", "--gtest_filter=Process.TellsItsImage", nullptr);
+    ::_exit(127);
+  }
+  ::close(ends[1]);
+  FILE* told = ::fdopen(ends[0], "r");
+  unsigned long long image = 0;
+  for (char line[256]; std::fgets(line, sizeof line, told) != nullptr;) {
+    if (const char* at = std::strstr(line, "image "); at != nullptr)
+      (void)std::sscanf(at, "image %llx", &image);
+  }
+  std::fclose(told);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_NE(image, 0u);
+  EXPECT_NE(image, mine);
+}
+
+TEST(Process, HasNoImageWhereWhatTellsItIsWiped) {
+  RUN_IN_CHILD([] {  // as the runtime of Go does
+    std::memset(reinterpret_cast<void*>(::getauxval(AT_RANDOM)), 0, 16);
+    REQUIRE(program_image() == 0);
     return std::string();
   });
 }
