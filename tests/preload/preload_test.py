@@ -232,6 +232,11 @@ class Descriptors(Ours):
         for options in (["--backing", "anon"], ["--backing", "memfd"]):
             self.passes("closed_descriptors", options=[*options, "--step", "64M"])
 
+    def test_the_statistics_find_standard_error(self):
+        done = subprocess.run([EXTMEM, "run", "--stats", "--step", "64M", "--", PROGRAMS / "preload_closed_descriptors"],
+                              env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+        self.assertIn("heap malloc at exit", done.stderr)
+
 
 class Refused(Ours):
     """Programs that the loader preloads nothing into are not run, so that nobody takes them for programs on a heap."""

@@ -121,6 +121,14 @@ int main(void) {
         self.check(report)
         self.assertIn(b"did not end in good order", self.extmem("replay", trace).stdout)
 
+    def test_a_program_that_closes_every_descriptor(self):
+        done = self.extmem("record", "--json", "-o", "trace", "--", PROGRAMS / "preload_closed_descriptors")
+        self.assertTrue(json.loads(done.stderr)["complete"], done.stderr)
+        report = self.replay("trace")
+        self.check(report)
+        self.assertTrue(report["complete"])
+        self.assertGreaterEqual(report["peak_live_bytes"], 6 * (40 << 20))
+
     def test_where_the_trace_cannot_be_written(self):
         done = self.extmem("record", "-o", "/no/such/folder/trace", "--", "echo", "ran", status=3)
         self.assertEqual(done.stdout, b"")

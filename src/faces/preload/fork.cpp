@@ -152,7 +152,7 @@ void in_child() noexcept {
   close_end(forking.pipe[0]);
   if (forking.pipe[1] < 0) end_child("no descriptor for a pipe");
   if (const auto copied = heap::copy_for_child(); !copied) end_child(copied.error().message());
-  process.close_path();
+  process.path_lock.drop();  // it has a copy: the path is its parent's, and free again when that ends
   const char done = 1;
   if (::write(forking.pipe[1], &done, 1) != 1) end_child("the parent is gone");
   close_end(forking.pipe[1]);

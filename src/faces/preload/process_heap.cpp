@@ -40,7 +40,7 @@ void discard_path(const Settings& settings) noexcept {
   char path[kTextBytes + 16];
   path_of(settings, path);
   struct stat file {};
-  if (::fstat(process.path_fd, &file) == 0 && file.st_size == 0) ::unlink(path);
+  if (::fstat(process.path_lock.get(), &file) == 0 && file.st_size == 0) ::unlink(path);
 }
 
 [[noreturn]] void give_up(const char* what, const char* about, const char* why) noexcept {
@@ -91,7 +91,8 @@ const char* lock_path(const Settings& settings) noexcept {
   }
   if (fd < 0) return "it cannot be opened for reading and writing: see its folder and permissions";
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return "it is the memory of another process: give each its own";
-  process.path_fd = fd;
+  process.path_lock.keep(fd, 503);
+  ::close(fd);
   return nullptr;
 }
 
@@ -130,19 +131,6 @@ void take_what_is_there(const Settings& settings) noexcept {
 }
 
 }  // namespace
-
-void ProcessHeap::close_path() noexcept {
-  if (path_fd < 0) return;
-  // Programs close descriptors that they do not know, and get their numbers for others.
-  char path[kTextBytes + 16];
-  path_of(settings, path);
-  struct stat file {};
-  struct stat open {};
-  if (::stat(path, &file) == 0 && ::fstat(path_fd, &open) == 0 && file.st_ino == open.st_ino &&
-      file.st_dev == open.st_dev)
-    ::close(path_fd);
-  path_fd = -1;
-}
 
 void begin() noexcept {
   process.phase = Phase::beginning;
@@ -198,12 +186,8 @@ namespace {
 struct Start {
   Start() noexcept {
     if (process.phase == Phase::none) begin();
-    if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id()) {
-      // High up, out of the way of programs that count on the numbers of what they open.
-      int kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 500);
-      if (kept < 0) kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-      if (kept >= 0) process.settings.stats_fd = kept;
-    }
+    if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())
+      process.standard_error.keep(STDERR_FILENO, 500);
     if (process.settings.report_pid == os::process_id() && !process.settings.told) {
       report_start();
       mark_told();

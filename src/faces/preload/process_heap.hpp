@@ -15,6 +15,7 @@
 
 #include "extmem/domain.hpp"
 #include "faces/preload/settings.hpp"
+#include "os/kept_descriptor.hpp"
 #include "os/writer.hpp"
 
 namespace extmem::preload {
@@ -63,13 +64,12 @@ struct ProcessHeap {
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
-  char other_malloc[256] = "";  // the file whose malloc the program calls instead of this one
-  int path_fd = -1;             // of settings.path, with its lock
-  bool path_made = false;       // by this process: it was not there
+  char other_malloc[256] = "";        // the file whose malloc the program calls instead of this one
+  os::KeptDescriptor standard_error;  // for the statistics: many programs close theirs before the end
+  os::KeptDescriptor path_lock;       // settings.path, with its lock
+  bool path_made = false;             // by this process: it was not there
 
   [[nodiscard]] Domain& domain() noexcept { return lasting.domain; }
-  /// In a fork's child, which has a copy: the path is its parent's, and free again when that ends.
-  void close_path() noexcept;
 };
 extern constinit ProcessHeap process;
 

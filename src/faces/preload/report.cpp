@@ -167,7 +167,9 @@ void find_other_malloc() noexcept {
 
 void report_exit() noexcept {
   const os::ErrnoKeeper keep;
-  int fd = process.settings.stats_fd;
+  // Who closed what is kept of it, with all other descriptors, may have left the first one open.
+  int fd = process.standard_error.get();
+  if (fd < 0 && process.standard_error.is_file_of(STDERR_FILENO)) fd = STDERR_FILENO;
   if (process.settings.stats_file[0] != '\0') {
     fd = ::open(process.settings.stats_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) {

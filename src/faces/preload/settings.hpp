@@ -38,7 +38,6 @@ struct Settings {
   StatsFormat stats = StatsFormat::none;
   char stats_file[kTextBytes] = "";
   bool sized = false;  // the length was asked for: a heap that is there already gets that, too
-  int stats_fd = 2;    // standard error, kept open: many programs close theirs before the end
   std::uint32_t report_pid = 0;
   bool told = false;  // which memory was taken
   bool tags = false;

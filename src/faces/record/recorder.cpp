@@ -18,6 +18,7 @@
 #include "base/always_inline.hpp"
 #include "faces/record/trace_format.hpp"
 #include "os/errno_keeper.hpp"
+#include "os/kept_descriptor.hpp"
 #include "os/mapping.hpp"
 #include "os/membarrier.hpp"
 #include "os/process.hpp"
@@ -28,6 +29,7 @@ namespace extmem::record {
 
 namespace {
 
+constexpr int kTraceDescriptor = 501;
 constexpr std::size_t kBufferBytes = 64 * 1024;
 
 /// One thread's events on their way. It outlives its thread, and then serves another.
@@ -55,7 +57,8 @@ std::atomic<std::uintptr_t> sites[kSites];  // relaxed: a number means nothing b
 std::atomic<bool> recording{false};     // relaxed: see Buffer::busy
 std::atomic<Buffer*> buffers{nullptr};  // release by who puts one in, acquire by who walks
 std::atomic<std::uint32_t> threads{0};  // relaxed: numbers only
-int trace_fd = -1;
+os::KeptDescriptor trace;
+std::atomic_flag reopening = ATOMIC_FLAG_INIT;  // acquire/release: `trace`, where it is opened anew
 char trace_path[4200];
 std::uint64_t start_ns = 0;
 pthread_key_t exit_key;
@@ -64,19 +67,38 @@ thread_local constinit Buffer* mine = nullptr;
 thread_local constinit bool inside = false;  // the recorder's own calls are nobody's events
 
 std::atomic<bool> incomplete{false};  // relaxed: nothing goes with it
-int report_fd = STDERR_FILENO;
+os::KeptDescriptor report_to;         // standard error
 
 void tell(const char* text) noexcept { (void)!::write(STDERR_FILENO, text, std::strlen(text)); }
 
+/// The trace's descriptor; -1: the program closed it, and the file is gone or out of reach.
+int trace_descriptor() noexcept {
+  while (reopening.test_and_set(std::memory_order_acquire)) os::sleep_ns(100'000);
+  int fd = trace.get();
+  if (fd < 0) {
+    const int low = ::open(trace_path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (low >= 0 && trace.is_file_of(low)) {
+      trace.keep(low, kTraceDescriptor);
+      fd = trace.get();
+    }
+    if (low >= 0) ::close(low);
+  }
+  reopening.clear(std::memory_order_release);
+  return fd;
+}
+
 void write_all(const void* data, std::size_t bytes) noexcept {
   const os::ErrnoKeeper keep;
+  const int fd = trace_descriptor();
   // One call, so that chunks of two threads never mix (O_APPEND). A short write leaves a chunk that the reader skips.
   ssize_t written;
   do {
-    written = ::write(trace_fd, data, bytes);
-  } while (written < 0 && errno == EINTR);
+    written = fd < 0 ? -1 : ::write(fd, data, bytes);
+  } while (written < 0 && fd >= 0 && errno == EINTR);
   if (written == static_cast<ssize_t>(bytes) || incomplete.exchange(true, std::memory_order_relaxed)) return;
-  tell("extmem: a part of the trace could not be written and is missing in it: is the disk full?\n");
+  tell(
+      "extmem: a part of the trace could not be written and is missing in it: is the disk full, or the file "
+      "gone?\n");
 }
 
 void write_chunk(Buffer& buffer) noexcept {
@@ -262,8 +284,10 @@ void report(std::uint64_t end_ns) noexcept {
   char comm[16];
   os::process_name(comm);
   struct stat status {};
-  (void)::fstat(trace_fd, &status);
-  os::Writer out(report_fd);
+  (void)::fstat(trace_descriptor(), &status);
+  int to = report_to.get();
+  if (to < 0 && report_to.is_file_of(STDERR_FILENO)) to = STDERR_FILENO;
+  os::Writer out(to);
   out.text("{").member("command", "record").member("schema", 1).member("trace", trace_path);
   out.member("program", comm).member("pid", static_cast<std::uint64_t>(::getpid()));
   out.member("operations", events).member("threads", threads.load(std::memory_order_relaxed));
@@ -281,8 +305,8 @@ void in_child() {
     buffer->busy.store(false, std::memory_order_relaxed);
     if (buffer != mine) buffer->unused.store(true, std::memory_order_relaxed);
   }
-  if (trace_fd >= 0) ::close(trace_fd);
-  trace_fd = -1;
+  reopening.clear(std::memory_order_relaxed);  // a thread may have held it that is not here
+  trace.drop();
   begin_recording();
   if (mine != nullptr) begin_chunk(*mine, __rdtsc());
 }
@@ -316,29 +340,21 @@ void begin_recording() noexcept {
     while (d > 0) *end++ = digits[--d];
     *end = '\0';
   }
-  // The high number is out of the way of programs that count on the numbers of what they open.
   const int low = ::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
-  if (low >= 0) {
-    trace_fd = ::fcntl(low, F_DUPFD_CLOEXEC, 501);
-    if (trace_fd < 0) {
-      trace_fd = low;
-    } else {
-      ::close(low);
-    }
-  }
-  if (trace_fd < 0) {
+  if (low < 0) {
     tell("extmem: the trace cannot be written: nothing is recorded\n");
     inside = was_inside;
     return;
   }
+  trace.keep(low, kTraceDescriptor);
+  ::close(low);
   if (!made) {
     has_membarrier = os::membarrier_register(false);
     (void)::pthread_key_create(&exit_key, [](void* value) { leave(value); });
     (void)os::on_fork(&in_child);
-    if (const char* wanted = std::getenv("EXTMEM_TRACE_REPORT"); wanted != nullptr && *wanted != '\0') {
-      // Many programs close their standard error before the end.
-      if (const int kept = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 502); kept >= 0) report_fd = kept;
-    }
+    // Many programs close their standard error before the end.
+    if (const char* wanted = std::getenv("EXTMEM_TRACE_REPORT"); wanted != nullptr && *wanted != '\0')
+      report_to.keep(STDERR_FILENO, kTraceDescriptor + 1);
     made = true;
   }
   TraceHeader header;
