@@ -38,6 +38,8 @@ Result<CheckedRequest> DomainState::check_request(const HeapLocal& heap, std::si
   CheckedRequest request;
   request.size = size;
   if (!knows(o.tag)) return EXTMEM_ERROR(EINVAL, "the tag is not one of this domain: use intern_tag");
+  EXTMEM_TRY_VOID(
+      thread_slot());  // first: with it a fork's child joins, and from then on the holder is another one
   EXTMEM_TRY(holder, intern_holder(o.tag));
   request.holder = holder;
   if (o.region) {
