@@ -121,6 +121,7 @@ class DomainState {
   Result<std::uint32_t> thread_slot() noexcept;
   /// Returns what the thread's caches hold and gives up its slot, if it has one.
   void leave_thread(std::uint32_t thread) noexcept;
+  void say_of_end(std::uint64_t ends) noexcept { participants_.say(ends); }
   Result<alloc::ThreadCache*> thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
   /// The same, or null where the thread has no cache there yet.
   alloc::ThreadCache* remember_cache(std::uint32_t slot, const HeapLocal& heap) noexcept;
@@ -326,9 +327,10 @@ class DomainState {
   /// Errors: EBUSY other processes map the region: the report names them.
   Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
   Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
-  Result<void> clean_heaps(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;
+  Result<void> clean_heaps(std::uint32_t participant, bool garbage, std::uint32_t slot,
+                           RecoveryReport& report) noexcept;
   // withheld.cpp: memory of dead ones that listeners do not let go yet
-  Result<void> ask_about(std::uint32_t dead, std::uint32_t slot) noexcept;
+  Result<void> ask_about(std::uint32_t dead, bool& garbage, std::uint32_t slot) noexcept;
   Result<void> ask_again(std::uint32_t slot, RecoveryReport& report) noexcept;
   [[nodiscard]] bool agreed(std::uint32_t region, std::uint32_t dead, std::uint32_t pid) noexcept;
   Result<void> withhold(std::uint32_t region, std::uint32_t dead, std::uint32_t pid,

@@ -100,8 +100,9 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
       base::crash_point("clean.unlocked");
     }
   }
-  EXTMEM_TRY_VOID(ask_about(dead, slot));
-  EXTMEM_TRY_VOID(clean_heaps(dead, slot, report));
+  bool garbage = participants_.ended(dead);
+  EXTMEM_TRY_VOID(ask_about(dead, garbage, slot));
+  EXTMEM_TRY_VOID(clean_heaps(dead, garbage, slot, report));
   base::crash_point("clean.heaps");
   EXTMEM_TRY_VOID(
       clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
@@ -124,11 +125,12 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
   return {};
 }
 
-Result<void> DomainState::clean_heaps(std::uint32_t dead, std::uint32_t slot,
+/// `garbage`: what it held is freed also where the heap keeps what the dead hold.
+Result<void> DomainState::clean_heaps(std::uint32_t dead, bool garbage, std::uint32_t slot,
                                       RecoveryReport& report) noexcept {
   const std::uint32_t slots = slots_high();
   const auto keeps = [&](std::uint32_t id) {
-    return heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
+    return !garbage && heaps_[id].on_death == static_cast<std::uint32_t>(OnDeath::keep);
   };
   const bool asked = dead != participants_.self();  // who leaves in good order has ended its DMA itself
   bool orphans = asked && directory_->withheld != 0;
@@ -269,7 +271,7 @@ void DomainState::leave() noexcept {
     }
   }
   RecoveryReport report;
-  (void)clean_heaps(self, slot, report);
+  (void)clean_heaps(self, false, slot, report);
   for (std::uint32_t s = 1; s <= slots_high(); ++s) {
     if (participants_.of_slot(s) != self) continue;
     (void)core_.drop_spare_caches(slot, s);

@@ -60,6 +60,12 @@ void tell_of_fork() noexcept {
 }
 void in_child() { tell_of_fork(); }
 
+void say_of_end(std::uint64_t ends) noexcept {
+  // Without the lock, which the thread may hold that a signal has interrupted.
+  for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_)
+    state->say_of_end(ends);
+}
+
 /// Whose a slot is. Not the pid: two pid namespaces may have the same.
 std::uint64_t owner_word(std::uint32_t participant, std::uint32_t thread) noexcept {
   return std::uint64_t{participant} << 32 | thread;
@@ -80,6 +86,9 @@ Result<void> copy_for_child() noexcept {
     EXTMEM_TRY_VOID(state->copy_shared_regions());
   return {};
 }
+
+void end_by_exec() noexcept { say_of_end(shared::Participant::kEndsByExec); }
+void end_now() noexcept { say_of_end(shared::Participant::kEnds); }
 
 void enlist(DomainState* state) noexcept {
   const LiveGuard guard;

@@ -67,17 +67,17 @@ Result<void> DomainState::withhold(std::uint32_t region, std::uint32_t dead, std
   return {};
 }
 
-/// Asks the listeners about every region in which a dead participant holds what is to be freed.
-Result<void> DomainState::ask_about(std::uint32_t dead, std::uint32_t slot) noexcept {
+/// Asks the listeners about every region in which a dead participant holds what is to be freed. `garbage`: in heaps that keep,
+/// too; where a listener does not agree to that these keep it all, as what is withheld there could not be told from what they keep.
+Result<void> DomainState::ask_about(std::uint32_t dead, bool& garbage, std::uint32_t slot) noexcept {
   const OrderedGuard guard(core_, slot, directory_->region_lock, Rank::regions);
   if (!guard.held()) return guard.refused(inside_a_walk());
   if (listener_count_ == 0) return {};
   const std::uint32_t pid = participants_.record(dead).pid;
   for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     const alloc::RegionCore& core = core_.region(region);
-    if ((core.flags & alloc::kRegionAttached) == 0 ||
-        heaps_[core.heap].on_death == static_cast<std::uint32_t>(OnDeath::keep))
-      continue;
+    const bool keeps = heaps_[core.heap].on_death == static_cast<std::uint32_t>(OnDeath::keep);
+    if ((core.flags & alloc::kRegionAttached) == 0 || (keeps && !garbage)) continue;
     bool holds = false;
     {
       const alloc::HeapGuard heap(core_, slot, core.heap);  // repairs it, where a dead thread held it
@@ -86,7 +86,12 @@ Result<void> DomainState::ask_about(std::uint32_t dead, std::uint32_t slot) noex
         holds = holds || (holder != alloc::kHolderMemzone && holder_participant(holder) == dead);
       });
     }
-    if (holds && !agreed(region, dead, pid)) EXTMEM_TRY_VOID(withhold(region, dead, pid, slot));
+    if (!holds || agreed(region, dead, pid)) continue;
+    if (keeps) {
+      garbage = false;
+    } else {
+      EXTMEM_TRY_VOID(withhold(region, dead, pid, slot));
+    }
   }
   return {};
 }

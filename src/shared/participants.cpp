@@ -51,7 +51,8 @@ Result<std::uint32_t> Participants::join() noexcept {
     record.start_time = start ? *start : 0;
     os::process_name(record.name);
     record.image = os::program_image();
-    record.joined.store(records_[0].joined.fetch_add(1, std::memory_order_relaxed) + 1,
+    record.joined.store(records_[0].joined.fetch_add(Participant::kJoining, std::memory_order_relaxed) +
+                            Participant::kJoining,
                         std::memory_order_relaxed);
     record.sequence.fetch_add(2, std::memory_order_relaxed);
     base::crash_point("join.filled");
@@ -91,13 +92,30 @@ bool Participants::replaced(std::uint32_t participant) const noexcept {
   return false;
 }
 
+void Participants::say(std::uint64_t ends) noexcept {
+  if (self_ == 0 || records_[self_].pid != os::process_id()) return;
+  records_[self_].joined.fetch_or(ends, std::memory_order_relaxed);
+}
+
+bool Participants::ended(std::uint32_t participant) noexcept {
+  Participant& record = records_[participant];
+  const std::uint64_t said = record.joined.load(std::memory_order_relaxed);
+  if ((said & Participant::kEnds) != 0) return true;
+  // It is dead and there: as another program. A process that is being killed lives until it is a zombie (see below).
+  if ((said & Participant::kEndsByExec) == 0 || !process_exists(record)) return false;
+  record.joined.fetch_or(Participant::kEnds, std::memory_order_relaxed);  // for a cleaner that comes after us
+  return true;
+}
+
+bool Participants::process_exists(const Participant& record) const noexcept {
+  if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here
+  const auto start = os::process_start_time(record.pid);
+  return start && record.start_time != 0 && *start == record.start_time && !os::process_is_zombie(record.pid);
+}
+
 bool Participants::process_lives(std::uint32_t participant) const noexcept {
   const Participant& record = records_[participant];
-  if (record.pid_namespace != pid_namespace_)
-    return false;  // cannot be seen from here: the token alone decides
-  const auto start = os::process_start_time(record.pid);
-  if (!start || record.start_time == 0 || *start != record.start_time || os::process_is_zombie(record.pid))
-    return false;
+  if (!process_exists(record)) return false;  // in another pid namespace, the token alone decides
   // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
   // it is a zombie. Or it has called exec: then it maps other things, or has joined anew.
   if (replaced(participant)) return false;

@@ -41,9 +41,12 @@ struct alignas(64) Participant {
   base::Relaxed<std::uint64_t> start_time;  // ticks since boot; with the pid one process for ever
   char name[16];                            // what the kernel calls the process
   base::Relaxed<std::uint64_t> image;       // os::program_image(); 0: unknown
-  std::atomic<std::uint64_t>
-      joined;  // which joining of the domain, from 1; of record 0: how many there were.
-               // relaxed: with `state`, which publishes it, like the rest
+  // Which joining of the domain, from 1 (of record 0: how many there were), times 4; below that kEnds... Relaxed: with
+  // `state`, which publishes it, like the rest; what is set later is read after the process' end, which orders it.
+  std::atomic<std::uint64_t> joined;
+  static constexpr std::uint64_t kEnds = 1;        // the program ends by itself: what it holds is garbage
+  static constexpr std::uint64_t kEndsByExec = 2;  // an exec would be such an end
+  static constexpr std::uint64_t kJoining = 4;     // one joining
 
   static constexpr std::uint64_t pack(std::uint32_t generation, std::uint32_t cleaner, Life life) noexcept {
     return std::uint64_t{generation} << 32 | std::uint64_t{cleaner} << 16 | static_cast<std::uint64_t>(life);
@@ -80,6 +83,11 @@ class Participants {
     if (slot == 0 || slot > slot_count_) return 0;  // a damaged word
     return static_cast<std::uint32_t>(slots_[slot].owner.load(std::memory_order_relaxed) >> 32);
   }
+  /// Says of this process what Participant::kEnds and kEndsByExec mean. No lock, no effect in a vfork's child.
+  void say(std::uint64_t ends) noexcept;
+  /// Whether the program of a dead participant has ended by itself, and had said what that means. Once yes, always yes.
+  /// Requires: this process cleans it.
+  [[nodiscard]] bool ended(std::uint32_t participant) noexcept;
   /// Whether the participant's process has become another program by exec, and that one is a participant too.
   [[nodiscard]] bool replaced(std::uint32_t participant) const noexcept;
   /// Whether the participant has ended for good. In doubt it lives. Costs a system call, unless it is being cleaned.
@@ -117,6 +125,8 @@ class Participants {
   /// The same, waiting as long as for a lock.
   [[nodiscard]] std::uint32_t claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
   void unclaim(std::uint32_t slot, std::uint32_t claimed) noexcept;
+  /// Whether the process is there, as whatever program.
+  [[nodiscard]] bool process_exists(const Participant& record) const noexcept;
   /// What else than the token speaks for life: the very process is there, is the same program, and maps the segment.
   [[nodiscard]] bool process_lives(std::uint32_t participant) const noexcept;
 

@@ -127,6 +127,69 @@ TEST_P(Exec, WhatTheHeapKeepsIsListedWithoutAnOwner) {
   }
 }
 
+TEST_P(Exec, WhatAProgramHeldThatEndedByItselfIsNotKept) {
+  Companion other;
+  join(other);
+  ASSERT_EQ(other.ask("heap kept"), "ok");
+  ASSERT_EQ(other.ask("many 10 100"), "ok");
+  ASSERT_EQ(other.ask("end_by_exec"), "ok");
+  ASSERT_EQ(other.ask("exec direct"), "ok anew");
+  EXPECT_EQ(recover().freed_objects, 10u) << "it has not even joined again";
+  join(other);
+  ASSERT_EQ(other.ask("heap kept"), "ok");
+  ASSERT_EQ(other.ask("many 20 100"), "ok");
+  ASSERT_EQ(other.ask("end_by_exec"), "ok");
+  ASSERT_EQ(other.ask("exec direct"), "ok anew");
+  join(other);
+  EXPECT_EQ(used(kept_), 0u);
+  ASSERT_EQ(other.ask("heap kept"), "ok");
+  ASSERT_EQ(other.ask("many 30 100"), "ok");
+  ASSERT_EQ(other.ask("end_now"), "ok");
+  ASSERT_EQ(other.ask("many 3 100"), "ok") << "it may go on for a while";
+  EXPECT_EQ(recover().participants, 0u);
+  EXPECT_EQ(used(kept_), 33u);
+  other.kill();
+  EXPECT_EQ(recover().freed_objects, 33u);
+}
+
+TEST_P(Exec, WhoIsKilledIsNotOneThatEndedByExec) {
+  Companion other;
+  join(other);
+  ASSERT_EQ(other.ask("heap kept"), "ok");
+  ASSERT_EQ(other.ask("many 10 100"), "ok");
+  ASSERT_EQ(other.ask("end_by_exec"), "ok");
+  other.kill();
+  const RecoveryReport report = recover();
+  EXPECT_EQ(report.freed_objects, 0u);
+  EXPECT_EQ(report.kept_objects, 10u);
+}
+
+TEST_P(Exec, AHeapKeepsGarbageThatAListenerDoesNotLetGo) {
+  int answer = EBUSY;
+  ASSERT_EQ(face_->add_listener(
+                [](const RegionEvent& event, void* arg) {
+                  return event.kind == RegionEventKind::reclaiming ? *static_cast<int*>(arg) : 0;
+                },
+                &answer),
+            0)
+      << face_->message();
+  for (const bool agrees : {false, true}) {
+    SCOPED_TRACE(agrees);
+    answer = agrees ? 0 : EBUSY;
+    Companion other;
+    join(other);
+    ASSERT_EQ(other.ask("heap kept"), "ok");
+    ASSERT_EQ(other.ask("many 10 100"), "ok");
+    ASSERT_EQ(other.ask("end_now"), "ok");
+    other.kill();
+    const RecoveryReport report = recover();
+    EXPECT_EQ(report.freed_objects, agrees ? 10u : 0u);
+    EXPECT_EQ(report.kept_objects, agrees ? 0u : 10u);
+    EXPECT_EQ(report.withheld_objects, 0u);
+    EXPECT_EQ(used(kept_), 10u) << "what was kept stays";
+  }
+}
+
 TEST_P(Exec, TwoCopiesOfTheLibraryInOneProcessLiveSideBySide) {
   Companion other;
   join(other);

@@ -113,6 +113,43 @@ class SharedDomain(Case):
             done = subprocess.run(command, env=self.environment, check=True, stdout=subprocess.PIPE)
         self.assertEqual(json.loads(done.stdout)["domains"][0]["participants"], 0)
 
+    def keeping_heap(self):
+        self.extmem("domain", "create", "seen")
+        self.extmem("heap", "create", "seen", "kept", "--on-death", "keep", "--grow-step", "16M", "--grow-limit", "256M")
+        return ["--heap", "kept"]
+
+    def recovered(self, **expected):
+        """What a recovery says of a heap that keeps: whether it freed, and kept."""
+        done = self.extmem("recover", "seen")["domains"][0]
+        self.assertEqual({key: done[f"{key}_objects"] != 0 for key in expected}, expected, done)
+
+    def test_a_program_that_ends_by_itself_leaves_nothing_in_a_heap_that_keeps(self):
+        options = ["--domain", "seen", *self.keeping_heap(), "--quiet"]
+        perl = "use POSIX; my @a = map { 'x' x $_ } 1 .. 500; "
+        for program, status in ((["perl", "-e", perl], 0), (["perl", "-e", perl + "exit(3)"], 3),
+                                (["perl", "-e", perl + "POSIX::_exit(4)"], 4), (["sh", "-c", "exit 5"], 5),
+                                (["sh", "-c", "exec true"], 0), ([PROGRAMS / "preload_exits", "quick"], 7),
+                                ([PROGRAMS / "preload_exits", "late"], 0)):
+            with self.subTest(program=program):
+                command, _ = self.command(program, options)
+                done = subprocess.run(command, env=self.environment, cwd=self.folder, stderr=subprocess.PIPE, check=False)
+                self.assertEqual((done.returncode, done.stderr), (status, b""))
+                self.recovered(freed=True, kept=False)
+
+    def test_a_heap_keeps_what_a_killed_program_held(self):
+        options = self.keeping_heap()
+        for program, until, freed in ((["sleep", "60"], "sleep", False),
+                                      ([PROGRAMS / "preload_exits", "children"], "preload_exits", True)):  # its shell's
+            with self.subTest(program=program):
+                running = self.start(*program, options=options, until=until)
+                time.sleep(0.5)
+                running.kill()
+                running.wait()
+                self.recovered(freed=freed, kept=True)
+        command, _ = self.command([PROGRAMS / "preload_exits", "abort"], ["--domain", "seen", "--quiet", *options])
+        self.assertLess(subprocess.run(command, env=self.environment, cwd=self.folder, check=False).returncode, 0)
+        self.recovered(freed=False, kept=True)
+
     def test_others_see_the_heap(self):
         done = self.run_on_heap("python3", "-c", "print(sum(len(str(i)) for i in range(100000)))",
                                 options=["--domain", "seen", "--backing", "memfd"])

@@ -11,6 +11,7 @@
 
 #include "base/bits.hpp"
 #include "base/error.hpp"
+#include "heap/live_domains.hpp"
 #include "os/process.hpp"
 #include "os/thread.hpp"
 #include "os/writer.hpp"
@@ -166,6 +167,7 @@ void begin() noexcept {
     if (!region) give_up("cannot take memory for the heap ", settings.heap, region.error().message());
     if (auto info = process.domain().region_info(*region)) process.first = *info;
   }
+  if (settings.domain[0] != '\0') heap::end_by_exec();
   process.phase = Phase::ready;
 }
 
@@ -186,6 +188,7 @@ namespace {
 struct Start {
   Start() noexcept {
     if (process.phase == Phase::none) begin();
+    watch_exit();
     if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())
       process.standard_error.keep(STDERR_FILENO, 500);
     if (process.settings.report_pid == os::process_id() && !process.settings.told) {
@@ -195,6 +198,7 @@ struct Start {
     find_other_malloc();
   }
   ~Start() {
+    tell_of_exit();
     if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())
       report_exit();
   }

@@ -80,6 +80,11 @@ void begin() noexcept;
 /// Makes every fork copy what the kernel does not. Returns 0 or the errno value.
 int watch_forks() noexcept;
 
+/// Finds the C library's way out, for exits that run no destructors.
+void watch_exit() noexcept;
+/// The program ends by itself: from now on no heap keeps what it holds, once the process is gone.
+void tell_of_exit() noexcept;
+
 /// malloc's slow way, for operator new. Null: ENOMEM.
 void* allocate_from(std::size_t size, const void* caller) noexcept;
 

@@ -27,6 +27,7 @@
 #include "contract/descriptors.hpp"
 #include "contract/memory.hpp"
 #include "extmem/domain.hpp"
+#include "heap/live_domains.hpp"
 
 namespace extmem::test {
 namespace {
@@ -326,6 +327,8 @@ const std::map<std::string, Command>& commands() {
          in >> base;
          return answer(domain.attach_region(region, reinterpret_cast<void*>(base)));
        }},
+      {"end_now", [](std::istream&) { return heap::end_now(), std::string("ok"); }},
+      {"end_by_exec", [](std::istream&) { return heap::end_by_exec(), std::string("ok"); }},
       {"exec", become_anew},
       {"child", have_child},
       {"copy_open", open_by_copy},

@@ -171,6 +171,49 @@ TEST_F(ParticipantsTest, ALaterImageIsNotDeadBecauseOfAnEarlierOne) {
   EXPECT_FALSE(earlier.all.dead(self));
 }
 
+TEST_F(ParticipantsTest, OnlyTheProcessItselfSaysThatItEnds) {
+  Copy mine;
+  const std::uint32_t one = join(mine);
+  const pid_t child = ::vfork();
+  if (child == 0) {
+    mine.all.say(Participant::kEnds);
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(mine.all.ended(one));
+  mine.all.say(Participant::kEnds);
+  EXPECT_TRUE(mine.all.ended(one));
+  mine.all.bury(one);
+  Copy again;
+  EXPECT_EQ(join(again), one);
+  EXPECT_FALSE(again.all.ended(one)) << "a newcomer has said nothing";
+}
+
+TEST_F(ParticipantsTest, AnExecIsAnEndForWhoSaidSo) {
+  for (const bool said : {true, false}) {
+    SCOPED_TRACE(said);
+    Copy earlier, now;
+    const std::uint32_t old = join(earlier);
+    if (said) earlier.all.say(Participant::kEndsByExec);
+    age(earlier, old);
+    const std::uint32_t self = join(now);
+    ASSERT_TRUE(now.all.elect(old));
+    EXPECT_EQ(now.all.ended(old), said);
+    records()[old].start_time = 1;  // no process is there any more
+    EXPECT_EQ(now.all.ended(old), said) << "a next cleaner does as this one";
+    now.all.bury(old);
+    now.all.bury(self);
+  }
+  Copy killed, other;
+  const std::uint32_t gone = join(killed);
+  killed.all.say(Participant::kEndsByExec);
+  killed.all.release_token(gone);
+  records()[gone].start_time = 1;
+  (void)join(other);
+  ASSERT_TRUE(other.all.elect(gone));
+  EXPECT_FALSE(other.all.ended(gone));
+}
+
 TEST_F(ParticipantsTest, TheImageOfAnotherProcessSaysNothing) {
   Copy mine;
   const std::uint32_t one = join(mine);
