@@ -16,20 +16,44 @@ struct Noted {
   std::uint64_t device;
   std::uint64_t inode;
   char path[4096];  // absolute, ends in a zero
+  char aside[64];   // the name in the same folder that it has before; "": none
 };
+
+/// Whether it is such a name, and nothing else.
+bool is_aside(const char* name, std::size_t size) noexcept {
+  const std::size_t prefix = std::strlen(os::kAsidePrefix);
+  if (std::memchr(name, '\0', size) == nullptr || std::strncmp(name, os::kAsidePrefix, prefix) != 0)
+    return false;
+  return std::strspn(name + prefix, "0123456789-") == std::strlen(name + prefix);
+}
+
+/// Removes what has the name that the file has first. False: somebody else must try.
+bool remove_aside(const Noted& noted, const os::SharedFile& file) noexcept {
+  if (!is_aside(noted.aside, sizeof noted.aside)) return true;
+  char path[sizeof noted.path + sizeof noted.aside];
+  const std::size_t folder = static_cast<std::size_t>(std::strrchr(noted.path, '/') - noted.path) + 1;
+  std::memcpy(path, noted.path, folder);
+  std::memcpy(path + folder, noted.aside, std::strlen(noted.aside) + 1);
+  return os::unlink_aside(path, file).ok();
+}
 }  // namespace
 
 Result<void> MakingNote::write(std::uint32_t participant, std::uint64_t number,
                                const os::NewFile& file) noexcept {
-  remove();
-  EXTMEM_TRY(identity, os::identify(file.fd));
-  Noted noted{identity.device, identity.inode, {}};
+  Noted noted{};
+  if (file.fd >= 0) {
+    EXTMEM_TRY(identity, os::identify(file.fd));
+    noted.device = identity.device;
+    noted.inode = identity.inode;
+  }
+  std::strncpy(noted.aside, file.aside, sizeof noted.aside - 1);
   const std::size_t length = std::strlen(file.name);
   EXTMEM_TRY_VOID(os::path_of(file.folder, noted.path, sizeof noted.path - length - 1));
   const std::size_t folder = std::strlen(noted.path);
   noted.path[folder] = '/';
   std::memcpy(noted.path + folder + 1, file.name, length + 1);
-  name_ = os::Path(kMakingNote).add(std::uint64_t{participant}).add("-").add(number);
+  if (!written_) name_ = os::Path(kMakingNote).add(std::uint64_t{participant}).add("-").add(number);
+  // Over what it says of the same file: the numbers, which are new, lie on one page, and are changed whole.
   EXTMEM_TRY(note, folder_.open_file(name_.c_str(), true));
   const os::Descriptor fd(note);
   written_ = true;
@@ -61,7 +85,8 @@ void remove_unfinished(os::DomainFolder& folder, const char* prefix, bool of_gro
         std::memchr(noted.path, '\0', sizeof noted.path) == nullptr)
       return false;
     const os::SharedFile file{noted.device, noted.inode, 0};
-    if (claimed(file)) return false;
+    if (!remove_aside(noted, file)) return true;
+    if (noted.inode == 0 || claimed(file)) return false;  // it had no other name yet, or it is a region's
     return !os::unlink_shared_path(noted.path, file, of_group).ok();  // then somebody else tries again
   });
 }

@@ -37,10 +37,15 @@ struct Shortage {
 
 /// A file that is being made: it has, or is about to get, this name in this folder.
 struct NewFile {
-  int fd;
+  int fd;  ///< negative: it is not there yet, and will be there as `aside` first
   int folder;
   const char* name;
+  const char*
+      aside;  ///< the name in the folder that it has, or will have, before that, which nobody else has (kAside...); ""
 };
+
+/// What such a name begins with. Two random numbers follow.
+inline constexpr const char* kAsidePrefix = ".extmem-making-";
 
 /// What to map.
 struct BackingRequest {
@@ -59,8 +64,10 @@ struct BackingRequest {
   /// Called with (done, total) bytes while space is taken and pages are made present, first with done = 0,
   /// then about every 64 MiB; true cancels.
   FunctionRef<bool(std::uint64_t, std::uint64_t)> progress{};
-  /// shm, file, dax: called with a file that is created, before it has its name (or, on file systems that have no nameless
-  /// files, just after). An error ends it all. So somebody can know of the file, whenever this process dies.
+  /// shm, file, dax: called with a file that is created, before it has its name. On file systems that have no nameless files it
+  /// is called before the file is there, too, with the name that it has first; where files cannot be renamed without replacing
+  /// others either, once more just after the file has its name. An error ends it all. So somebody can know of the file,
+  /// whenever this process dies.
   FunctionRef<Result<void>(const NewFile&)> making{};
   Shortage* shortage = nullptr;  ///< where to put the figures of a shortage, or null
 };

@@ -13,6 +13,7 @@
 #include <bit>
 #include <cerrno>
 #include <climits>
+#include <cstdio>  // renameat2
 #include <cstring>
 #include <utility>
 
@@ -22,6 +23,7 @@
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
+#include "os/process.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
@@ -212,33 +214,67 @@ Result<void> Store::open_path(const BackingRequest& request) noexcept {
   return open_name(request, folder.data(), whole.data() + slash + 1, 0);
 }
 
+/// Opens the file that has just got its name. By that: the kernel tells the path of a descriptor by how it was opened. Leaves fd_
+/// negative where another file has taken its place.
+void Store::take_name(int made_fd, int flags) noexcept {
+  base::crash_point("backing.named");
+  fd_ = ::openat(folder_, name_.data(), flags);
+  struct stat made {};
+  struct stat opened {};
+  is_new_ = fd_ >= 0 && ::fstat(made_fd, &made) == 0 && ::fstat(fd_, &opened) == 0 &&
+            made.st_dev == opened.st_dev && made.st_ino == opened.st_ino;
+  if (fd_ >= 0 && !is_new_) ::close(std::exchange(fd_, -1));
+}
+
+/// The same for file systems where a file cannot be without a name: it first has one that was told beforehand, and that nobody
+/// else can have. Returns: false where a file cannot get another name there without replacing what has it; else as above.
+Result<bool> Store::create_aside(const BackingRequest& request, int flags) noexcept {
+  const Path aside = Path(kAsidePrefix).add(random_number()).add("-").add(random_number());
+  EXTMEM_TRY_VOID(request.making(NewFile{-1, folder_, name_.data(), aside.c_str()}));
+  base::crash_point("backing.told");
+  const Descriptor made(
+      ::openat(folder_, aside.c_str(), flags | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+  if (!made.is_open()) return true;
+  base::crash_point("backing.aside");
+  const auto told = request.making(NewFile{made.get(), folder_, name_.data(), aside.c_str()});
+  base::crash_point("backing.known");
+  bool there = told.ok();  // under the name aside
+  if (there) there = ::renameat2(folder_, aside.c_str(), folder_, name_.data(), RENAME_NOREPLACE) != 0;
+  bool named = told.ok() && !there;
+  if (there && errno != EEXIST) {
+    named = ::linkat(folder_, aside.c_str(), folder_, name_.data(), 0) == 0;
+    if (named) base::crash_point("backing.linked");
+  }
+  const int failed = errno;
+  if (!named || there) (void)::unlinkat(folder_, aside.c_str(), 0);
+  if (!told) return told.error();
+  if (named) take_name(made.get(), flags);
+  if (!named && failed != EEXIST) return false;
+  if (fd_ < 0) errno = ENOENT;
+  return true;
+}
+
 /// Creates the file so that whoever asked to know of it does before it has its name: makes it without one first. Leaves fd_
 /// negative, errno ENOENT, where somebody else made the name meanwhile.
 Result<void> Store::create_known(const BackingRequest& request, int flags) noexcept {
   const Descriptor nameless(
       ::openat(folder_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | O_NOCTTY, S_IRUSR | S_IWUSR));
   if (nameless.is_open()) {
-    EXTMEM_TRY_VOID(request.making(NewFile{nameless.get(), folder_, name_.data()}));
+    EXTMEM_TRY_VOID(request.making(NewFile{nameless.get(), folder_, name_.data(), ""}));
     base::crash_point("backing.known");
     const Path own = Path("/proc/self/fd/").add(static_cast<std::uint64_t>(nameless.get()));
     const bool named = ::linkat(AT_FDCWD, own.c_str(), folder_, name_.data(), AT_SYMLINK_FOLLOW) == 0;
+    if (named) take_name(nameless.get(), flags);
     if (named || errno == EEXIST) {
-      base::crash_point("backing.named");
-      // By its name: the kernel tells the path of a descriptor by how it was opened.
-      fd_ = named ? ::openat(folder_, name_.data(), flags) : -1;
-      struct stat made {};
-      struct stat opened {};
-      is_new_ = fd_ >= 0 && ::fstat(nameless.get(), &made) == 0 && ::fstat(fd_, &opened) == 0 &&
-                made.st_dev == opened.st_dev && made.st_ino == opened.st_ino;
-      if (is_new_) return {};
-      if (fd_ >= 0) ::close(std::exchange(fd_, -1));  // another one has taken the name's place
-      errno = ENOENT;
+      if (fd_ < 0) errno = ENOENT;
       return {};
     }
   }
+  EXTMEM_TRY(done, create_aside(request, flags));
+  if (done) return {};
   fd_ = ::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
   is_new_ = fd_ >= 0;
-  if (is_new_) return request.making(NewFile{fd_, folder_, name_.data()});
+  if (is_new_) return request.making(NewFile{fd_, folder_, name_.data(), ""});
   if (errno == EEXIST) errno = ENOENT;
   return {};
 }

@@ -68,6 +68,8 @@ class Store {
   Result<void> open_name(const BackingRequest& request, const char* folder, std::string_view name,
                          int flags) noexcept;
   Result<void> create_known(const BackingRequest& request, int flags) noexcept;
+  Result<bool> create_aside(const BackingRequest& request, int flags) noexcept;
+  void take_name(int made_fd, int flags) noexcept;
   Result<void> recognise(BackingKind kind) noexcept;
   Result<void> recognise_device(std::uint64_t device) noexcept;
 

@@ -103,6 +103,19 @@ Result<void> unlink_shared_path(const char* path, const SharedFile& file, bool o
   return EXTMEM_SYS_ERROR(errno, "cannot remove the file of the region");
 }
 
+Result<void> unlink_aside(const char* path, const SharedFile& file) noexcept {
+  const ErrnoKeeper keeper;
+  struct stat status {};
+  if (::lstat(path, &status) == 0) {
+    const bool known = file.inode != 0;
+    if (!S_ISREG(status.st_mode) || status.st_size != 0 || status.st_uid != ::geteuid()) return {};
+    if (known && (status.st_dev != file.device || status.st_ino != file.inode)) return {};
+    if (::unlink(path) == 0) return {};
+  }
+  if (errno == ENOENT || errno == ENOTDIR) return {};
+  return EXTMEM_SYS_ERROR(errno, "cannot remove a file that was being made for a region");
+}
+
 Result<std::byte*> map_shared_at(const SharedMappingRequest& request) noexcept {
   const ErrnoKeeper keeper;
   const auto map = [&](std::uint64_t address) {

@@ -39,6 +39,10 @@ Result<int> take_over(int fd, const SharedFile& file, bool sealed) noexcept;
 /// that members of this process' group may write to. Errors: EPERM it is none; those of lstat, unlink.
 Result<void> unlink_shared_path(const char* path, const SharedFile& file, bool of_group) noexcept;
 
+/// Removes a path whose name nobody else can have, where an empty file of this user is, and the one that it is known to be, if it is.
+/// `file`: zeroes where it is not known. Errors: as above.
+Result<void> unlink_aside(const char* path, const SharedFile& file) noexcept;
+
 struct SharedMappingRequest {
   int fd = -1;
   std::uint64_t length = 0;

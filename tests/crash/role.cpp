@@ -1,12 +1,17 @@
 #include "crash/role.hpp"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -49,6 +54,23 @@ template <typename Fn>
 auto inside(Log& log, Fn&& fn) {
   const Inside mark(log);
   return fn();
+}
+
+/// From now on a system call of this process fails where its argument has that bit.
+void refuse_call(unsigned number, unsigned argument, unsigned bit, unsigned error) {
+  const auto at = static_cast<unsigned>(offsetof(seccomp_data, args) + argument * sizeof(std::uint64_t));
+  sock_filter code[] = {
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<unsigned>(offsetof(seccomp_data, nr))},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 3, number},
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, at},
+      {BPF_JMP | BPF_JSET | BPF_K, 0, 1, bit},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | error},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  };
+  sock_fprog program{sizeof code / sizeof code[0], code};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+    _exit(8);
 }
 }  // namespace
 
@@ -202,6 +224,7 @@ const std::vector<std::string>& operations() {
       "add_backing",
       "add_external",
       "add_file",
+      "add_file_aside",
       "add_existing",
       "remove_region",
       "drain_region",
@@ -306,9 +329,9 @@ void Role::prepare(const std::string& op) {
 void Role::act(const std::string& op) {
   AllocOptions tagged;
   // The others say it call by call.
-  for (const char* whole :
-       {"add_backing", "add_external", "add_file", "add_existing", "remove_region", "drain_region",
-        "create_heap", "destroy_heap", "flush", "look", "thread", "join", "leave", "create_domain"}) {
+  for (const char* whole : {"add_backing", "add_external", "add_file", "add_file_aside", "add_existing",
+                            "remove_region", "drain_region", "create_heap", "destroy_heap", "flush", "look",
+                            "thread", "join", "leave", "create_domain"}) {
     if (op == whole) log_.inside.store(1);
   }
   if (op == "allocate_first") {
@@ -388,6 +411,12 @@ void Role::act(const std::string& op) {
   } else if (op == "add_backing") {
     add_backing(small_, 2u << 20);
   } else if (op == "add_file" || op == "add_existing") {
+    add_file(small_, 2u << 20);
+  } else if (op ==
+             "add_file_aside") {  // as on file systems that have no nameless files, nor this kind of renaming
+    refuse_call(SYS_openat, 2, O_TMPFILE & ~O_DIRECTORY, EOPNOTSUPP);
+    must(domain_.remove_region(add_file(small_, 2u << 20)), "remove_region");
+    refuse_call(SYS_renameat2, 4, RENAME_NOREPLACE, EINVAL);
     add_file(small_, 2u << 20);
   } else if (op == "add_external") {
     must(domain_.remove_region(add_external(4u << 20)), "remove_region");

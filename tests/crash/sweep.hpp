@@ -92,6 +92,8 @@ inline const std::vector<Victim>& victims() {
       {"add_backing", "add.allocated", false},  // a region half there
       {"add_file", "backing.named", false},
       {"add_file", "add.attached", false},
+      {"add_file_aside", "backing.aside", false},   // a file by a name aside, of which nothing else is known
+      {"add_file_aside", "backing.linked", false},  // one by two names
       {"remove_region", "remove.draining", false},
       {"remove_region", "remove.detached", false},
       {"drain_region", "drain.relisted", false},

@@ -425,6 +425,10 @@ void World::check_balance(const std::string& what) {
       problem(name + ": " + std::to_string(stats.total_bytes - stats.free_bytes) + " bytes are lost");
     }
   }
+  for (const auto& file : std::filesystem::directory_iterator(directory_)) {
+    if (file.path().filename().string().starts_with(".extmem-making-"))
+      problem(what + ": a file that was being made is left");
+  }
   std::size_t files = 0;
   for (const auto& file : std::filesystem::directory_iterator(directory_ + "/" + kName)) {
     files += file.path().filename().string().starts_with("region-");
