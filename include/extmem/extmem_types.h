@@ -179,13 +179,15 @@ typedef struct extmem_region_spec {
   int32_t numa_node;
   bool allow_unstable_iova; /* accept physical addresses of pages that the kernel may migrate */
   bool cpu_accessible;      /* false: device memory; zeroing and moving reallocations answer ENOTSUP */
-  uint8_t reserved[6];      /* 0 */
+  bool any_iovas;           /* accept a table whose IOVAs are no multiples of os_page_size */
+  uint8_t reserved[5];      /* 0 */
 } extmem_region_spec_t;
-#define EXTMEM_REGION_SPEC_INIT                                                                           \
-  {                                                                                                       \
-    sizeof(extmem_region_spec_t), NULL, 0, 0, NULL, 0, EXTMEM_IOVA_TABLE, EXTMEM_ANY_NODE, false, true, { \
-      0, 0, 0, 0, 0, 0                                                                                    \
-    }                                                                                                     \
+#define EXTMEM_REGION_SPEC_INIT                                                                         \
+  {                                                                                                     \
+    sizeof(extmem_region_spec_t), NULL, 0, 0, NULL, 0, EXTMEM_IOVA_TABLE, EXTMEM_ANY_NODE, false, true, \
+        false, {                                                                                        \
+      0, 0, 0, 0, 0                                                                                     \
+    }                                                                                                   \
   }
 
 /* Called while pre-faulting, with bytes done and in all. Returns true to cancel (the add fails: ECANCELED). */

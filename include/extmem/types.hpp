@@ -113,6 +113,7 @@ struct RegionSpec {
   bool allow_unstable_iova = false;  ///< accept physical addresses of pages that the kernel may migrate
   bool cpu_accessible = true;        ///< false: device memory; zero, moving reallocate answer ENOTSUP
   int numa_node = kAnyNode;
+  bool any_iovas = false;  ///< accept a table whose IOVAs are no multiples of os_page_size
 };
 
 /// What a ready-made backing maps.

@@ -161,7 +161,9 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
       iovas = physical;
     }
     auto planned = iovas.empty() ? region::plan_none(spec.length >> os_shift, os_shift)
-                                 : region::plan_iova_table(iovas, os_shift);
+                                 : region::plan_iova_table(
+                                       iovas, os_shift,
+                                       spec.any_iovas ? region::IovaAlign::any : region::IovaAlign::os_page);
     if (!planned) return planned.error();
     plan = *planned;
   }

@@ -45,7 +45,7 @@ Pages pages_of_runs(const IovaTable& table, const std::byte* segment, std::uint6
   const std::uint64_t first = std::min<std::uint64_t>(view.entries[run].first, page);
   const std::uint64_t end = std::clamp<std::uint64_t>(view.entries[run + 1].first, page + 1, table.os_pages);
   const Word frame = view.entries[run].frame;
-  return {first, end, detail::iova_of_frame(table.iova_base, table.os_page_shift, frame, 0)};
+  return {first, end, detail::iova_of_frame(table.iova_base, frame_shift(table), frame, 0)};
 }
 
 /// `whole`: from the run's start; else from `page`.
@@ -56,7 +56,7 @@ Pages pages_of_flat(const IovaTable& table, const std::byte* segment, std::uint6
   const std::uint64_t first = whole ? view.start_before(page) : page;
   const Word frame = view.frames[first];
   return {first, view.start_after(page, limit),
-          detail::iova_of_frame(table.iova_base, table.os_page_shift, frame, 0)};
+          detail::iova_of_frame(table.iova_base, frame_shift(table), frame, 0)};
 }
 
 /// The run of `page`, seen up to `limit`. Requires: page < limit <= os_pages.
@@ -177,9 +177,10 @@ struct Facts {
   std::uint64_t longest = 0;
   std::uint64_t lowest_frame = ~std::uint64_t{0};
   std::uint64_t end_frame = 0;  ///< one past the highest
+  std::uint64_t frame_bits = 0;
   bool bad = false;
 
-  void add(std::uint64_t pages, std::uint64_t frame, bool known) noexcept {
+  void add(std::uint64_t pages, std::uint64_t frame, unsigned finer, bool known) noexcept {
     ++runs;
     if (!known) {
       bad = true;
@@ -187,7 +188,8 @@ struct Facts {
     }
     longest = std::max(longest, pages);
     lowest_frame = std::min(lowest_frame, frame);
-    end_frame = std::max(end_frame, frame + pages);
+    end_frame = std::max(end_frame, frame + (pages << finer));
+    frame_bits |= frame;
   }
 };
 
@@ -219,16 +221,17 @@ const char* check_runs(const IovaTable& table, const std::byte* segment, std::ui
     const std::uint64_t end = view.entries[run + 1].first;
     if (end <= entry.first || end > table.os_pages) return "IOVA table: the runs' pages do not increase";
     const std::uint64_t pages = end - entry.first;
+    const std::uint64_t run_frames = pages << table.finer;
     const bool known = entry.frame != kBadFrame<Word>;
-    if (known && (entry.frame >= frames || pages > frames - entry.frame))
+    if (known && (entry.frame >= frames || run_frames > frames - entry.frame))
       return "IOVA table: a frame is out of range";
     if (run + 1 < table.run_count) {
       const Word next = view.entries[run + 1].frame;
       const bool next_known = next != kBadFrame<Word>;
-      if (known == next_known && (!known || next == entry.frame + pages))
+      if (known == next_known && (!known || next == entry.frame + run_frames))
         return "IOVA table: two runs are one";
     }
-    facts.add(pages, entry.frame, known);
+    facts.add(pages, entry.frame, table.finer, known);
   }
   std::uint64_t run = 0;
   for (std::uint64_t bucket = 0; bucket < buckets; ++bucket) {
@@ -258,12 +261,12 @@ const char* check_flat(const IovaTable& table, const std::byte* segment, std::ui
       const bool starts = (view.starts[end / 64] >> (end % 64) & 1) != 0;
       if (starts != (end == page)) return "IOVA table: a start bit is wrong";
       ++end;
-    } while (end < table.os_pages &&
-             (known ? view.frames[end] != kBadFrame<Word> && view.frames[end] == frame + (end - page)
-                    : view.frames[end] == kBadFrame<Word>));
-    if (known && (frame >= frames || end - page > frames - frame))
+    } while (end < table.os_pages && (known ? view.frames[end] != kBadFrame<Word> &&
+                                                  view.frames[end] == frame + ((end - page) << table.finer)
+                                            : view.frames[end] == kBadFrame<Word>));
+    if (known && (frame >= frames || (end - page) << table.finer > frames - frame))
       return "IOVA table: a frame is out of range";
-    facts.add(end - page, frame, known);
+    facts.add(end - page, frame, table.finer, known);
     page = end;
   }
   if (table.os_pages % 64 != 0 && view.starts[words - 1] >> (table.os_pages % 64) != 0) {
@@ -282,7 +285,8 @@ const char* check(const IovaTable& table, const std::byte* segment, std::uint64_
     return "IOVA table: number of OS pages out of range";
   }
   if (covered_bytes(table) != region_bytes) return "IOVA table: it does not cover the region";
-  if (table.has_bad > 1 || table.reserved != 0) return "IOVA table: a flag is neither 0 nor 1";
+  if (table.has_bad > 1 || table.reserved[0] != 0 || table.reserved[1] != 0 || table.reserved[2] != 0)
+    return "IOVA table: a flag is neither 0 nor 1";
 
   const bool has_data = table.form > IovaForm::linear;
   if (!has_data &&
@@ -290,22 +294,24 @@ const char* check(const IovaTable& table, const std::byte* segment, std::uint64_
     return "IOVA table: data or runs where its form has none";
   }
   if (table.form == IovaForm::none) {
-    if (table.has_bad != 1 || table.iova_base != 0 || table.iova_last != 0 || table.max_run_pages != 0) {
+    if (table.has_bad != 1 || table.iova_base != 0 || table.iova_last != 0 || table.max_run_pages != 0 ||
+        table.finer != 0) {
       return "IOVA table: facts of a table without IOVAs";
     }
     return nullptr;
   }
 
-  // The range of IOVAs: whole pages below 2^64 - 1.
-  const std::uint64_t in_page = (std::uint64_t{1} << table.os_page_shift) - 1;
+  // The range of IOVAs: whole frames below 2^64 - 1.
+  if (table.finer > table.os_page_shift) return "IOVA table: frame size out of range";
+  const std::uint64_t in_frame = (std::uint64_t{1} << frame_shift(table)) - 1;
   if (table.iova_last < table.iova_base || table.iova_last == static_cast<std::uint64_t>(kBadIova) ||
-      (table.iova_base & in_page) != 0 || (table.iova_last & in_page) != in_page) {
+      ((table.iova_last - table.iova_base) & in_frame) != in_frame) {
     return "IOVA table: lowest and highest IOVA out of range";
   }
-  const std::uint64_t frames = ((table.iova_last - table.iova_base) >> table.os_page_shift) + 1;
+  const std::uint64_t frames = ((table.iova_last - table.iova_base) >> frame_shift(table)) + 1;
   Facts facts;
   if (!has_data) {
-    facts.add(table.os_pages, 0, true);
+    facts.add(table.os_pages, 0, table.finer, true);
   } else {
     if (table.data_offset % 8 != 0 || table.data_offset > segment_bytes ||
         table.data_bytes > segment_bytes - table.data_offset) {
@@ -333,6 +339,7 @@ const char* check(const IovaTable& table, const std::byte* segment, std::uint64_
   if (facts.runs != table.run_count) return "IOVA table: number of runs";
   if (facts.longest != table.max_run_pages || facts.longest == 0) return "IOVA table: longest run";
   if (facts.lowest_frame != 0 || facts.end_frame != frames) return "IOVA table: lowest or highest IOVA";
+  if (table.finer != 0 && (facts.frame_bits & 1) == 0) return "IOVA table: frames smaller than they need be";
   if (facts.bad != (table.has_bad != 0)) return "IOVA table: the flag for bad pages";
   return nullptr;
 }

@@ -18,7 +18,7 @@
 //   IovaTable (64 bytes)
 //    0       1         2         3       4         8            16           24            32
 //   +-------+---------+---------+-------+---------+------------+------------+-------------+
-//   | form  | os page | bucket  | has   | 0       | os_pages   | run_count  | data_offset |
+//   | form  | os page | bucket  | has   | finer,0 | os_pages   | run_count  | data_offset |
 //   |       | shift   | shift   | bad   |         |            |            | in segment  |
 //   +-------+---------+---------+-------+---------+------------+------------+-------------+
 //   | data_bytes                        | iova_base            | iova_last  | max_run_pages |
@@ -30,21 +30,24 @@
 //   | {first W, frame W}| ... | {os_pages, bad}   | u32 bucket  |  | W frame   | u64 starts, one bit a   |
 //   |  of run 0         |     |  the sentinel, R  | [B + 1]     |  | [P]       | page: a run starts here |
 //   +-------------------+-----+-------------------+-------------+  +-----------+-------------------------+
-//   first: the run's first OS page. frame: (IOVA - iova_base) >> os page shift; all ones: bad.
+//   first: the run's first OS page. frame: (IOVA - iova_base) >> frame shift; all ones: bad. The frame shift is the OS page
+//   shift less `finer`, which is 0 where the IOVAs differ by whole OS pages, as they nearly always do: an OS page is
+//   1 << finer frames.
 //   bucket[b]: the run that holds page b << bucket_shift; bucket[B] = R - 1. So the run of page p lies in
 //   [bucket[p >> bucket_shift], bucket[(p >> bucket_shift) + 1]], usually one or two candidates.
 //
 // Invariants (check() tests each):
 //  1. none and linear have no data; data lies inside the segment, 8-aligned, and has exactly the bytes of its form.
 //  2. Runs are maximal: neighbours are never mergeable. run_count counts the bad ones too.
-//  3. Every known IOVA is a multiple of the OS page size, and the last byte of a page is below 2^64 - 1 (which would
-//     read as kBadIova).
+//  3. Known IOVAs differ by multiples of 1 << frame shift, and the last byte of a page is below 2^64 - 1 (which would
+//     read as kBadIova). Each is a multiple of the OS page size unless the table was planned with IovaAlign::any.
+//     Frames are as long as they can be.
 //  4. iova_base and iova_last are the IOVA of the lowest and of the highest known byte; max_run_pages is the length
 //     of the longest known run; has_bad says whether a page is bad. All 0 (has_bad 1) where nothing is known.
 //  5. A query of a table that passed check() reads nothing outside the data even if the data is damaged later:
 //     what is loaded from it is clamped before it is used as an index. (The record itself is trusted; copy it out of
 //     a segment that others can damage, and check() the copy.)
-//  6. has_bad, reserved, bucket_shift are 0 where they mean nothing.
+//  6. has_bad, finer, reserved, bucket_shift are 0 where they mean nothing.
 //  7. Two pages may have the same IOVA (a table of constants is legal): finding such overlaps needs a sort, so it is
 //     build_reverse that finds them, and find() copes.
 #pragma once
@@ -76,7 +79,8 @@ struct IovaTable {
   std::uint8_t os_page_shift = 0;
   std::uint8_t bucket_shift = 0;
   std::uint8_t has_bad = 0;
-  std::uint32_t reserved = 0;
+  std::uint8_t finer = 0;
+  std::uint8_t reserved[3] = {};
   std::uint64_t os_pages = 0;
   std::uint64_t run_count = 0;
   std::uint64_t data_offset = 0;
@@ -97,10 +101,14 @@ struct IovaPlan {
 
 // ---- making a table ----------------------------------------------------------------------------------------
 
+/// What IOVAs of pages may be: multiples of the OS page size only, or anything.
+enum class IovaAlign : bool { os_page, any };
+
 /// Plans a table from one IOVA per OS page. Cost: one pass over the IOVAs.
-/// Errors: EINVAL no page, page shift too large, an IOVA that is no multiple of the OS page size; EOVERFLOW the
-/// region is larger than 2^56 bytes, or a page ends at 2^64.
-Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift) noexcept;
+/// Errors: EINVAL no page, page shift too large, with IovaAlign::os_page an IOVA that is no multiple of the OS page
+/// size; EOVERFLOW the region is larger than 2^56 bytes, or a page ends at 2^64.
+Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift,
+                                 IovaAlign align = IovaAlign::os_page) noexcept;
 /// Plans a table from runs, which need not be maximal. For huge regions, where one IOVA per page is too much.
 /// Errors: as above; EINVAL also runs that do not start at 0, leave a gap, or are not whole OS pages.
 Result<IovaPlan> plan_iova_runs(std::span<const IovaRun> runs, unsigned os_page_shift) noexcept;
@@ -122,6 +130,10 @@ Result<void> build_iova_table(IovaTable& table, const IovaPlan& plan, std::span<
 
 // ---- facts of a table, O(1) --------------------------------------------------------------------------------
 
+/// log2 of what frames count: 1 << frame_shift bytes.
+constexpr unsigned frame_shift(const IovaTable& table) noexcept {
+  return unsigned{table.os_page_shift} - table.finer;
+}
 /// Bytes of the region: offsets below this are inside.
 constexpr std::uint64_t covered_bytes(const IovaTable& table) noexcept {
   return table.os_pages << table.os_page_shift;
@@ -292,7 +304,7 @@ inline Iova lookup_runs(const IovaTable& table, const std::byte* segment, std::u
                         std::uint64_t byte_offset) noexcept {
   const RunsView<Word> view(table, segment);
   const RunEntry<Word> run = view.entries[view.index_of(table, page)];
-  return iova_of_frame(table.iova_base, table.os_page_shift, run.frame,
+  return iova_of_frame(table.iova_base, frame_shift(table), run.frame,
                        byte_offset - (std::uint64_t{run.first} << table.os_page_shift));
 }
 
@@ -300,7 +312,7 @@ template <typename Word>
 inline Iova lookup_flat(const IovaTable& table, const std::byte* segment, std::uint64_t page,
                         std::uint64_t byte_offset) noexcept {
   const Word frame = FlatView<Word>(table, segment).frames[page];
-  return iova_of_frame(table.iova_base, table.os_page_shift, frame,
+  return iova_of_frame(table.iova_base, frame_shift(table), frame,
                        byte_offset - (page << table.os_page_shift));
 }
 
@@ -319,10 +331,11 @@ inline Iova lookup(const IovaTable& table, const std::byte* segment, std::uint64
   return kBadIova;
 }
 
-/// The frames of a table of the form flat32 that covers `bytes`; null: it is another one. For lookup_frame, by who looks up often.
+/// The frames of a table of the form flat32 that covers `bytes`, one for each OS page's size; null: it is another one. For
+/// lookup_frame, by who looks up often.
 inline const std::uint32_t* flat_frames(const IovaTable& table, const std::byte* segment,
                                         std::uint64_t bytes) noexcept {
-  if (table.form != IovaForm::flat32 || covered_bytes(table) < bytes) return nullptr;
+  if (table.form != IovaForm::flat32 || table.finer != 0 || covered_bytes(table) < bytes) return nullptr;
   return reinterpret_cast<const std::uint32_t*>(segment + table.data_offset);
 }
 /// As lookup. Requires: `frames` are the table's, `base` and `shift` its iova_base and os_page_shift; the offset is inside.

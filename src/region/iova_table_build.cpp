@@ -4,6 +4,7 @@
 // run (walk_runs). Plan and build sum up over the same pass, so that an input that another thread changes in between
 // is found, and no value of it decides where something is written without a bound.
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <limits>
 
@@ -33,19 +34,27 @@ struct Sums {
     ++runs;
     bad = bad || !known;
     if (!known) return;
-    misaligned = misaligned || (iova & ((std::uint64_t{1} << shift) - 1)) != 0;
+    set_bits |= iova;
+    common_bits &= iova;
     overflow = overflow || last < iova || last == kBad;
     lowest = std::min(lowest, iova);
     highest = std::max(highest, last);
     longest = std::max(longest, count);
   }
 
-  [[nodiscard]] Error error() const noexcept {
-    if (misaligned) {
+  /// log2 of how many frames an OS page must be, so that the IOVAs differ by whole frames.
+  [[nodiscard]] unsigned finer() const noexcept {
+    const std::uint64_t differing = set_bits & ~common_bits;
+    const auto common = static_cast<unsigned>(std::countr_zero(differing));
+    return longest == 0 || common >= shift ? 0 : shift - common;
+  }
+
+  [[nodiscard]] Error error(IovaAlign align) const noexcept {
+    if (align == IovaAlign::os_page && (set_bits & ((std::uint64_t{1} << shift) - 1)) != 0) {
       return EXTMEM_ERROR(
           EINVAL,
           "an IOVA is no multiple of the OS page size; give the IOVA of each page's first byte, "
-          "or kBadIova where it has none");
+          "or kBadIova where it has none, or say with any_iovas that these are right");
     }
     if (overflow) {
       return EXTMEM_ERROR(EOVERFLOW,
@@ -64,8 +73,9 @@ struct Sums {
   std::uint64_t lowest = kBad;
   std::uint64_t highest = 0;
   bool bad = false;
-  bool misaligned = false;
   bool overflow = false;
+  std::uint64_t set_bits = 0;                     ///< in some known IOVA
+  std::uint64_t common_bits = ~std::uint64_t{0};  ///< in all of them
   std::uint64_t digest = 0;  ///< of the input, to see that build reads what plan has read
 };
 
@@ -88,6 +98,7 @@ Sums scan_pages(std::span<const Iova> iovas, unsigned shift, Emit emit) noexcept
   std::uint64_t next = ~static_cast<std::uint64_t>(iovas[0]);  // what would go on the run: nothing yet
   std::uint64_t length = 0;
   std::uint64_t set_bits = 0;
+  std::uint64_t common_bits = ~std::uint64_t{0};
   std::uint64_t highest = 0;
   std::uint64_t any_bad = 0;
   for (std::size_t page = 0; page < iovas.size(); ++page) {
@@ -104,13 +115,15 @@ Sums scan_pages(std::span<const Iova> iovas, unsigned shift, Emit emit) noexcept
       sums.lowest = std::min(sums.lowest, iova);
       highest = std::max(highest, iova & known_mask);
       set_bits |= iova & known_mask;
+      common_bits &= iova | ~known_mask;
       any_bad |= ~known_mask;
     }
   }
   sums.pages = iovas.size();
   sums.bad = any_bad != 0;
   if (sums.longest == 0) return sums;
-  sums.misaligned = (set_bits & (size - 1)) != 0;
+  sums.set_bits = set_bits;
+  sums.common_bits = common_bits;
   sums.highest = highest + (size - 1);
   sums.overflow = sums.highest < highest || sums.highest == kBad;
   return sums;
@@ -186,7 +199,8 @@ IovaPlan plan_of(const Sums& sums) noexcept {
     table.form = IovaForm::linear;
     return plan;
   }
-  const std::uint64_t last_frame = (sums.highest - sums.lowest) >> sums.shift;
+  table.finer = static_cast<std::uint8_t>(sums.finer());
+  const std::uint64_t last_frame = (sums.highest - sums.lowest) >> frame_shift(table);
   const bool frames_fit = last_frame < detail::kBadFrame<std::uint32_t>;
   const bool pages_fit = sums.pages <= detail::kBadFrame<std::uint32_t>;
   const bool runs_narrow = frames_fit && pages_fit;
@@ -212,7 +226,7 @@ IovaPlan plan_of(const Sums& sums) noexcept {
 template <typename Word>
 Word frame_of(const IovaTable& table, std::uint64_t iova) noexcept {
   return iova == kBad ? detail::kBadFrame<Word>
-                      : static_cast<Word>((iova - table.iova_base) >> table.os_page_shift);
+                      : static_cast<Word>((iova - table.iova_base) >> frame_shift(table));
 }
 
 /// Writes what follows the runs' entries, from them.
@@ -298,7 +312,7 @@ Sums write_flat(const IovaTable& table, std::span<const IovaRun> runs, std::byte
         if (pages == 0 || pages > table.os_pages - page) return false;
         starts[page / 64] |= std::uint64_t{1} << (page % 64);
         Word frame = frame_of<Word>(table, iova);
-        const Word step = iova == kBad ? 0 : 1;
+        const Word step = iova == kBad ? 0 : static_cast<Word>(Word{1} << table.finer);
         for (std::uint64_t i = page; i < page + pages; ++i, frame = static_cast<Word>(frame + step)) {
           frames[i] = frame;
         }
@@ -334,8 +348,8 @@ Result<void> build(IovaTable& table, const IovaPlan& plan, std::span<const Input
   return {};
 }
 
-Result<IovaPlan> plan_from(const Sums& sums) noexcept {
-  if (const Error error = sums.error()) return error;
+Result<IovaPlan> plan_from(const Sums& sums, IovaAlign align = IovaAlign::os_page) noexcept {
+  if (const Error error = sums.error(align)) return error;
   IovaPlan plan = plan_of(sums);
   plan.digest = sums.digest;
   return plan;
@@ -343,10 +357,12 @@ Result<IovaPlan> plan_from(const Sums& sums) noexcept {
 
 }  // namespace
 
-Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift) noexcept {
+Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift,
+                                 IovaAlign align) noexcept {
   EXTMEM_TRY_VOID(check_geometry(iovas.size(), os_page_shift));
   return plan_from(
-      scan_pages<true>(iovas, os_page_shift, [](std::uint64_t, std::uint64_t, std::uint64_t) noexcept {}));
+      scan_pages<true>(iovas, os_page_shift, [](std::uint64_t, std::uint64_t, std::uint64_t) noexcept {}),
+      align);
 }
 
 Result<IovaPlan> plan_iova_runs(std::span<const IovaRun> runs, unsigned os_page_shift) noexcept {

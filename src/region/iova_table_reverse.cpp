@@ -83,6 +83,13 @@ Answer with_runs(const IovaTable& table, const std::byte* segment, Answer otherw
 template <typename Runs>
 using WordOf = decltype(std::declval<const Runs&>().frame(0));
 
+/// Whether the run has a frame that is `distance` frames after its first.
+template <typename Runs>
+bool reaches(const Runs& runs, std::uint64_t id, std::uint64_t distance) noexcept {
+  const std::uint64_t page = distance >> runs.table.finer;
+  return runs.pages(id, page + 1) > page;
+}
+
 /// Sorts ids[0, n) by frame; the answer lies in `ids` again. Requires: scratch has room for n.
 template <typename Runs>
 void sort_by_frame(const Runs& runs, std::uint64_t last_frame, std::uint32_t* ids, std::uint32_t* scratch,
@@ -125,12 +132,12 @@ std::span<const std::uint32_t> build_index(const Runs& runs, std::span<std::uint
     ids[n++] = static_cast<std::uint32_t>(id);
   }
   if (!ascending)
-    sort_by_frame(runs, (table.iova_last - table.iova_base) >> table.os_page_shift, ids, ids + n, n);
+    sort_by_frame(runs, (table.iova_last - table.iova_base) >> frame_shift(table), ids, ids + n, n);
 
   bool overlapping = false;
   for (std::uint64_t i = 0; i + 1 < n && !overlapping; ++i) {
     const std::uint64_t distance = runs.frame(ids[i + 1]) - std::uint64_t{runs.frame(ids[i])};
-    overlapping = distance < table.max_run_pages && runs.pages(ids[i], distance + 1) > distance;
+    overlapping = distance < table.max_run_pages << table.finer && reaches(runs, ids[i], distance);
   }
   storage[1] = static_cast<std::uint32_t>(n);
   storage[0] = overlapping ? kOverlapping : kBuilt;
@@ -143,8 +150,8 @@ std::uint64_t offset_in_run(const Runs& runs, std::uint64_t id, std::uint64_t fr
   const std::uint64_t first = runs.frame(id);
   if (first == detail::kBadFrame<WordOf<Runs>> || frame < first) return kNoOffset;
   const std::uint64_t distance = frame - first;
-  if (distance >= runs.pages(id, distance + 1)) return kNoOffset;
-  return (runs.page(id) + distance) << runs.table.os_page_shift;
+  if (!reaches(runs, id, distance)) return kNoOffset;
+  return (runs.page(id) << runs.table.os_page_shift) + (distance << frame_shift(runs.table));
 }
 
 template <typename Runs>
@@ -168,7 +175,8 @@ std::uint64_t find_by_index(const Runs& runs, std::span<const std::uint32_t> ind
     const std::uint64_t offset = offset_in_run(runs, id, frame);
     if (offset != kNoOffset) return offset;
     // Only among overlapping runs can one that begins earlier still reach the frame.
-    if (index[0] != kOverlapping || frame - runs.frame(id) >= runs.table.max_run_pages) break;
+    if (index[0] != kOverlapping || frame - runs.frame(id) >= runs.table.max_run_pages << runs.table.finer)
+      break;
   }
   return kNoOffset;
 }
@@ -205,7 +213,7 @@ const char* check_index(const Runs& runs, std::span<const std::uint32_t> index) 
       return "IOVA index: not sorted";
     }
     const std::uint64_t distance = runs.frame(id) - std::uint64_t{runs.frame(earlier)};
-    overlapping = overlapping || runs.pages(earlier, distance + 1) > distance;
+    overlapping = overlapping || reaches(runs, earlier, distance);
   }
   if (overlapping != (index[0] == kOverlapping)) return "IOVA index: the flag for overlapping runs";
   return nullptr;
@@ -237,13 +245,13 @@ std::uint64_t find(const IovaTable& table, const std::byte* segment, std::span<c
   if (table.max_run_pages == 0 || address < table.iova_base || address > table.iova_last) return kNoOffset;
   const std::uint64_t distance = address - table.iova_base;
   if (table.form == IovaForm::linear) return distance;
-  const std::uint64_t frame = distance >> table.os_page_shift;
+  const std::uint64_t frame = distance >> frame_shift(table);
   const bool indexed = index.size() >= kHeaderWords && index[0] != kNotBuilt;
   const std::uint64_t page = with_runs(table, segment, kNoOffset, [&](const auto& runs) noexcept {
     return indexed ? find_by_index(runs, index, frame) : find_by_walk(runs, frame);
   });
   if (page >= covered_bytes(table)) return kNoOffset;
-  return page + (distance - (frame << table.os_page_shift));
+  return page + (distance - (frame << frame_shift(table)));
 }
 
 const char* check_reverse(const IovaTable& table, const std::byte* segment,

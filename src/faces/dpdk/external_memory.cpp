@@ -45,6 +45,7 @@ int add_memory(Heap heap, const ExternalMemory& memory) noexcept {
   spec.base = memory.addr;
   spec.length = memory.length;
   spec.os_page_size = memory.page_size;
+  spec.any_iovas = true;  // DPDK does not ask what they are
   if (memory.iovas != nullptr)
     spec.iovas = std::span(reinterpret_cast<const Iova*>(memory.iovas), memory.n_pages);
   const auto added = domain().add_region(heap, spec);

@@ -256,6 +256,52 @@ static void test_iovas(void) {
   munmap(memory, PAGES * PAGE);
 }
 
+/* Any numbers will do as IOVAs: no multiples of the page size, the same one twice, overlapping. */
+static void test_any_iovas(void) {
+  enum { PAGES = 8, LARGE = 16 * PAGE };
+  static const rte_iova_t tables[][PAGES] = {
+      {1, 2, 3, 4, 5, 6, 7, 8},
+      {0x1000, 0x11000, 0x21000, 0x31000, 0x51000, 0x61000, RTE_BAD_IOVA, 0},
+      {0xfff, 0xfff, 0xfff, 0x7fffffffffffff, 0xdeadbeef, 5, RTE_BAD_IOVA, 77},
+      {1ull << 63, 3, (1ull << 63) + LARGE, 3 + LARGE, 1, 1 + LARGE, 1 + 2 * LARGE, RTE_BAD_IOVA},
+  };
+  char* const memory = (char*)RTE_PTR_ALIGN(map((PAGES + 1) * LARGE), LARGE);
+  unsigned t, i;
+  EXPECT(rte_malloc_heap_create("any") == 0);
+  for (t = 0; t < RTE_DIM(tables); t++) {
+    rte_iova_t table[PAGES];
+    const rte_iova_t* iovas = tables[t];
+    void* p;
+    memcpy(table, iovas, sizeof table);
+    EXPECT(rte_malloc_heap_memory_add("any", memory, PAGES * LARGE, table, PAGES, LARGE) == 0);
+    for (i = 0; i < PAGES; i++) {
+      const struct rte_memseg* ms = rte_mem_virt2memseg(memory + i * LARGE + 5, NULL);
+      EXPECT(ms != NULL && ms->addr == memory + i * LARGE && ms->iova == iovas[i] && ms->len == LARGE);
+    }
+    p = rte_malloc_socket(NULL, 64, 0, rte_malloc_heap_get_socket("any")); /* in the last page */
+    EXPECT(p != NULL);
+    EXPECT(rte_malloc_virt2iova(p) ==
+           (iovas[PAGES - 1] == RTE_BAD_IOVA ? RTE_BAD_IOVA : iovas[PAGES - 1] + (uintptr_t)p % LARGE));
+    rte_free(p);
+    if (!DPDK_NO_HUGE) {
+      EXPECT(rte_mem_iova2virt(iovas[4] + 9) != NULL);
+      EXPECT(t == 0 || t == 3 || rte_mem_iova2virt(iovas[4] + 9) == memory + 4 * LARGE + 9);
+      if (t == 3) { /* pages 4 to 6 are a run, pages 0 and 2 are none */
+        const struct rte_memzone* mz =
+            rte_memzone_reserve("run", 2 * LARGE, rte_malloc_heap_get_socket("any"), RTE_MEMZONE_IOVA_CONTIG);
+        EXPECT(mz != NULL && mz->iova == iovas[4] + (size_t)((char*)mz->addr - (memory + 4 * LARGE)));
+        EXPECT(rte_memzone_free(mz) == 0);
+      }
+    }
+    EXPECT(rte_malloc_heap_memory_remove("any", memory, PAGES * LARGE) == 0);
+    memcpy(table, iovas, sizeof table);
+    EXPECT(rte_extmem_register(memory, PAGES * LARGE, table, PAGES, LARGE) == 0);
+    EXPECT(rte_mem_virt2memseg(memory + 3 * LARGE, NULL)->iova == iovas[3]);
+    EXPECT(rte_extmem_unregister(memory, PAGES * LARGE) == 0);
+  }
+  EXPECT(rte_malloc_heap_destroy("any") == 0);
+}
+
 /* Several pieces of memory in one heap; SOCKET_ID_ANY keeps away from it. */
 static void test_pieces(void) {
   void *first = map(16 * PAGE), *second = map(16 * PAGE);
@@ -348,6 +394,7 @@ int main(int argc, char** argv) {
   test_memory_errors();
   test_small_heap();
   test_iovas();
+  test_any_iovas();
   test_pieces();
 #ifdef RTE_LIB_EXTMEM
   test_by_name();

@@ -50,8 +50,9 @@ Built build(const IovaPlan& plan, const Input& input, std::uint64_t data_offset 
   return built;
 }
 
-inline Built build_pages(const std::vector<Iova>& pages, unsigned shift, std::uint64_t data_offset = 64) {
-  const auto plan = plan_iova_table(pages, shift);
+inline Built build_pages(const std::vector<Iova>& pages, unsigned shift, std::uint64_t data_offset = 64,
+                         IovaAlign align = IovaAlign::os_page) {
+  const auto plan = plan_iova_table(pages, shift, align);
   EXPECT_TRUE(plan.ok()) << plan.error().message();
   return build(*plan, std::span<const Iova>(pages), data_offset);
 }

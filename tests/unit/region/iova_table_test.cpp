@@ -47,6 +47,48 @@ TEST(IovaTable, MatchesNaiveMapForPagesOfOneByteToABigOne) {
   }
 }
 
+TEST(IovaTable, MatchesNaiveMapWhereIovasAreNoMultiplesOfThePageSize) {
+  const std::uint64_t first = std::random_device{}();
+  std::printf("seeds from %llu\n", static_cast<unsigned long long>(first));
+  unsigned forms = 0;
+  for (std::uint64_t seed = first; seed < first + 300 && !HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const unsigned shift = static_cast<unsigned>(1 + below(random, 30));
+    const unsigned kept =
+        static_cast<unsigned>(below(random, shift));  // low bits that are the same everywhere
+    const std::uint64_t all = below(random, std::uint64_t{1} << kept);
+    std::vector<Iova> pages =
+        make_pages(kShapes[seed % std::size(kShapes)], 1 + below(random, 400), shift, random);
+    // Runs move as a whole: by one amount, or each by its own.
+    const bool one = below(random, 4) == 0;
+    std::uint64_t by = all;
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      const auto iova = static_cast<std::uint64_t>(pages[i]);
+      if (iova == kBad) continue;
+      if (!one && below(random, 8) == 0)
+        by = all + (below(random, std::uint64_t{1} << (shift - kept)) << kept);
+      pages[i] = Iova{(iova & (kBad >> 1)) + by};  // below 2^64, moved
+    }
+    const Built built = build_pages(pages, shift, 64, IovaAlign::any);
+    forms |= 1u << static_cast<unsigned>(built.table.form);
+    expect_matches(built, Naive{pages, shift}, random);
+  }
+  EXPECT_EQ(forms & ~1u, 0x3eu) << "some form was never taken";
+}
+
+TEST(IovaTable, CostsNothingMoreWhereAllIovasLieBesidePagesByTheSame) {
+  Random random(3);
+  const std::vector<Iova> aligned = make_pages(Shape::scattered, 1024, 21, random);
+  std::vector<Iova> beside;
+  for (const Iova iova : aligned) beside.push_back(Iova{static_cast<std::uint64_t>(iova) + 0x1000});
+  const Built built = build_pages(beside, 21, 64, IovaAlign::any);
+  EXPECT_EQ(built.table.form, IovaForm::flat32);
+  EXPECT_EQ(built.table.finer, 0u);
+  EXPECT_EQ(built.table.data_bytes, build_pages(aligned, 21).table.data_bytes);
+  expect_matches(built, Naive{beside, 21}, random);
+}
+
 TEST(IovaTable, TakesTheSmallestForm) {
   Random random(7);
   EXPECT_EQ(build_pages(make_pages(Shape::bad, 1000, 12, random), 12).table.form, IovaForm::none);
