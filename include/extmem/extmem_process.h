@@ -26,8 +26,8 @@ typedef struct extmem_open_options {
   size_t struct_size;
   /* Sizes of a domain that is created (one that is opened keeps its own); NULL: the defaults. */
   const extmem_domain_options_t* sizes;
-  /* Runtime directory, on a tmpfs. NULL: $EXTMEM_RUNTIME_DIR, else $XDG_RUNTIME_DIR/extmem, else
-   * /dev/shm/extmem-UID. */
+  /* Runtime directory, on a tmpfs. NULL: $EXTMEM_RUNTIME_DIR, else $XDG_RUNTIME_DIR/extmem if
+   * $XDG_RUNTIME_DIR is on one, else /dev/shm/extmem-UID. */
   const char* directory;
   uint32_t mode; /* enum extmem_open_mode */
   /* Members of the group share it (0660 instead of 0600): each of them asks for it, creator and openers, in a `directory` that

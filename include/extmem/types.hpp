@@ -188,7 +188,7 @@ struct OpenOptions {
   OpenMode mode = OpenMode::create_or_open;
   DomainOptions sizes{};            ///< of a domain that is created; one that is opened keeps its own
   const char* directory = nullptr;  ///< runtime directory, on a tmpfs; null: $EXTMEM_RUNTIME_DIR, else
-                                    ///< $XDG_RUNTIME_DIR/extmem, else /dev/shm/extmem-UID
+                                    ///< $XDG_RUNTIME_DIR/extmem if that is one, else /dev/shm/extmem-UID
   /// Members of the group share it (0660 instead of 0600): each of them asks for it, creator and openers, in a `directory` that
   /// is the group's too (0770). EPERM where the folders are not this user's or its effective group's, or where who does
   /// not ask for it meets what the group may write to. Members trust each other as threads do.

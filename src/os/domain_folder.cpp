@@ -1,14 +1,12 @@
 #include "os/domain_folder.hpp"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -17,6 +15,7 @@
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/record_lock.hpp"
+#include "os/runtime_directory.hpp"
 #include "os/thread.hpp"
 
 namespace extmem::os {
@@ -67,7 +66,7 @@ Result<void> check_tmpfs(int fd) noexcept {
   struct statfs status {};
   if (::fstatfs(fd, &status) != 0)
     return EXTMEM_SYS_ERROR(errno, "cannot tell which file system the runtime directory is on");
-  if (status.f_type != TMPFS_MAGIC && status.f_type != RAMFS_MAGIC) {
+  if (!is_tmpfs(status)) {
     return EXTMEM_ERROR(ENOTSUP,
                         "the runtime directory is not on a tmpfs: set EXTMEM_RUNTIME_DIR to a folder that "
                         "is, /dev/shm/NAME for example");
@@ -119,21 +118,7 @@ Result<int> open_folder(int at, const char* path, bool create, bool group) noexc
 
 /// The path of the runtime directory.
 Path runtime_directory(const char* directory) noexcept {
-  const auto from_environment = [](const char* name) {
-    const char* value = ::secure_getenv(name);
-    return value != nullptr && value[0] != '\0' ? value : nullptr;
-  };
-  Path path;
-  if (directory != nullptr) {
-    path.add(directory);
-  } else if (const char* own = from_environment("EXTMEM_RUNTIME_DIR"); own != nullptr) {
-    path.add(own);
-  } else if (const char* xdg = from_environment("XDG_RUNTIME_DIR"); xdg != nullptr) {
-    path.add(xdg).add("/extmem");
-  } else {
-    path.add("/dev/shm/extmem-").add(std::uint64_t{::geteuid()});
-  }
-  return path;
+  return directory != nullptr ? Path(directory) : default_runtime_directory();
 }
 
 Error too_long() noexcept {

@@ -24,9 +24,8 @@ namespace extmem::os {
 
 /// Which folder, and who may share it.
 struct FolderRequest {
-  const char* directory =
-      nullptr;  ///< runtime directory; null: $EXTMEM_RUNTIME_DIR, $XDG_RUNTIME_DIR/extmem, /dev/shm/extmem-UID
-  std::string_view name;  ///< of the domain
+  const char* directory = nullptr;  ///< runtime directory; null: default_runtime_directory()
+  std::string_view name;            ///< of the domain
   bool create = false;
   bool group = false;  ///< members of the group may share it
 };

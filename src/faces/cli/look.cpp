@@ -1,6 +1,8 @@
 #include "faces/cli/look.hpp"
 
 #include <fmt/core.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -70,7 +72,11 @@ RuntimeDirectory runtime_directory(const std::string& given) {
   if (!given.empty()) return {given, "--directory"};
   if (const std::string own = environment("EXTMEM_RUNTIME_DIR"); !own.empty())
     return {own, "EXTMEM_RUNTIME_DIR"};
-  if (const std::string xdg = environment("XDG_RUNTIME_DIR"); !xdg.empty())
+  // As src/os/runtime_directory.cpp has it.
+  struct statfs status {};
+  if (const std::string xdg = environment("XDG_RUNTIME_DIR");
+      !xdg.empty() && ::statfs(xdg.c_str(), &status) == 0 &&
+      (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC))
     return {xdg + "/extmem", "XDG_RUNTIME_DIR"};
   return {fmt::format("/dev/shm/extmem-{}", ::geteuid()), "the default"};
 }

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "os/record_lock.hpp"
+#include "os/runtime_directory.hpp"
 
 namespace extmem::dpdk {
 namespace {
@@ -21,21 +22,11 @@ namespace {
 std::array<char, PATH_MAX> directory{};
 int config_fd = -1;  // held by a primary process only
 
-// The directory that the domains are in (see src/os/domain_folder.cpp), with "/.dpdk": no domain's name begins so.
+// The directory that the domains are in, with "/.dpdk": no domain's name begins so.
 bool base_directory(std::array<char, PATH_MAX>& path) noexcept {
-  const auto from_environment = [](const char* name) {
-    const char* value = ::secure_getenv(name);
-    return value != nullptr && value[0] != '\0' ? value : nullptr;
-  };
-  int length = 0;
-  if (const char* own = from_environment("EXTMEM_RUNTIME_DIR"); own != nullptr) {
-    length = std::snprintf(path.data(), path.size(), "%s/.dpdk", own);
-  } else if (const char* xdg = from_environment("XDG_RUNTIME_DIR"); xdg != nullptr) {
-    length = std::snprintf(path.data(), path.size(), "%s/extmem/.dpdk", xdg);
-  } else {
-    length = std::snprintf(path.data(), path.size(), "/dev/shm/extmem-%u/.dpdk", ::geteuid());
-  }
-  return length > 0 && static_cast<std::size_t>(length) < path.size();
+  const os::Path domains = os::default_runtime_directory();
+  const int length = std::snprintf(path.data(), path.size(), "%s/.dpdk", domains.c_str());
+  return domains.ok() && length > 0 && static_cast<std::size_t>(length) < path.size();
 }
 
 // Makes the last three folders of the path where they are missing, and looks that the last is ours alone.
