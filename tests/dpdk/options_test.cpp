@@ -184,7 +184,12 @@ TEST(DpdkOptions, TakeWhatHasNoMeaningHere) {
                      "--huge-worker-stack",
                      "--huge-worker-stack=256"})
                   .good);
-  EXPECT_TRUE(parse({"-b", "01:00.0"}).good);
+  for (const char* device :
+       {"01:00.0", "FF:09.0", "00FF:09:0B.3", "09:0B.3,type=test,fix=1", "pci:0000:01:00.0", "0:1.0",
+        "auxiliary:mlx5_core.sf.1", "net_pcap0", "bus=pci,addr=0:1.0"}) {
+    EXPECT_TRUE(parse({"-a", device}).good) << device;
+    EXPECT_TRUE(parse({"-b", device}).good) << device;
+  }
 }
 
 TEST(DpdkOptions, SetLogLevels) {
@@ -215,7 +220,16 @@ INSTANTIATE_TEST_SUITE_P(
                       Words{"--log-level=[,8"}, Words{"--syslog=here"}, Words{"--vfio-intr=none"},
                       Words{"--vfio-vf-token=5"}, Words{"--mbuf-pool-ops-name="},
                       Words{"--force-max-simd-bitwidth=100"}, Words{"--huge-worker-stack=x"},
-                      Words{"--no-huge=1"}));
+                      Words{"--no-huge=1"}, Words{"--trace-mode=x"}, Words{"--trace-mode="},
+                      Words{"--trace-bufsz=0"}, Words{"--trace-bufsz=x"}, Words{"--vdev=eth_dummy"},
+                      Words{"--vdev=net_"}, Words{"--vdev="}));
+INSTANTIATE_TEST_SUITE_P(DevicesThatNoBusKnows, DpdkOptionsRefuse,
+                         ::testing::Values(Words{"-b", "error"}, Words{"-b", "0:0:0"},
+                                           Words{"-b", "0:error:0.1"}, Words{"-b", "0:0:0.1error"},
+                                           Words{"-b", "error0:0:0.1"}, Words{"-b", "0:0:0.1.2"},
+                                           Words{"-b", ""}, Words{"-a", "error"}, Words{"-a", "pci:"},
+                                           Words{"-a", "000000000:01:00.0"}, Words{"-a", "001:00.0"},
+                                           Words{"-a", ","}));
 INSTANTIATE_TEST_SUITE_P(
     LcoresThatAreNotThere, DpdkOptionsRefuse,
     ::testing::Values(Words{"-l", "8"}, Words{"-l", "500"}, Words{"-l", ""}, Words{"-l", "1,"},

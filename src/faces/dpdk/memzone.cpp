@@ -156,6 +156,7 @@ std::vector<const rte_memzone*> all_zones() noexcept {
     const rte_memzone* const mz = memzones::is_program_zone(info) ? memzones::describe(info) : nullptr;
     if (mz != nullptr) zones.push_back(mz);
   }
+  std::sort(zones.begin(), zones.end());  // by place, as DPDK walks
   return zones;
 }
 

@@ -40,6 +40,9 @@ enum Option : int {
   kSocketLimit,
   kSocketMem,
   kSyslog,
+  kTraceBufsz,
+  kTraceMode,
+  kVdev,
   kVfioIntr,
   kVfioVfToken,
   kSimdBitwidth,
@@ -79,10 +82,10 @@ constexpr option kLongOptions[] = {
     {"syslog", required_argument, nullptr, kSyslog},
     {"telemetry", no_argument, nullptr, kNoMeaning},
     {"trace", required_argument, nullptr, kNoMeaning},
-    {"trace-bufsz", required_argument, nullptr, kNoMeaning},
+    {"trace-bufsz", required_argument, nullptr, kTraceBufsz},
     {"trace-dir", required_argument, nullptr, kNoMeaning},
-    {"trace-mode", required_argument, nullptr, kNoMeaning},
-    {"vdev", required_argument, nullptr, kNoMeaning},
+    {"trace-mode", required_argument, nullptr, kTraceMode},
+    {"vdev", required_argument, nullptr, kVdev},
     {"vfio-intr", required_argument, nullptr, kVfioIntr},
     {"vfio-vf-token", required_argument, nullptr, kVfioVfToken},
     {"vmware-tsc-map", no_argument, nullptr, kNoMeaning},
@@ -120,10 +123,10 @@ class Parser {
     switch (option) {
       case 'a':
         allowed_ = true;
-        return blocked_ ? "-a (--allow) and -b (--block) do not go together" : nullptr;
+        return take_device(value);
       case 'b':
         blocked_ = true;
-        return allowed_ ? "-a (--allow) and -b (--block) do not go together" : nullptr;
+        return take_device(value);
       case 'h':
         line_.help = true;
         return nullptr;
@@ -158,6 +161,11 @@ class Parser {
   [[nodiscard]] bool unlink_never() const noexcept { return unlink_never_; }
 
  private:
+  [[nodiscard]] const char* take_device(const char* value) const noexcept {
+    if (allowed_ && blocked_) return "-a (--allow) and -b (--block) do not go together";
+    return is_device(value) ? nullptr : "not the address or name of a device";
+  }
+
   bool is_flag(int option) noexcept {
     EalOptions& eal = line_.eal;
     switch (option) {
@@ -283,6 +291,16 @@ class Parser {
         return copy_text(eal.mbuf_pool_ops, value) ? nullptr : "a name has 1 to 31 bytes";
       case kSyslog:
         return one_of(value, kSyslogFacilities) ? nullptr : "not a facility of syslog";
+      case kTraceMode:
+        return text.starts_with('o') || text.starts_with('d') ? nullptr
+                                                              : "overwrite or discard is what it takes";
+      case kTraceBufsz:
+        return text.find_first_of("123456789") != text.npos &&
+                       text.find_first_not_of("0123456789BKM") == text.npos
+                   ? nullptr
+                   : "not a size, such as 1M";
+      case kVdev:
+        return is_software_device(text) ? nullptr : "no driver of a software device has that name";
       case kVfioIntr:
         eal.vfio_intr = text == "legacy" ? RTE_INTR_MODE_LEGACY
                         : text == "msi"  ? RTE_INTR_MODE_MSI

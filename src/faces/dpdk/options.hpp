@@ -1,7 +1,7 @@
 // The command line of rte_eal_init(): from words to EalOptions and LcoreOptions.
 //
 // What it is: one table of options (options.cpp), the readers of their values (option_values.cpp), the rules that go
-// over several (options_check.cpp), and the text of --help (usage.cpp). Nothing here touches memory or threads.
+// over several (options_check.cpp), the names of devices (option_devices.cpp), and the text of --help (usage.cpp). Nothing here touches memory or threads.
 #pragma once
 
 #include <sched.h>
@@ -56,6 +56,10 @@ bool parse_socket_sizes(const char* text, std::span<std::uint64_t> bytes) noexce
 bool parse_mask(std::string_view text, std::span<bool> bits) noexcept;
 /// "0-3, 7". At least one is set.
 bool parse_list(std::string_view text, std::span<bool> bits) noexcept;
+/// The name of a device that some bus of DPDK's reads (-a, -b), or of a software device (--vdev); what follows a comma is not
+/// looked at.
+bool is_device(std::string_view text) noexcept;
+bool is_software_device(std::string_view text) noexcept;
 /// "0-3,(4,5)@(0-1),6@2": lcores with their processors.
 bool parse_lcore_map(std::string_view text, LcoreOptions& lcores) noexcept;
 
