@@ -279,7 +279,7 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   base::crash_point("heap.named");
   tx.commit();
   refresh_heap(id);
-  announce();
+  announce(Here::done);
   HeapLocal& local = heap_locals_[id];
   return Heap(&local, local.key.load(std::memory_order_relaxed));
 }
@@ -403,7 +403,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   auto tx = transaction(slot);
   heaps_.erase(tx, heap->id);
   tx.commit();
-  announce();
+  announce(Here::done);
   return {};
 }
 

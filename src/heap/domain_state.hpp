@@ -322,8 +322,10 @@ class DomainState {
   void publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping,
                      BackingKind kind) noexcept;
   void describe_share(std::uint32_t region, const os::Mapping* mapping) noexcept;
+  /// What is left to do in this process where it announces a change: to look at everything, as the others do, or nothing.
+  enum class Here : bool { look, done };
   /// Tells every participant that regions or heaps have come or gone.
-  void announce() noexcept;
+  void announce(Here here = Here::look) noexcept;
   /// Errors: EBUSY other processes map the region: the report names them.
   Result<void> check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept;
   Result<void> clean(std::uint32_t participant, std::uint32_t slot, RecoveryReport& report) noexcept;

@@ -253,7 +253,7 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
     return attached.error();
   }
   base::crash_point("add.attached");
-  announce();
+  announce(Here::done);
   return RegionId{region, core.generation};
 }
 

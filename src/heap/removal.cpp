@@ -82,7 +82,7 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
   forget_region(region);
   base::crash_point("remove.unmapped");
   release_region(slot, region);
-  announce();
+  announce(Here::done);
   return {};
 }
 

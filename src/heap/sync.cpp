@@ -15,10 +15,14 @@
 
 namespace extmem::heap {
 
-void DomainState::announce() noexcept {
+void DomainState::announce(Here here) noexcept {
   if (!shared_) return;
   // Release: who sees the new epoch sees what it is about.
-  directory_->epoch.fetch_add(1, std::memory_order_release);
+  std::uint64_t before = directory_->epoch.fetch_add(1, std::memory_order_release);
+  // Who has seen all but this has seen all. Else each of n changes of ours would look at all n regions and heaps.
+  if (here == Here::done)
+    (void)synced_.compare_exchange_strong(before, before + 1, std::memory_order_acq_rel,
+                                          std::memory_order_relaxed);
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
     if (i == participants_.self()) continue;
     shared::Participant& other = participants_.record(i);

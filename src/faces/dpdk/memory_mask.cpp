@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::uint8_t kMostBits = 63;
 
-bool fits(std::uintptr_t base, std::uint64_t length, unsigned bits) noexcept {
+bool fits(std::uintptr_t base, std::uint64_t length, std::uint64_t page_size, unsigned bits) noexcept {
   bool all = true;
-  walk_iovas(domain(), base, length, [&](std::uintptr_t, Iova iova, std::uint64_t bytes) {
+  walk_iovas(domain(), base, length, page_size, [&](std::uintptr_t, Iova iova, std::uint64_t bytes) {
     if (iova == kBadIova) return;  // no device gets an address of it
     const std::uint64_t last = static_cast<std::uint64_t>(iova) + bytes - 1;
     if (last >> bits != 0) all = false;
@@ -40,7 +40,8 @@ bool mask_allows(const RegionInfo& info) noexcept {
   const SharedState* const state = shared_state();
   if (state == nullptr) return true;
   const std::uint32_t bits = state->dma_bits.load(std::memory_order_relaxed);  // as above
-  if (bits == SharedState::kNoMask || fits(reinterpret_cast<std::uintptr_t>(info.base), info.length, bits))
+  if (bits == SharedState::kNoMask ||
+      fits(reinterpret_cast<std::uintptr_t>(info.base), info.length, info.os_page_size, bits))
     return true;
   RTE_LOG(ERR, EAL,
           "memory at %p has IOVAs of more than %u bits, which rte_mem_check_dma_mask() promised not to be "
@@ -58,8 +59,8 @@ int rte_mem_check_dma_mask_thread_unsafe(uint8_t maskbits) {
     RTE_LOG(ERR, EAL, "rte_mem_check_dma_mask(%u): at most 63 bits\n", maskbits);
     return -1;
   }
-  const int violated =
-      ranges::walk([&](const Range& range) { return fits(range.base, range.length, maskbits) ? 0 : 1; });
+  const int violated = ranges::walk(
+      [&](const Range& range) { return fits(range.base, range.length, range.page_size, maskbits) ? 0 : 1; });
   if (violated == 0) remember(maskbits);
   return violated;
 }

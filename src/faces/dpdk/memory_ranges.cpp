@@ -62,7 +62,7 @@ void Range::fill_pages() noexcept {
   page.nrank = options().ranks;
   page.flags = role.kind == HeapKind::internal && !grown ? RTE_MEMSEG_FLAG_DO_NOT_FREE : 0;
   rte_memseg* const all = pages();
-  walk_iovas(domain(), base, length, [&](std::uintptr_t at, Iova iova, std::uint64_t bytes) {
+  walk_iovas(domain(), base, length, page_size, [&](std::uintptr_t at, Iova iova, std::uint64_t bytes) {
     std::uint64_t next = static_cast<std::uint64_t>(iova);
     const std::uint64_t step = iova == kBadIova ? 0 : page_size;
     for (std::uint64_t done = 0; done < bytes; done += page_size, next += step) {

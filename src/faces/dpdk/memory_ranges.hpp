@@ -7,6 +7,7 @@
 
 #include <rte_memory.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -85,15 +86,23 @@ int walk(Visit&& visit) {
 
 }  // namespace ranges
 
-/// Calls visit(address, iova, length) for each run of pages of [base, base + length), with consecutive IOVAs or without any.
+/// Calls visit(address, iova, length) for pieces of [base, base + length), whole pages with consecutive IOVAs or without any.
+/// Cost: grows with the runs of such pages, and with the logarithm of the length.
 template <typename Visit>
-void walk_iovas(Domain& domain, std::uintptr_t base, std::uint64_t length, Visit&& visit) {
+void walk_iovas(Domain& domain, std::uintptr_t base, std::uint64_t length, std::uint64_t page_size,
+                Visit&& visit) {
   IovaRun runs[64];
   std::uint64_t done = 0;
+  // Each question is about as much as its answer has room for: what does not fit is counted all the same.
+  constexpr std::size_t kRoom = std::size(runs);
+  std::uint64_t pages = kRoom;
   while (done < length) {
-    const auto total = domain.iova_runs(reinterpret_cast<const void*>(base + done), length - done, runs);
+    const std::uint64_t most = std::min(length - done, pages * page_size);
+    const auto total = domain.iova_runs(reinterpret_cast<const void*>(base + done), most, runs);
     if (!total || *total == 0) return;
-    const std::size_t count = *total < std::size(runs) ? *total : std::size(runs);
+    const std::size_t count = std::min(*total, kRoom);
+    if (*total <= kRoom / 2 && pages * page_size < length) pages *= 2;
+    if (*total > kRoom) pages = std::max(kRoom, pages / 2);
     for (std::size_t i = 0; i < count; ++i) visit(base + done + runs[i].offset, runs[i].iova, runs[i].length);
     done += runs[count - 1].offset + runs[count - 1].length;
   }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "expect.h"
@@ -347,6 +348,49 @@ static void test_dma_mask(void) {
   munmap(memory, PAGES * PAGE);
 }
 
+static int count_runs(const struct rte_memseg_list* list, const struct rte_memseg* ms, void* arg) {
+  struct seen* s = (struct seen*)arg;
+  if (list->base_va != s->base) return 0;
+  s->all++;
+  if (ms->iova == RTE_BAD_IOVA ? s->mine == 0 : ms->iova == ((rte_iova_t)(s->external - s->mine) << 12))
+    s->mine++;
+  return 0;
+}
+
+/* Tables of very many runs, and of runs of very different lengths. Once the first walk took time in their number's square. */
+static void test_many_runs(void) {
+  const unsigned pages = 1u << 18;
+  const clock_t start = clock();
+  rte_iova_t* iovas = (rte_iova_t*)malloc(pages * sizeof *iovas);
+  char* memory = (char*)mmap(NULL, (size_t)pages * PAGE, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  struct seen s = look_for(memory);
+  unsigned i;
+  EXPECT(memory != MAP_FAILED && iovas != NULL);
+  for (i = 0; i < pages; i++) iovas[i] = (rte_iova_t)(pages - i) << 12;
+  EXPECT(rte_extmem_register(memory, (size_t)pages * PAGE, iovas, pages, PAGE) == 0);
+  s.external = pages;
+  EXPECT(rte_memseg_walk(count_runs, &s) == 0);
+  EXPECT(s.all == pages && s.mine == pages);
+  EXPECT(rte_mem_check_dma_mask(52) == 0);
+  EXPECT(rte_extmem_unregister(memory, (size_t)pages * PAGE) == 0);
+
+  for (i = 0; i < pages; i++) iovas[i] = i % 70000 < 1000 ? (rte_iova_t)(i * 3) << 12 : (rte_iova_t)i << 12;
+  for (i = 100000; i < 150000; i++) iovas[i] = RTE_BAD_IOVA;
+  EXPECT(rte_extmem_register(memory, (size_t)pages * PAGE, iovas, pages, PAGE) == 0);
+  for (i = 0; i < pages; i++) {
+    const struct rte_memseg* ms = rte_mem_virt2memseg(memory + (size_t)i * PAGE + 7, NULL);
+    if (ms != NULL && ms->iova == iovas[i] && ms->addr == memory + (size_t)i * PAGE) continue;
+    printf("page %u of many\n", i);
+    failures++;
+    break;
+  }
+  EXPECT(rte_extmem_unregister(memory, (size_t)pages * PAGE) == 0);
+  munmap(memory, (size_t)pages * PAGE);
+  free(iovas);
+  EXPECT(clock() - start < 5 * CLOCKS_PER_SEC);
+}
+
 int main(int argc, char** argv) {
   if (rte_eal_init(argc, argv) < 0) {
     printf("rte_eal_init: %s\n", rte_strerror(rte_errno));
@@ -361,6 +405,7 @@ int main(int argc, char** argv) {
   test_locks();
 #endif
   test_dma_mask();
+  test_many_runs();
   EXPECT(rte_eal_cleanup() == 0);
   return failures != 0;
 }
