@@ -16,6 +16,7 @@ namespace {
 struct Totals {
   std::set<std::string> points;
   std::uint64_t point_kills = 0, cleaner_kills = 0, step_kills = 0, random_kills = 0;
+  std::uint64_t copies = 0;
   std::uint64_t hangs = 0, corruptions = 0, lost_bytes = 0;
   double worst_recovery_ms = 0;
   double million_ms = 0, million_stall_ms = 0;
@@ -73,7 +74,7 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
   const auto seconds = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "stepped", "copies");
+  std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "instructions", "copies");
   bool elsewhere = false;
   for (const std::string& operation : only.empty() ? operations() : only) {
     World world;
@@ -82,19 +83,22 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
     const std::uint64_t kills = world.tally().kills;
     totals.point_kills += kills;
     const bool fast = is_fast(operation);
-    const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 199,
+    const std::uint64_t all = sweep_copies(world, operation, full || fast ? 1 : 29,
                                            full   ? 3600
                                            : fast ? 40
-                                                  : 2);
+                                                  : 3);
     // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
     if (!fast) {
       for (std::uint64_t third = 1; third <= 2; ++third)
         kill_after(world, operation, std::min<std::uint64_t>(all, 12'000) * third / 3 + 1);
     }
-    totals.step_kills += world.tally().kills - kills + world.tally().copies;
-    std::printf("%-18s %8llu %8llu %12llu %8llu\n", operation.c_str(), static_cast<unsigned long long>(hits),
-                static_cast<unsigned long long>(kills), static_cast<unsigned long long>(all),
-                static_cast<unsigned long long>(world.tally().copies));
+    totals.step_kills += world.tally().kills - kills + world.tally().instructions;
+    totals.copies += world.tally().copies;
+    std::printf("%-18s %8llu %8llu %12llu %8llu%s\n", operation.c_str(),
+                static_cast<unsigned long long>(hits), static_cast<unsigned long long>(kills),
+                static_cast<unsigned long long>(world.tally().instructions),
+                static_cast<unsigned long long>(world.tally().copies),
+                full && world.tally().cut ? "  cut short: the time was up" : "");
     std::fflush(stdout);
     add(totals, world);
   }
@@ -120,22 +124,23 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
       std::printf("  PROBLEM no process was killed at %s\n", name);
   }
   char text[1024];
-  std::snprintf(text, sizeof text,
-                "{\"crash_points_total\": %u, \"crash_points_hit\": %zu, \"point_kills\": %llu, "
-                "\"cleaner_kills\": %llu, "
-                "\"single_step_kills\": %llu, \"random_kills\": %llu, \"hangs\": %llu, \"corruptions\": "
-                "%llu, \"lost_bytes\": %llu, "
-                "\"worst_recovery_ms\": %.3f, \"million_objects_ms\": %.3f, \"million_objects_stall_ms\": "
-                "%.3f, \"seed\": %llu, "
-                "\"seconds\": %.1f}\n",
-                kPointCount, totals.points.size(), static_cast<unsigned long long>(totals.point_kills),
-                static_cast<unsigned long long>(totals.cleaner_kills),
-                static_cast<unsigned long long>(totals.step_kills),
-                static_cast<unsigned long long>(totals.random_kills),
-                static_cast<unsigned long long>(totals.hangs),
-                static_cast<unsigned long long>(totals.corruptions),
-                static_cast<unsigned long long>(totals.lost_bytes), totals.worst_recovery_ms,
-                totals.million_ms, totals.million_stall_ms, static_cast<unsigned long long>(seed), seconds());
+  std::snprintf(
+      text, sizeof text,
+      "{\"crash_points_total\": %u, \"crash_points_hit\": %zu, \"point_kills\": %llu, "
+      "\"cleaner_kills\": %llu, "
+      "\"single_step_kills\": %llu, \"copies_recovered\": %llu, "
+      "\"random_kills\": %llu, \"hangs\": %llu, \"corruptions\": "
+      "%llu, \"lost_bytes\": %llu, "
+      "\"worst_recovery_ms\": %.3f, \"million_objects_ms\": %.3f, \"million_objects_stall_ms\": "
+      "%.3f, \"seed\": %llu, "
+      "\"seconds\": %.1f}\n",
+      kPointCount, totals.points.size(), static_cast<unsigned long long>(totals.point_kills),
+      static_cast<unsigned long long>(totals.cleaner_kills),
+      static_cast<unsigned long long>(totals.step_kills), static_cast<unsigned long long>(totals.copies),
+      static_cast<unsigned long long>(totals.random_kills), static_cast<unsigned long long>(totals.hangs),
+      static_cast<unsigned long long>(totals.corruptions), static_cast<unsigned long long>(totals.lost_bytes),
+      totals.worst_recovery_ms, totals.million_ms, totals.million_stall_ms,
+      static_cast<unsigned long long>(seed), seconds());
   std::fputs(text, stdout);
   if (json != nullptr) {
     std::FILE* file = std::fopen(json, "w");

@@ -23,11 +23,13 @@ INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
 TEST_P(CrashSteps, AreSurvived) {
   World world;
   const bool fast = is_fast(GetParam());
-  const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 2 : 211, 3);
+  const std::uint64_t all = sweep_copies(world, GetParam(), fast ? 1 : 31, 3);
   // And some deaths in earnest, where the survivor's own objects lie among the dead one's.
   for (std::uint64_t third = 1; third <= 2; ++third) kill_after(world, GetParam(), all * third / 3 + 1);
-  std::printf("%s: %llu instructions, %llu copies\n", GetParam().c_str(),
-              static_cast<unsigned long long>(all), static_cast<unsigned long long>(world.tally().copies));
+  const Tally& tally = world.tally();
+  std::printf("%s: %llu instructions, looked at after %llu of them, %llu copies\n", GetParam().c_str(),
+              static_cast<unsigned long long>(all), static_cast<unsigned long long>(tally.instructions),
+              static_cast<unsigned long long>(tally.copies));
   EXPECT_EQ(problems(world), "");
   EXPECT_EQ(world.tally().hangs, 0u);
 }

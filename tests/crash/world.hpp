@@ -22,6 +22,8 @@ class DomainState;
 
 namespace extmem::crash {
 
+class Snapshot;
+
 struct Child {
   pid_t pid = 0;
   Log* log = nullptr;
@@ -33,6 +35,9 @@ struct Child {
 struct Tally {
   std::uint64_t kills = 0;
   std::uint64_t copies = 0;  // recovered copies of the control segment: kills that cost less
+  std::uint64_t instructions =
+      0;             // of the library, after which a child was recovered so, or was as at the one before
+  bool cut = false;  // the time was up before the operation was over
   std::uint64_t hangs = 0;
   std::uint64_t corruptions = 0;
   std::uint64_t lost_bytes = 0;
@@ -58,8 +63,8 @@ class World {
   void finish(Child& child, int seconds = 20);
   /// Steps a traced child through its operation and kills it after `steps` instructions, or when it is done.
   void step(Child& child, std::uint64_t steps, int seconds = 60);
-  /// Steps a traced child through its whole operation; after every `stride`-th instruction of the library the control segment is copied
-  /// and the copy, whose participants are all dead, is recovered and checked.
+  /// Steps a traced child through its whole operation. After every `stride`-th instruction of the library the control segment is
+  /// compared with what it was, and, where it differs, copied; the copy, whose participants are all dead, is recovered and checked.
   void step_copying(Child& child, std::uint64_t stride, int seconds, const std::string& what);
   /// Recovers and checks. `what`: for messages. False: something is wrong, tally().problems says what.
   bool settle(const std::string& what);
@@ -99,7 +104,7 @@ class World {
   bool wait_until_cleaned(const std::string& what);
   /// Before anybody recovers anything: who only looks finds no breach, wherever somebody died.
   void look(const char* name, const std::string& what);
-  void check_copy(Child& child, const std::string& what);
+  void check_copy(Child& child, const Snapshot& state, const std::string& what);
   [[nodiscard]] std::string metadata() const;
   void forget(Log& log);
 

@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "crash/role.hpp"
+#include "crash/snapshot.hpp"
 #include "crash/world.hpp"
 #include "extmem/inspect.hpp"
 
@@ -23,24 +24,6 @@ namespace extmem::crash {
 namespace {
 
 constexpr const char* kCopy = "copy";
-
-/// Copies the parts of a sparse file that are there. The copy has the same holes.
-bool copy_sparse(int from, int to) {
-  struct stat status {};
-  if (::fstat(from, &status) != 0 || ::ftruncate(to, 0) != 0 || ::ftruncate(to, status.st_size) != 0)
-    return false;
-  static std::vector<char> buffer(1 << 20);
-  for (off_t at = 0; (at = ::lseek(from, at, SEEK_DATA)) >= 0;) {
-    const off_t end = ::lseek(from, at, SEEK_HOLE);
-    while (at < end) {
-      const ssize_t got =
-          ::pread(from, buffer.data(), std::min(buffer.size(), static_cast<std::size_t>(end - at)), at);
-      if (got <= 0 || ::pwrite(to, buffer.data(), static_cast<std::size_t>(got), at) != got) return false;
-      at += got;
-    }
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -70,14 +53,12 @@ void World::check_another(const std::string& what) {
     problem(what + ": the domain cannot be removed: " + removed.error().message());
 }
 
-void World::check_copy(Child& child, const std::string& what) {
+void World::check_copy(Child& child, const Snapshot& state, const std::string& what) {
   ++tally_.copies;
   const std::string folder = directory_ + "/" + kCopy;
   (void)::mkdir(folder.c_str(), 0700);
-  const int from = ::open((directory_ + "/crash/control").c_str(), O_RDONLY | O_CLOEXEC);
   const int to = ::open((folder + "/control").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  const bool copied = from >= 0 && to >= 0 && copy_sparse(from, to);
-  ::close(from);
+  const bool copied = to >= 0 && state.write_to(to);
   ::close(to);
   if (!copied) return problem(what + ": the control segment cannot be copied");
   look(kCopy, what);
@@ -168,17 +149,23 @@ void World::step_copying(Child& child, std::uint64_t stride, int seconds, const 
     return ::waitpid(child.pid, &child.status, __WALL) == child.pid && WIFSTOPPED(child.status);
   };
   bool stopped = next_stop();
+  Snapshot state(directory_ + "/crash/control");
   std::uint64_t next = 1;
   while (stopped && child.log->phase.load(std::memory_order_relaxed) != Phase::acted) {
     stopped = ::ptrace(PTRACE_SINGLESTEP, child.pid, nullptr, nullptr) == 0 && next_stop();
     if (!stopped) break;
     ++child.steps;
     if (child.log->inside.load(std::memory_order_relaxed) == 0 || child.steps < next) continue;
+    if (std::chrono::steady_clock::now() > end) {
+      tally_.cut = true;
+      break;
+    }
     if (!is_alone(child.pid)) continue;  // only the one thread is stepped: with others a copy is no instant
     next = child.steps + stride;
-    check_copy(child, what + ", after instruction " + std::to_string(child.steps));
+    ++tally_.instructions;
+    if (!state.take(*child.log)) continue;
+    check_copy(child, state, what + ", after instruction " + std::to_string(child.steps));
     if (tally_.problems.size() >= 20) break;
-    if (std::chrono::steady_clock::now() > end) break;
   }
   ++tally_.kills;
   if (!stopped) return;
