@@ -6,6 +6,9 @@
 //  2. A Memory frees what it has allocated, mapped and reserved, and nothing else.
 #pragma once
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -30,8 +33,10 @@ inline constexpr ErrorInfo kNoLength{EINVAL, "the length is zero"};
 inline constexpr ErrorInfo kNotShareable{
     ENOTSUP,
     "this GPU or its driver cannot share memory by descriptors: virtual memory management is missing"};
-inline constexpr ErrorInfo kNothingToExport{ENOTSUP,
-                                            "only Memory::shareable has a descriptor for other processes"};
+inline constexpr ErrorInfo kBadDescriptor{EBADF, "the descriptor of the GPU's memory is not open"};
+inline constexpr ErrorInfo kNoDescriptor{EMFILE, "no descriptor is left for the GPU's memory"};
+inline constexpr ErrorInfo kNothingToExport{
+    ENOTSUP, "only shareable and imported memory has a descriptor for other processes"};
 inline constexpr ErrorInfo kNoPlace{
     EADDRINUSE, "the GPU's driver gave no address that is congruent to the other process' modulo 1 GiB"};
 
@@ -192,13 +197,16 @@ class Memory {
     if (auto r = memory.map(0); !r) return r.error();
     return memory;
   }
-  /// The same memory in another process: `fd` is what its export_fd() gave, `length` and `adder_base` are the region's
+  /// The same memory in another process: `fd` is what somebody's export_fd() gave, `length` and `adder_base` are the region's
   /// (RegionInfo). Give base() to Domain::attach_region. `fd` stays the caller's.
   static Result<Memory> imported(const Gpu& gpu, int fd, std::size_t length,
                                  const void* adder_base) noexcept {
     if (length == 0) return Error(&detail::kNoLength);
     if (!shares(gpu)) return Error(&detail::kNotShareable);
     Memory memory(gpu, Kind::imported, length);
+    memory.descriptor_ = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (memory.descriptor_ < 0)
+      return Error(errno == EBADF ? &detail::kBadDescriptor : &detail::kNoDescriptor);
     void* const descriptor = reinterpret_cast<void*>(static_cast<std::intptr_t>(fd));
     if (auto r = gpu.run(
             [&](const Driver& d) { return d.import_handle(&memory.handle_, descriptor, kPosixDescriptor); });
@@ -217,6 +225,7 @@ class Memory {
     std::swap(length_, other.length_);
     std::swap(base_, other.base_);
     std::swap(handle_, other.handle_);
+    std::swap(descriptor_, other.descriptor_);
     std::swap(has_handle_, other.has_handle_);
     std::swap(mapped_, other.mapped_);
     std::swap(reserved_, other.reserved_);
@@ -240,15 +249,20 @@ class Memory {
     if (kind_ == Kind::shareable || kind_ == Kind::imported) spec.iova_source = IovaSource::table;
     return spec;
   }
-  /// A descriptor of shareable memory, to be sent to another process (SCM_RIGHTS); the caller closes it.
-  /// Errors: ENOTSUP other memory; what CUDA answers.
+  /// A descriptor of the memory, to be sent to another process (SCM_RIGHTS); the caller closes it. Whoever has imported the
+  /// memory can hand it on, too, whether or not the process that allocated it still lives.
+  /// Errors: ENOTSUP memory that is neither shareable nor imported; EMFILE; what CUDA answers.
   Result<int> export_fd() const noexcept {
-    if (kind_ != Kind::shareable) return Error(&detail::kNothingToExport);
+    if (kind_ != Kind::shareable && kind_ != Kind::imported) return Error(&detail::kNothingToExport);
     int fd = -1;
-    if (auto r =
-            gpu_->run([&](const Driver& d) { return d.export_handle(&fd, handle_, kPosixDescriptor, 0); });
-        !r)
+    if (kind_ == Kind::imported) {
+      fd = ::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0);
+      if (fd < 0) return Error(&detail::kNoDescriptor);
+    } else if (auto r = gpu_->run(
+                   [&](const Driver& d) { return d.export_handle(&fd, handle_, kPosixDescriptor, 0); });
+               !r) {
       return r.error();
+    }
     return fd;
   }
   /// Gives it back now. Requires: it is in no region of this process any more, and no work on the GPU uses it.
@@ -263,7 +277,9 @@ class Memory {
     if (mapped_) step([&](const Driver& d) { return d.mem_unmap(base_, length_); });
     if (reserved_ != 0) step([&](const Driver& d) { return d.address_free(reserved_, reserved_bytes_); });
     if (has_handle_) step([&](const Driver& d) { return d.mem_release(handle_); });
+    if (descriptor_ >= 0) (void)::close(descriptor_);
     kind_ = Kind::none;
+    descriptor_ = -1;
     base_ = reserved_ = 0;
     mapped_ = has_handle_ = false;
     return first;
@@ -318,6 +334,7 @@ class Memory {
   std::size_t length_ = 0;
   DevicePtr base_ = 0;
   unsigned long long handle_ = 0;
+  int descriptor_ = -1;  // imported: what it was imported from
   bool has_handle_ = false, mapped_ = false;
   DevicePtr reserved_ = 0;
   std::size_t reserved_bytes_ = 0;

@@ -258,12 +258,21 @@ TEST_F(Cuda, SharedMemoryOutlivesItsMakerAtACongruentAddress) {
     const auto distance = device_ptr(imported->base()) - device_ptr(maker_had_it_at);
     EXPECT_EQ(distance % (1024 * kMiB), 0u);
     EXPECT_EQ(content(imported->base(), 6 * kMiB), std::vector<unsigned char>(6 * kMiB, 0x33));
+    // Handed on by one that has imported it.
+    const auto again = imported->export_fd();
+    ASSERT_TRUE(again.ok()) << again.error().message();
+    EXPECT_TRUE(imported->free().ok());
+    auto second = Memory::imported(gpu_, *again, 6 * kMiB, maker_had_it_at);
+    ::close(*again);
+    ASSERT_TRUE(second.ok()) << second.error().message();
+    EXPECT_EQ(content(second->base(), 100), std::vector<unsigned char>(100, 0x33));
   }
   fake<void(bool)>("fake_cuda_map_elsewhere")(false);
   {
     const Failing failing("cuMemImportFromShareableHandle", 1);
     EXPECT_EQ(Memory::imported(gpu_, *fd, 6 * kMiB, maker_had_it_at).error().code(), EINVAL);
   }
+  EXPECT_EQ(Memory::imported(gpu_, -1, 6 * kMiB, nullptr).error().code(), EBADF);
   EXPECT_EQ(Memory::imported(gpu_, *fd, 64 * kMiB, nullptr).error().code(), EINVAL) << "longer than it is";
   ::close(*fd);
 }
