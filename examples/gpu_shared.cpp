@@ -1,6 +1,7 @@
 // Two processes and one heap on a GPU. The owner allocates the GPU's memory, makes it a heap of a named domain, fills objects
 // there and passes them on through a ring; the worker has the same memory at an address of its own, checks and frees them.
-// Then the owner is killed. The GPU's memory stays, with what is in it: the worker recovers the heap and goes on using it.
+// Then the owner is killed. The GPU's memory stays, with what is in it: the worker recovers the heap, hands the memory on to a
+// process that comes only now, and goes on.
 //
 //   gpu_shared [MiB]
 #include <extmem/cuda.hpp>
@@ -32,14 +33,16 @@ using extmem::cuda::Gpu;
 
 namespace {
 
-constexpr int kSocket = 3;  // in both processes: their ends of a pair of sockets
+// Descriptors of the processes: an end of a pair of sockets, and the worker's end of the pair between it and the latecomer.
+constexpr int kSocket = 40, kLateSocket = 41;
 constexpr std::size_t kRingCapacity = 256;
 
 /// What the processes tell each other, in a memzone.
 struct Board {
   std::atomic<std::uint32_t> owner, worker;  // their numbers in the domain
-  std::atomic<std::uint32_t> owner_is_dead, worker_is_done;
+  std::atomic<std::uint32_t> owner_is_dead, recovered, late_is_done;
   std::atomic<std::uint64_t> passed, damaged, survived, made_by_worker, reclaimed, withheld;
+  std::atomic<std::uint64_t> seen_late;
 };
 
 template <typename T>
@@ -93,6 +96,12 @@ bool is_whole(const Gpu& gpu, const void* p, std::size_t size) {
 /// Sizes of one class each, so that an object's usable size tells which it is.
 std::size_t some_size(std::minstd_rand& random) { return std::size_t{1} << (6 + random() % 11); }
 
+/// Whether the process that started this one still is there.
+bool supervised() {
+  static const ::pid_t parent = ::getppid();
+  return ::getppid() == parent;
+}
+
 struct Joined {
   Domain domain;
   Board* board = nullptr;
@@ -119,19 +128,57 @@ int own(const char* name, std::size_t bytes) {
   const int fd = need(memory.export_fd(), "export the GPU's memory");
   if (pass(kSocket, fd) < 0) return std::perror("gpu_shared: sendmsg"), 1;
   ::close(fd);
-  while (all.board->worker == 0) std::this_thread::sleep_for(1ms);
+  while (all.board->worker == 0 && supervised()) std::this_thread::sleep_for(1ms);
   std::minstd_rand random(1);
-  for (;;) {  // until it is killed
+  while (supervised()) {  // until it is killed
     const std::size_t size = some_size(random);
     void* const p = need(heap.allocate(size), "allocate");
     need(gpu.fill(p, byte_of(size), size), "fill");
     need(all.domain.hand_over(p, all.board->worker), "hand over");  // so that it survives us
     const auto ptr = need(all.domain.to_region_ptr(p), "name an object");
-    while (!all.ring.push_wait(ptr, 100ms).ok()) {
+    while (!all.ring.push_wait(ptr, 100ms).ok() && supervised()) {
     }
     if (random() % 4 == 0)
       (void)need(heap.allocate(some_size(random)), "allocate");  // what is ours goes with us
   }
+  return 1;
+}
+
+extmem::RegionInfo region_of(const Domain& domain, Heap heap) {
+  extmem::RegionInfo region;
+  auto find = [&](const extmem::RegionInfo& info) {
+    if (info.heap_id == heap.id()) region = info;
+    return true;
+  };
+  need(domain.walk_regions(find), "look for the region");
+  return region;
+}
+
+/// Comes when the owner is dead, has the memory from the worker, and looks at all that is held in it: what the worker kept, and
+/// perhaps an object that the owner had handed over and not yet passed on when it was killed.
+int come_late(const char* name) {
+  const Gpu gpu = need(Gpu::open(), "open the GPU");
+  const int fd = pass(kSocket, -1);
+  if (fd < 0) return std::perror("gpu_shared: recvmsg"), 1;
+  Joined all = join(name, 3);
+  Heap heap = need(all.domain.find_heap("gpu"), "find the heap");
+  const extmem::RegionInfo region = region_of(all.domain, heap);
+  const auto memory =
+      need(extmem::cuda::Memory::imported(gpu, fd, region.length, region.adder_base), "import");
+  ::close(fd);
+  need(all.domain.attach_region(region.id, memory.base()), "attach the GPU's memory");
+  std::vector<extmem::WalkEntry> objects;
+  auto note = [&](const extmem::WalkEntry& entry) {
+    const bool object = entry.kind == extmem::WalkKind::object || entry.kind == extmem::WalkKind::held_span;
+    if (object && entry.held) objects.push_back(entry);
+    return true;
+  };
+  need(heap.walk(note, {.objects = true}), "walk the heap");
+  for (const extmem::WalkEntry& object : objects)
+    ++(is_whole(gpu, object.addr, object.length) ? all.board->seen_late : all.board->damaged);
+  all.board->late_is_done = 1;
+  need(all.domain.detach_region(region.id), "detach the GPU's memory");
+  return 0;
 }
 
 int work(const char* name) {
@@ -142,17 +189,16 @@ int work(const char* name) {
   Domain& domain = all.domain;
   Board& board = *all.board;
   Heap heap = need(domain.find_heap("gpu"), "find the heap");
-  extmem::RegionInfo region;
-  auto find = [&](const extmem::RegionInfo& info) {
-    if (info.heap_id == heap.id()) region = info;
-    return true;
-  };
-  need(domain.walk_regions(find), "look for the region");
+  const extmem::RegionInfo region = region_of(domain, heap);
   // Something is at the owner's address here, so that the two differ.
   const auto in_the_way = need(extmem::cuda::Memory::shareable(gpu, region.length), "allocate memory");
-  auto memory = need(extmem::cuda::Memory::imported(gpu, fd, region.length, region.adder_base), "import");
+  const auto memory =
+      need(extmem::cuda::Memory::imported(gpu, fd, region.length, region.adder_base), "import");
   ::close(fd);
   need(domain.attach_region(region.id, memory.base()), "attach the GPU's memory");
+  const int for_latecomer = need(memory.export_fd(), "export the GPU's memory");
+  if (pass(kLateSocket, for_latecomer) < 0) return std::perror("gpu_shared: sendmsg"), 1;
+  ::close(for_latecomer);
   // It answers when the owner is dead: nothing of its is given out again while its work on the GPU may go on.
   extmem::cuda::Attachment attachment;
   need(attachment.attach(domain, gpu), "attach");
@@ -176,7 +222,7 @@ int work(const char* name) {
     ++board.passed;
     return true;
   };
-  while (board.owner_is_dead == 0) (void)take(20ms);
+  while (board.owner_is_dead == 0 && supervised()) (void)take(20ms);
 
   const auto before = need(heap.stats(), "statistics");
   // Until nothing is the dead owner's, or nobody's because the attachment withholds it while the owner is ending.
@@ -192,6 +238,8 @@ int work(const char* name) {
   board.reclaimed = before.used_count - need(heap.stats(), "statistics").used_count;
   while (take(0ms)) {
   }
+  board.recovered = 1;
+  while (board.late_is_done == 0 && supervised()) std::this_thread::sleep_for(1ms);
   for (void* p : kept) {
     if (is_whole(gpu, p, need(heap.usable_size(p), "size of an object"))) ++board.survived;
     need(heap.deallocate(p), "free");
@@ -205,7 +253,6 @@ int work(const char* name) {
     need(heap.deallocate(p), "free");
     ++board.made_by_worker;
   }
-  board.worker_is_done = 1;
   attachment.detach();
   need(domain.detach_region(region.id), "detach the GPU's memory");
   return 0;
@@ -224,12 +271,13 @@ struct Process {
     return status;
   }
 };
-Process start(std::string role, std::string name, std::string mib, int socket) {
+Process start(std::string role, std::string name, std::string mib, int socket, int second = -1) {
   std::string program = "gpu_shared";
   char* arguments[] = {program.data(), role.data(), name.data(), mib.data(), nullptr};
   ::posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, socket, kSocket);
+  if (second >= 0) ::posix_spawn_file_actions_adddup2(&actions, second, kLateSocket);
   Process process;
   const int failed = ::posix_spawn(&process.pid, "/proc/self/exe", &actions, nullptr, arguments, environ);
   ::posix_spawn_file_actions_destroy(&actions);
@@ -266,12 +314,12 @@ int supervise(std::size_t mib) {
   const auto ring = need(domain.reserve_memzone(host, "ring", ring_bytes, aligned), "reserve the ring");
   need(Ring::create(ring.addr, ring.length, extmem::RingKind::spsc, kRingCapacity), "make the ring");
 
-  int sockets[2];
+  int sockets[2], late[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) return 1;
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, late) != 0) return 1;
   const Process owner = start("own", name, std::to_string(mib), sockets[0]);
-  const Process worker = start("work", name, std::to_string(mib), sockets[1]);
-  ::close(sockets[0]);
-  ::close(sockets[1]);
+  const Process worker = start("work", name, std::to_string(mib), sockets[1], late[0]);
+  for (const int fd : {sockets[0], sockets[1], late[0]}) ::close(fd);
   const auto patience = std::chrono::steady_clock::now() + 60s;
   while (board.passed < 2000 && std::chrono::steady_clock::now() < patience &&
          ::waitpid(owner.pid, nullptr, WNOHANG) == 0 && ::waitpid(worker.pid, nullptr, WNOHANG) == 0)
@@ -280,9 +328,13 @@ int supervise(std::size_t mib) {
   (void)::kill(owner.pid, SIGKILL);
   const auto killed = std::chrono::steady_clock::now();
   board.owner_is_dead = 1;  // while its end is under way
-  const bool ended_well = worker.wait(60s) == 0;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - killed).count();
   (void)owner.wait(60s);
+  while (board.recovered == 0 && std::chrono::steady_clock::now() < patience)
+    std::this_thread::sleep_for(1ms);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - killed).count();
+  const Process latecomer = start("late", name, std::to_string(mib), late[1]);
+  ::close(late[1]);
+  const bool ended_well = latecomer.wait(60s) == 0 && worker.wait(60s) == 0;
 
   need(domain.recover(), "recover");
   Heap heap = need(domain.find_heap("gpu"), "find the heap");
@@ -293,15 +345,15 @@ int supervise(std::size_t mib) {
               number(board.damaged));
   std::printf(
       "of the dead one's objects %llu were reclaimed, %llu of them only when its files of the GPU were "
-      "closed; of "
-      "100 that it had handed over %llu are whole\n",
-      number(board.reclaimed), number(board.withheld), number(board.survived));
-  std::printf(
-      "the worker went on: %llu objects more; %.2f s from the kill to its end; held now: %llu; breaches: "
-      "%zu\n",
-      number(board.made_by_worker), seconds, number(stats.used_count), breaches);
-  return ended_well && board.damaged == 0 && board.survived == 100 && board.made_by_worker == 1000 &&
-                 stats.used_count == 0 && breaches == 0
+      "closed, ",
+      number(board.reclaimed), number(board.withheld));
+  std::printf("%.2f s after the kill\n", seconds);
+  std::printf("a process that came then saw %llu objects whole, the worker %llu of 100 that it had kept\n",
+              number(board.seen_late), number(board.survived));
+  std::printf("the worker went on with %llu objects more; held now: %llu; breaches: %zu\n",
+              number(board.made_by_worker), number(stats.used_count), breaches);
+  return ended_well && board.damaged == 0 && board.seen_late >= 100 && board.survived == 100 &&
+                 board.made_by_worker == 1000 && stats.used_count == 0 && breaches == 0
              ? 0
              : 1;
 }
@@ -311,7 +363,8 @@ int supervise(std::size_t mib) {
 int main(int argc, char** argv) {
   if (argc == 4) {
     const std::size_t mib = std::strtoul(argv[3], nullptr, 10);
-    return std::strcmp(argv[1], "own") == 0 ? own(argv[2], mib << 20) : work(argv[2]);
+    if (std::strcmp(argv[1], "own") == 0) return own(argv[2], mib << 20);
+    return std::strcmp(argv[1], "work") == 0 ? work(argv[2]) : come_late(argv[2]);
   }
   return supervise(argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 256);
 }
