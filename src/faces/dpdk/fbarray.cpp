@@ -193,11 +193,10 @@ int set_one(rte_fbarray* array, unsigned index, bool used) noexcept {
 }
 
 void dump(const rte_fbarray& array, FILE* file) noexcept {
-  std::fprintf(file, "fbarray %.*s: %u elements of %u bytes at %p, ", RTE_FBARRAY_NAME_LEN, array.name,
-               array.len, array.elt_sz, array.data);
   const Mask used = Mask::of_used(mask_words(header_of(array)));
   const Mask free = used.opposite();
-  std::fprintf(file, "%" PRIu64 " used\n", used.total(0, array.len));
+  std::fprintf(file, "File-backed array: %.*s\nsize: %u occupied: %" PRIu64 " elt_sz: %u\n",
+               RTE_FBARRAY_NAME_LEN, array.name, array.len, used.total(0, array.len), array.elt_sz);
   for (std::uint64_t at = used.first(0, array.len); at != kNone;) {
     const std::uint64_t end = free.first(at, array.len);
     const std::uint64_t last = (end == kNone ? array.len : end) - 1;
@@ -252,7 +251,7 @@ void rte_fbarray_dump_metadata(struct rte_fbarray* arr, FILE* f) {
   if (arr == nullptr || f == nullptr) {
     fail(EINVAL);
   } else if (arr->len == 0 || arr->data == nullptr) {
-    std::fprintf(f, "fbarray: none, it was never made or is destroyed\n");
+    std::fprintf(f, "Invalid file-backed array\n");
   } else {
     extmem::dpdk::dump(*arr, f);
   }

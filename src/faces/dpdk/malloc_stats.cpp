@@ -61,6 +61,9 @@ void add_stats(Text& text, const ListedHeap& heap, std::size_t number) {
 void add_contents(Text& text, const ListedHeap& heap, std::size_t number) {
   text.add("Heap id: %zu\n", number);
   text.add("Heap name: %s\n", heap.name.c_str());
+  rte_malloc_socket_stats stats{};
+  if (read_stats(heap.heap, stats) == 0)
+    text.add("Heap size: 0x%zx\nHeap alloc count: %u\n", stats.heap_totalsz_bytes, stats.alloc_count);
   (void)heap.heap.walk([&](const WalkEntry& entry) {
     switch (entry.kind) {
       case WalkKind::region:

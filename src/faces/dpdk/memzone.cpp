@@ -15,6 +15,7 @@
 #include "faces/dpdk/memory_domain.hpp"
 #include "faces/dpdk/memory_heaps.hpp"
 #include "faces/dpdk/memory_lock.hpp"
+#include "faces/dpdk/memory_ranges.hpp"
 #include "faces/dpdk/memzone_max.hpp"
 #include "faces/dpdk/memzone_table.hpp"
 
@@ -160,6 +161,37 @@ std::vector<const rte_memzone*> all_zones() noexcept {
   return zones;
 }
 
+/// Pages that a memzone lies in, those that continue each other on one line.
+void print_pages(std::FILE* f, const rte_memzone& mz) {
+  const std::uint64_t page = mz.hugepage_sz;
+  if (mz.addr == nullptr || !base::is_power_of_two(page)) return;
+  std::uintptr_t begin = base::align_down(mz.addr_64, page);
+  std::uintptr_t end = begin;
+  Iova first = kBadIova;
+  const auto print = [&] {
+    if (end == begin) return;
+    (void)std::fprintf(
+        f, "  addr: 0x%" PRIxPTR " iova: 0x%" PRIx64 " len: 0x%" PRIxPTR " pagesz: 0x%" PRIx64 "\n", begin,
+        static_cast<std::uint64_t>(first), end - begin, page);
+  };
+  (void)std::fprintf(f, "physical segments used:\n");
+  walk_iovas(domain(), begin, base::align_up(mz.addr_64 + mz.len, page) - begin, page,
+             [&](std::uintptr_t at, Iova iova, std::uint64_t bytes) {
+               const bool goes_on =
+                   end != begin &&
+                   (first == kBadIova ? iova == kBadIova
+                                      : static_cast<std::uint64_t>(iova) ==
+                                            static_cast<std::uint64_t>(first) + (end - begin));
+               if (!goes_on) {
+                 print();
+                 begin = at;
+                 first = iova;
+               }
+               end = at + bytes;
+             });
+  print();
+}
+
 }  // namespace
 }  // namespace extmem::dpdk
 
@@ -229,6 +261,7 @@ void rte_memzone_dump(FILE* f) {
                        ", IOVA:0x%" PRIx64 ", hugepage_sz:%" PRIu64 "\n",
                        number++, mz->name, mz->len, mz->addr, mz->socket_id, mz->flags, mz->iova,
                        mz->hugepage_sz);
+    print_pages(f, *mz);
   }
 }
 

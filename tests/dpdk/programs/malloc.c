@@ -311,7 +311,9 @@ static void test_dumps(void) {
   fclose(f);
   EXPECT(strstr(text, "Heap name:socket_0") != NULL);
   EXPECT(strstr(text, "Greatest_free_size:") != NULL);
-  EXPECT(strstr(text, "Heap id: 0") != NULL);
+  EXPECT(strstr(text, "Heap id: 0\n") != NULL);
+  EXPECT(strstr(text, "Heap size: 0x") != NULL);
+  EXPECT(strstr(text, "Heap alloc count: ") != NULL);
   EXPECT(strstr(text, "Segment ") != NULL);
   rte_free(p);
 }

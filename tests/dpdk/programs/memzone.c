@@ -203,7 +203,8 @@ static void test_many(void) {
   f = fmemopen(text, sizeof text, "w");
   rte_memzone_dump(f);
   fclose(f);
-  EXPECT(strstr(text, "many-2000") != NULL);
+  EXPECT(strstr(text, "name:<many-2000>, len:0x") != NULL);
+  EXPECT(strstr(text, "\nphysical segments used:\n  addr: 0x") != NULL);
   for (i = 0; i < n; i++) EXPECT(rte_memzone_free(zones[i]) == 0);
   EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
   EXPECT(memcmp(&before, &now, sizeof now) == 0);
