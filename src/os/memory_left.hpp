@@ -11,10 +11,18 @@
 
 namespace extmem::os {
 
+/// Where the kernel tells of memory. Tests have trees of their own.
+struct MemoryTold {
+  const char* meminfo = "/proc/meminfo";
+  const char* groups = "/proc/self/cgroup";
+  const char* tree = "/sys/fs/cgroup";  ///< version 2 here; of version 1 its memory controller is in "memory"
+};
+
 /// Looks whether `bytes` of ordinary pages (not hugepages) could be taken now: from free memory, from what the kernel can drop,
-/// and from free swap space; and whether a control group's limit is lower than that in itself (what is used of it is not looked
-/// at: much of that the kernel can drop). Where the kernel does not say, they could.
+/// and from free swap space; in the whole system, and in each control group that this process is in, as far as they can be seen: what
+/// its limit leaves of what the group uses, files' pages that the kernel can drop not counted. Less than 1 MiB is looked at in
+/// the system only. Where the kernel does not say, they could.
 /// Errors: ENOMEM they could not.
-Result<void> check_memory_left(std::uint64_t bytes) noexcept;
+Result<void> check_memory_left(std::uint64_t bytes, const MemoryTold& told = {}) noexcept;
 
 }  // namespace extmem::os
