@@ -74,6 +74,20 @@ struct Log {
   std::atomic<std::uint32_t> entries;   // used ones
   Entry entry[kEntries];
   ZoneEntry zone[kZones];
+
+  /// Objects and memzones of which the dead one had not written down yet whether it has them.
+  [[nodiscard]] std::uint64_t in_flight() const {
+    std::uint64_t count = 0;
+    for (std::uint32_t i = 0; i < entries; ++i) {
+      const Of of = entry[i].of.load();
+      count += of == Of::allocating || of == Of::freeing;
+    }
+    for (const ZoneEntry& one : zone) {  // not named yet, or no more
+      const ZoneIs is = one.is.load();
+      count += is == ZoneIs::reserving || is == ZoneIs::freeing;
+    }
+    return count;
+  }
 };
 
 /// Calls fn(where, word) for the words that name an object: at its beginning and its end.

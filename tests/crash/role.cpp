@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <thread>
 
 namespace extmem::crash {
@@ -33,6 +34,7 @@ void Role::open() {
   small_ = must(domain_.find_heap("small"), "find small");
   exact_ = must(domain_.find_heap("exact"), "find exact");
   kept_ = must(domain_.find_heap("kept"), "find kept");
+  kept_exact_ = must(domain_.find_heap("kept exact"), "find kept exact");
   grown_ = must(domain_.find_heap("grown"), "find grown");
 }
 
@@ -93,7 +95,7 @@ Entry* Role::empty_entry() {
 void Role::note(Entry& entry, void* p, std::uint32_t size) {
   entry.ptr = must(domain_.to_region_ptr(p), "to_region_ptr").bits;
   entry.size = size;
-  entry.kept = mine_heap_ == kept_.id();
+  entry.kept = mine_heap_ == kept_.id() || mine_heap_ == kept_exact_.id();
   entry.seed = entry.ptr * 0x2545f4914f6cdd1du ^ static_cast<std::uint64_t>(::getpid());
   fill(p, size, entry.seed);
   entry.of.store(Of::held, std::memory_order_release);
@@ -198,54 +200,19 @@ RegionId Role::add_external(std::uint64_t length) {
   return must(domain_.add_region(small_, spec), "add_region");
 }
 
-const std::vector<std::string>& operations() {
-  static const std::vector<std::string> all = {
-      "allocate_first",
-      "allocate_hit",
-      "allocate_refill",
-      "allocate_slabs",
-      "allocate_span",
-      "allocate_growth",
-      "allocate_exact",
-      "exact_hit",
-      "exact_push",
-      "exact_deep",
-      "exact_flush",
-      "exact_foreign",
-      "free_local",
-      "free_flush",
-      "free_remote",
-      "free_span",
-      "free_coalescing",
-      "reallocate",
-      "reallocate_exact",
-      "tags",
-      "hand_over",
-      "add_backing",
-      "add_external",
-      "add_file",
-      "add_file_aside",
-      "add_existing",
-      "remove_region",
-      "drain_region",
-      "memzone_reserve",
-      "memzone_free",
-      "create_heap",
-      "destroy_heap",
-      "flush",
-      "look",
-      "thread",
-      "join",
-      "leave",
-      "hold",
-      "create_domain",
-  };
-  return all;
-}
+namespace {
+/// keep_OP is OP in an exact heap that keeps what the dead held.
+constexpr std::string_view kKeep = "keep_";
+}  // namespace
 
-void Role::prepare(const std::string& op) {
+void Role::prepare(const std::string& operation) {
+  std::string op = operation;
   if (op == "join" || op == "create_domain") return;
   open();
+  if (op.starts_with(kKeep)) {
+    exact_ = kept_exact_;
+    op.erase(0, kKeep.size());
+  }
   if (op == "add_existing") {
     const int fd = ::open((directory_ + "/" + kFile).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ::ftruncate(fd, 2 << 20) != 0) complain("no file can be made", Error{});
@@ -326,7 +293,8 @@ void Role::prepare(const std::string& op) {
   }
 }
 
-void Role::act(const std::string& op) {
+void Role::act(const std::string& operation) {
+  const std::string op = operation.starts_with(kKeep) ? operation.substr(kKeep.size()) : operation;
   AllocOptions tagged;
   // The others say it call by call.
   for (const char* whole : {"add_backing", "add_external", "add_file", "add_file_aside", "add_existing",

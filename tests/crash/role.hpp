@@ -71,6 +71,7 @@ class Role {
   Heap small_;  // binned
   Heap exact_;
   Heap kept_;  // OnDeath::keep
+  Heap kept_exact_;
   Heap grown_;
   Heap own_;  // made by prepare()
   RegionId region_{};
@@ -85,8 +86,8 @@ class Role {
 const std::vector<std::string>& operations();
 /// Those that take fast paths, so short that a death after each of their instructions can be tried.
 inline bool is_fast(const std::string& operation) {
-  return operation == "allocate_hit" || operation == "free_local" || operation == "exact_hit" ||
-         operation == "exact_push";
+  return operation == "allocate_hit" || operation == "free_local" || operation.ends_with("exact_hit") ||
+         operation.ends_with("exact_push");
 }
 
 }  // namespace extmem::crash

@@ -29,7 +29,7 @@ void Role::random_step(std::uint64_t random) {
   const std::uint64_t what = below(100);
   if (what < 46 && mine_.size() < 400) {
     const std::uint64_t where = below(20);
-    const Heap heap = where < 5 ? exact_ : where == 5 ? kept_ : small_;
+    const Heap heap = where < 5 ? exact_ : where == 5 ? kept_ : where == 6 ? kept_exact_ : small_;
     const std::uint64_t scale = std::uint64_t{64} << below(heap == small_ ? 10 : 5);
     AllocOptions options;
     if (below(6) == 0) options.tag = tag_;

@@ -121,6 +121,8 @@ World::World(bool large) {
   HeapOptions kept;
   kept.on_death = OnDeath::keep;
   kept_ = must(domain_.create_heap("kept", kept), "create kept");
+  kept.style = Style::exact;
+  kept_exact_ = must(domain_.create_heap("kept exact", kept), "create kept exact");
   HeapOptions grown;
   grown.growth.step = 2u << 20;
   grown.growth.limit = 8u << 20;
@@ -130,6 +132,7 @@ World::World(bool large) {
   regions_.push_back(must(domain_.add_backing(small_, spec), "add small"));
   spec.length = 1u << 20;
   regions_.push_back(must(domain_.add_backing(exact_, spec), "add exact"));
+  regions_.push_back(must(domain_.add_backing(kept_exact_, spec), "add kept exact"));
   spec.length = 4u << 20;
   regions_.push_back(must(domain_.add_backing(kept_, spec), "add kept"));
   make_own();
@@ -255,17 +258,21 @@ void World::make_own() {
   for (const std::uint32_t size : {64u, 64u, 100u, 128u, 256u, 300u, 1000u, 8000u, 70'000u}) {
     for (int i = 0; i < 3; ++i) allocate_own(small_, size);
   }
-  for (const std::uint32_t size : {64u, 500u, 5000u}) allocate_own(exact_, size);
+  for (Heap heap : {exact_, kept_exact_}) {
+    for (const std::uint32_t size : {64u, 500u, 5000u}) allocate_own(heap, size);
+  }
   for (const std::uint32_t size : {200u, 90'000u}) allocate_own(kept_, size);
-  // Two cached spans of the exact heap, for others to flush. As if nobody had disturbed us for long: caches may open.
-  alloc::HeapCore& exact = state_->core_.heap(exact_.id());
-  exact.closed_frees = 0;
-  exact.disturbed = 0;
-  for (int round = 0; round < 2; ++round) {
-    std::vector<void*> spans;
-    for (int i = 0; i < 2; ++i) spans.push_back(must(exact_.allocate(192), "the survivor allocates"));
-    std::reverse(spans.begin(), spans.end());  // only a free that undoes the last allocation is cached
-    for (void* p : spans) must(exact_.deallocate(p), "the survivor frees");
+  // Two cached spans of each exact heap, for others to flush. As if nobody had disturbed us for long: caches may open.
+  for (Heap heap : {exact_, kept_exact_}) {
+    alloc::HeapCore& exact = state_->core_.heap(heap.id());
+    exact.closed_frees = 0;
+    exact.disturbed = 0;
+    for (int round = 0; round < 2; ++round) {
+      std::vector<void*> spans;
+      for (int i = 0; i < 2; ++i) spans.push_back(must(heap.allocate(192), "the survivor allocates"));
+      std::reverse(spans.begin(), spans.end());  // only a free that undoes the last allocation is cached
+      for (void* p : spans) must(heap.deallocate(p), "the survivor frees");
+    }
   }
 }
 
@@ -363,47 +370,6 @@ void World::remove_what_was_added(const std::string& what) {
 
 std::uint32_t World::metadata_lock_holder() const { return state_->core_.roots().small_lock.holder(); }
 
-std::string World::metadata() const {
-  std::ostringstream text;
-  alloc::Core& core = state_->core_;
-  const auto space = [&](const char* name, alloc::MetaSpace& meta) {
-    text << name << " metadata: " << meta.pages.free_pages << " pages free in " << meta.pages.free_runs
-         << " runs\n";
-  };
-  space("small", core.roots().small);
-  space("large", core.roots().large);
-  text << "small metadata's lock: " << core.roots().small_lock.holder() << '\n';
-  for (std::uint32_t i = 1; i <= core.geometry().max_threads; ++i) {
-    const shared::ThreadSlot& slot = core.slot(i);
-    // Who died as it left its slot leaves a claim that names the slot; its next owner clears it.
-    const std::uint32_t healer = slot.healer % (shared::kMaxThreadSlots + 1);
-    const bool claimed = healer != 0 && (healer != i || slot.owner != 0);
-    if (slot.owner != 0 || slot.journal.count != 0 || claimed || slot.ranks != 0 || slot.spare_caches != 0) {
-      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer "
-           << healer << " ranks " << slot.ranks << " spare " << slot.spare_caches << '\n';
-    }
-  }
-  for (std::uint32_t id = 0; id < core.geometry().max_heaps; ++id) {
-    const alloc::HeapCore& h = core.heap(id);
-    if (h.lock.holder() != 0 || h.first_cache != 0 || h.torn != 0 || h.slab_count != 0 || h.span_count != 0 ||
-        h.regions != 0) {
-      text << "heap " << id << ": lock " << h.lock.holder() << " caches " << h.caches << " torn " << h.torn
-           << " slabs " << h.slab_count << " spans " << h.span_count << " regions " << h.regions << '\n';
-    }
-  }
-  std::uint32_t caches = 0;
-  for (std::uint32_t i = 0; i < core.geometry().max_caches; ++i) caches += core.cache(i).used;
-  text << "caches in use: " << caches << '\n';
-  std::uint32_t slabs = 0;
-  for (std::uint32_t i = 0; i < core.roots().slab_list.high; ++i) slabs += core.slab(i).objects != 0;
-  text << "slabs in use: " << slabs << '\n';
-  std::uint32_t regions = 0;
-  for (std::uint32_t i = 1; i <= core.geometry().max_regions; ++i)
-    regions += core.region(i).flags != 0 || core.region(i).changing != 0;
-  text << "regions in use: " << regions << '\n';
-  return text.str();
-}
-
 void World::check_balance(const std::string& what) {
   for (const Own& own : own_) {
     const auto object = own.heap.owner_of(own.p);
@@ -414,7 +380,7 @@ void World::check_balance(const std::string& what) {
       problem(what + ": an object of the survivor cannot be freed: " + freed.error().message());
   }
   own_.clear();
-  for (Heap heap : {small_, exact_, kept_, grown_}) {
+  for (Heap heap : {small_, exact_, kept_, kept_exact_, grown_}) {
     must(heap.flush(), "flush");
     const HeapStats stats = must(heap.stats(), "stats");
     const std::string name = what + ": heap " + heap.name();
@@ -473,15 +439,21 @@ bool World::settle(const std::string& what) {
       problem(what + ": " + when + ": " + std::to_string(breaches) + " breaches, the first: " + first);
   };
   verify("recovered");
-  for (Log* log : logs_) check_entries(*log, what);
+  std::uint64_t in_flight = 0;
+  for (Log* log : logs_) {
+    in_flight += log->in_flight();
+    check_entries(*log, what);
+  }
   check_another(what);
   check_zones(what);
+  free_unknown(in_flight, what);
   remove_what_was_added(what);
   for (int i = 0; i < 3; ++i) {
     for (const std::uint32_t size : {48u, 64u, 128u, 256u, 1000u, 8000u, 150'000u})
       allocate_own(small_, size);
     allocate_own(exact_, 640);
     allocate_own(kept_, 200);
+    allocate_own(kept_exact_, 640);
   }
   verify("in use again");
   check_balance(what);

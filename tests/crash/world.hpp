@@ -98,6 +98,8 @@ class World {
   void check_another(const std::string& what);
   void check_zones(const std::string& what);
   void remove_what_was_added(const std::string& what);
+  /// Frees what nobody owns or knows in the heaps that keep: what the dead had allocated, or were to free, and had not written down.
+  void free_unknown(std::uint64_t most, const std::string& what);
   void check_balance(const std::string& what);
   void reconcile(Log& log, const std::string& what);
   void own_step(std::uint64_t random);
@@ -111,7 +113,7 @@ class World {
   std::string directory_;
   Domain domain_;
   heap::DomainState* state_ = nullptr;
-  Heap small_, exact_, kept_, grown_;
+  Heap small_, exact_, kept_, kept_exact_, grown_;
   std::vector<RegionId> regions_;
   Log* logs_[kLogs] = {};
   int log_fds_[kLogs] = {};

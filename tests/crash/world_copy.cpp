@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <system_error>
 
@@ -18,6 +19,7 @@
 #include "crash/snapshot.hpp"
 #include "crash/world.hpp"
 #include "extmem/inspect.hpp"
+#include "heap/domain_state.hpp"
 
 namespace extmem::crash {
 
@@ -51,6 +53,47 @@ void World::check_another(const std::string& what) {
   }
   if (auto removed = Domain::remove("another", directory_.c_str()); !removed)
     problem(what + ": the domain cannot be removed: " + removed.error().message());
+}
+
+std::string World::metadata() const {
+  std::ostringstream text;
+  alloc::Core& core = state_->core_;
+  const auto space = [&](const char* name, alloc::MetaSpace& meta) {
+    text << name << " metadata: " << meta.pages.free_pages << " pages free in " << meta.pages.free_runs
+         << " runs\n";
+  };
+  space("small", core.roots().small);
+  space("large", core.roots().large);
+  text << "small metadata's lock: " << core.roots().small_lock.holder() << '\n';
+  for (std::uint32_t i = 1; i <= core.geometry().max_threads; ++i) {
+    const shared::ThreadSlot& slot = core.slot(i);
+    // Who died as it left its slot leaves a claim that names the slot; its next owner clears it.
+    const std::uint32_t healer = slot.healer % (shared::kMaxThreadSlots + 1);
+    const bool claimed = healer != 0 && (healer != i || slot.owner != 0);
+    if (slot.owner != 0 || slot.journal.count != 0 || claimed || slot.ranks != 0 || slot.spare_caches != 0) {
+      text << "slot " << i << ": owner " << slot.owner << " journal " << slot.journal.count << " healer "
+           << healer << " ranks " << slot.ranks << " spare " << slot.spare_caches << '\n';
+    }
+  }
+  for (std::uint32_t id = 0; id < core.geometry().max_heaps; ++id) {
+    const alloc::HeapCore& h = core.heap(id);
+    if (h.lock.holder() != 0 || h.first_cache != 0 || h.torn != 0 || h.slab_count != 0 || h.span_count != 0 ||
+        h.regions != 0) {
+      text << "heap " << id << ": lock " << h.lock.holder() << " caches " << h.caches << " torn " << h.torn
+           << " slabs " << h.slab_count << " spans " << h.span_count << " regions " << h.regions << '\n';
+    }
+  }
+  std::uint32_t caches = 0;
+  for (std::uint32_t i = 0; i < core.geometry().max_caches; ++i) caches += core.cache(i).used;
+  text << "caches in use: " << caches << '\n';
+  std::uint32_t slabs = 0;
+  for (std::uint32_t i = 0; i < core.roots().slab_list.high; ++i) slabs += core.slab(i).objects != 0;
+  text << "slabs in use: " << slabs << '\n';
+  std::uint32_t regions = 0;
+  for (std::uint32_t i = 1; i <= core.geometry().max_regions; ++i)
+    regions += core.region(i).flags != 0 || core.region(i).changing != 0;
+  text << "regions in use: " << regions << '\n';
+  return text.str();
 }
 
 void World::check_copy(Child& child, const Snapshot& state, const std::string& what) {
@@ -95,6 +138,14 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
       if (auto freed = copy.free_memzone(name); !freed)
         problem(what + ": a memzone cannot be freed: " + freed.error().message());
     }
+    // All are dead here, so all that the heaps that keep hold is nobody's: no more than was held, and what was in flight.
+    std::uint64_t most = log.in_flight();
+    for (std::uint32_t i = 0; i < log.entries; ++i) {
+      most += log.entry[i].of == Of::held && log.entry[i].kept;
+      most += log.entry[i].of == Of::freeing;  // a reallocation that moves has both for a moment
+    }
+    for (const Own& own : own_) most += own.heap == kept_ || own.heap == kept_exact_;
+    std::uint64_t kept = 0;
     std::vector<std::uint32_t> heaps;
     (void)copy.walk_heaps([&](const HeapInfo& info) {
       heaps.push_back(info.id);
@@ -113,6 +164,7 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
             return true;
           },
           each);
+      if (id == kept_.id() || id == kept_exact_.id()) kept += orphans.size();
       for (void* p : orphans) {
         if (auto freed = heap->deallocate(p); !freed)
           problem(what + ": an orphan cannot be freed: " + freed.error().message());
@@ -129,6 +181,9 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
                 " objects held, " + std::to_string(stats->total_bytes - stats->free_bytes) + " bytes lost");
       }
     }
+    if (kept > most)
+      problem(what + ": " + std::to_string(kept) + " objects are kept, at most " + std::to_string(most) +
+              " were held");
     breaches = copy.verify([&](const Breach& breach) { problem(what + ": in the end: " + breach.what); });
   }
   (void)Domain::remove(kCopy, directory_.c_str());

@@ -110,6 +110,29 @@ bool World::wait_until_cleaned(const std::string& what) {
   }
 }
 
+void World::free_unknown(std::uint64_t most, const std::string& what) {
+  std::uint64_t unknown = 0;
+  for (Heap heap : {kept_, kept_exact_}) {
+    std::vector<void*> orphans;
+    WalkOptions each;
+    each.objects = true;
+    (void)heap.walk(
+        [&](const WalkEntry& entry) {
+          bool ours = false;
+          for (const Own& own : own_) ours |= own.p == entry.addr;
+          if (!ours && entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span))
+            orphans.push_back(entry.addr);
+          return true;
+        },
+        each);
+    unknown += orphans.size();
+    for (void* p : orphans) (void)heap.deallocate(p);
+  }
+  if (unknown > most)
+    problem(what + ": " + std::to_string(unknown) + " objects that nobody knows are kept, at most " +
+            std::to_string(most) + " can be");
+}
+
 void World::run_at_random(int processes, std::uint64_t kills, std::uint64_t seed, int seconds) {
   std::uint64_t random = seed | 1;
   const auto end = Clock::now() + std::chrono::seconds(seconds);
@@ -196,22 +219,8 @@ void World::run_at_random(int processes, std::uint64_t kills, std::uint64_t seed
   }
   (void)wait_until_cleaned("in the end");
   for (int i = 0; i < processes; ++i) reconcile(*logs_[i], "in the end");
-  // What a child had allocated of the heap that keeps, and had not written down yet: at most one object for each death.
-  std::vector<void*> orphans;
-  WalkOptions each;
-  each.objects = true;
-  (void)kept_.walk(
-      [&](const WalkEntry& entry) {
-        bool ours = false;
-        for (const Own& own : own_) ours |= own.p == entry.addr;
-        if (!ours && entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span))
-          orphans.push_back(entry.addr);
-        return true;
-      },
-      each);
-  if (orphans.size() > killed + static_cast<std::uint64_t>(processes))
-    problem("orphans that nobody knows: " + std::to_string(orphans.size()));
-  for (void* p : orphans) (void)kept_.deallocate(p);
+  // At most one object for each death.
+  free_unknown(killed + static_cast<std::uint64_t>(processes), "in the end");
   settle("random, seed " + std::to_string(seed));
 }
 
