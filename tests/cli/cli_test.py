@@ -77,6 +77,7 @@ class Usage(Case):
                 self.assertRegex(done.stderr, r"^extmem: .+\nTry: extmem")
         self.assertIn("no such command: dmeo", self.run_extmem("dmeo", status=2).stderr)
         self.assertIn("no such command: heap crate", self.run_extmem("heap", "crate", status=2).stderr)
+        self.assertIn("a command comes first, before --nothing", self.run_extmem("--nothing", status=2).stderr)
         self.assertIn("subcommand is required", self.run_extmem("heap", status=2).stderr)
         self.assertIn("Try: extmem heap create --help", self.run_extmem("heap", "create", status=2).stderr)
 
@@ -84,10 +85,11 @@ class Usage(Case):
         if not os.path.exists("/dev/full"):
             self.skipTest("this machine has no /dev/full")
         with open("/dev/full", "w", encoding="utf-8") as full:
-            done = subprocess.run([EXTMEM, "version"], stdout=full, stderr=subprocess.PIPE, env=self.environment,
-                                  text=True, timeout=60, check=False)
-        self.assertEqual(done.returncode, 3)
-        self.assertIn("No space left", done.stderr)
+            for arguments in (["version"], ["--version"], ["--help"], ["ls", "--help"]):
+                done = subprocess.run([EXTMEM, *arguments], stdout=full, stderr=subprocess.PIPE, env=self.environment,
+                                      text=True, timeout=60, check=False)
+                self.assertEqual(done.returncode, 3, arguments)
+                self.assertIn("No space left", done.stderr, arguments)
 
 
 class Demo(Case):

@@ -5,9 +5,11 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <iostream>
 #include <string>
 
 #include "extmem/version.h"
@@ -43,6 +45,8 @@ int misread(const CLI::App& app, int argc, char** argv, std::string what) {
     const int at = 1 + static_cast<int>(path.empty() ? 0 : 1 + std::count(path.begin(), path.end(), ' '));
     if (at < argc && argv[at][0] != '-')
       what = fmt::format("no such command: {}{}", path.empty() ? "" : path + " ", argv[at]);
+    else if (at < argc)
+      what = fmt::format("a command comes first, before {}", argv[at]);
   }
   const int code = extmem::cli::tell_failure(path, json_wanted(argc, argv),
                                              extmem::cli::Failure(extmem::cli::kUsage, what));
@@ -78,10 +82,13 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
-    return misread(app, argc, argv, error.what());
+    if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success))
+      return misread(app, argc, argv, error.what());
+    errno = 0;
+    exit_code = app.exit(error);  // --help, --version
   }
-  if (std::fflush(stdout) != 0) {
+  std::cout.flush();
+  if (std::fflush(stdout) != 0 || !std::cout) {
     std::perror("extmem: cannot write to standard output");
     return extmem::cli::kImpossible;
   }
