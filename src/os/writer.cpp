@@ -33,7 +33,10 @@ void Writer::flush() noexcept {
   while (done < used_) {
     const ssize_t n = ::write(fd_, buffer_ + done, used_ - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
+    if (n <= 0) {
+      if (failed_ == 0) failed_ = n < 0 ? errno : EIO;
+      break;
+    }
     done += static_cast<std::size_t>(n);
   }
   used_ = 0;

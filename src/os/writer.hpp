@@ -26,11 +26,14 @@ class Writer {
   Writer& member(const char* name, std::uint64_t value) noexcept;
   Writer& member(const char* name, const char* value) noexcept;
   void flush() noexcept;
+  /// 0, or the errno value of the first write that failed: what was to be written then is lost.
+  [[nodiscard]] int failed() const noexcept { return failed_; }
 
  private:
   void put(char c) noexcept;
 
   int fd_;
+  int failed_ = 0;
   std::size_t used_ = 0;
   char last_ = '\0';
   char buffer_[1024];

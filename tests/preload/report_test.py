@@ -42,6 +42,11 @@ class Reports(Case):
         self.assertIn("cannot write the statistics to /no/such/folder/stats", done.stderr)
         self.assertFalse((self.folder / "ran").exists())
 
+    def test_a_full_disk_is_told(self):
+        done = subprocess.run([EXTMEM, "run", "--stats-file", "/dev/full", "--", "true"], env=self.environment, stderr=subprocess.PIPE,
+                              text=True, check=True)
+        self.assertIn("cannot write the statistics to /dev/full: No space left on device", done.stderr)
+
     def test_plain_memory_is_not_called_hugepages(self):
         done = self.run_on_heap("true", options=["--fallback", "thp"])
         self.assertNotIn("hugepages", done.stderr)

@@ -170,18 +170,14 @@ void report_exit() noexcept {
   // Who closed what is kept of it, with all other descriptors, may have left the first one open.
   int fd = process.standard_error.get();
   if (fd < 0 && process.standard_error.is_file_of(STDERR_FILENO)) fd = STDERR_FILENO;
-  if (process.settings.stats_file[0] != '\0') {
-    fd = ::open(process.settings.stats_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0) {
-      os::Writer(STDERR_FILENO)
-          .text("extmem: cannot write the statistics to ")
-          .text(process.settings.stats_file)
-          .text("\n");
-      return;
-    }
+  const char* file = process.settings.stats_file;
+  int failed = 0;
+  if (*file != '\0') {
+    fd = ::open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) failed = errno;
   }
-  const auto stats = process.heap.stats();
-  {
+  if (failed == 0) {
+    const auto stats = process.heap.stats();
     os::Writer out(fd);
     if (!stats) {
       if (process.settings.stats == StatsFormat::json) {
@@ -194,8 +190,19 @@ void report_exit() noexcept {
     } else {
       write_text(out, *stats);
     }
+    out.flush();
+    failed = out.failed();
   }
-  if (process.settings.stats_file[0] != '\0') ::close(fd);
+  if (*file == '\0') return;
+  if (fd >= 0) ::close(fd);
+  if (failed != 0) {
+    os::Writer(STDERR_FILENO)
+        .text("extmem: cannot write the statistics to ")
+        .text(file)
+        .text(": ")
+        .text(::strerrordesc_np(failed))
+        .text("\n");
+  }
 }
 
 }  // namespace extmem::preload
