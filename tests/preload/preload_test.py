@@ -41,6 +41,14 @@ class Operators(Ours):
     def test_every_operator(self):
         self.passes("operators")
 
+    def test_those_of_the_program_are_called_by_the_others(self):
+        self.passes("own_new")
+        self.passes("own_new", options=["--tags"])
+
+    def test_tags_are_of_who_asks(self):
+        done = self.passes("operators", options=["--tags"])
+        self.assertNotIn("libextmem-preload.so", [tag["tag"] for tag in done.stats["tags"]])
+
 
 class Threads(Ours):
     def test_threads(self):
@@ -294,7 +302,11 @@ class Refused(Ours):
         done = self.passes("own_malloc")
         self.assertIn("calls the malloc in", done.stderr)
         self.assertTrue(done.stats["other_malloc"].endswith("preload_own_malloc"), done.stats)
-        self.assertEqual(self.passes("interface").stats["other_malloc"], "")
+        self.assertEqual(self.passes("own_malloc_new").stats["used_bytes"], 0)
+        for name in ("interface", "stub"):
+            done = self.passes(name)
+            self.assertEqual(done.stats["other_malloc"], "")
+            self.assertNotIn("calls the malloc", done.stderr)
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ void begin() noexcept {
     if (auto info = process.domain().region_info(*region)) process.first = *info;
   }
   if (settings.domain[0] != '\0') heap::end_by_exec();
+  find_replaced();
   process.phase = Phase::ready;
 }
 
@@ -195,7 +196,7 @@ struct Start {
       report_start();
       mark_told();
     }
-    find_other_malloc();
+    if (process.settings.report_pid == os::process_id()) report_other_malloc();
   }
   ~Start() {
     tell_of_exit();

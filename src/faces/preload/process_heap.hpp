@@ -64,7 +64,11 @@ struct ProcessHeap {
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
-  char other_malloc[256] = "";        // the file whose malloc the program calls instead of this one
+  char other_malloc[256] = "";  // the file whose malloc the program calls instead of this one
+  // Operators new that the program has instead of ours: the other forms must end in them.
+  bool replaced_new = false;
+  bool replaced_aligned_new = false;
+  bool slow_new = false;              // one of the above, or tags
   os::KeptDescriptor standard_error;  // for the statistics: many programs close theirs before the end
   os::KeptDescriptor path_lock;       // settings.path, with its lock
   bool path_made = false;             // by this process: it was not there
@@ -77,6 +81,12 @@ extern constinit ProcessHeap process;
 /// that cannot be done: a program without memory cannot run.
 void begin() noexcept;
 
+/// The state once there is a heap, or one is being made.
+inline ProcessHeap& begun() noexcept {
+  if (process.phase == Phase::none) begin();
+  return process;
+}
+
 /// Makes every fork copy what the kernel does not. Returns 0 or the errno value.
 int watch_forks() noexcept;
 
@@ -85,8 +95,9 @@ void watch_exit() noexcept;
 /// The program ends by itself: from now on no heap keeps what it holds, once the process is gone.
 void tell_of_exit() noexcept;
 
-/// malloc's slow way, for operator new. Null: ENOMEM.
+/// malloc's slow way and memalign, for operator new. Null: ENOMEM. Requires: `align` is a power of two.
 void* allocate_from(std::size_t size, const void* caller) noexcept;
+void* allocate_aligned_from(std::size_t align, std::size_t size, const void* caller) noexcept;
 
 /// Tells a wrong free: the first few on standard error.
 void tell_bad_free(const char* function, const void* p, Error error) noexcept;
@@ -94,11 +105,13 @@ void tell_bad_free(const char* function, const void* p, Error error) noexcept;
 /// Where an allocation is from, for Settings::tags: the tag of the library that `caller` lies in.
 Tag tag_of_caller(const void* caller) noexcept;
 
-/// Says so where the program calls another malloc than this library's: one that is linked into it.
-void find_other_malloc() noexcept;
+/// Looks which functions of this library the program calls others instead of.
+void find_replaced() noexcept;
 
 /// What memory was taken, in one line; statistics at exit.
 void report_start() noexcept;
+/// Says so where the program calls another malloc than this library's: one that is linked into it.
+void report_other_malloc() noexcept;
 void report_exit() noexcept;
 /// The document of --json where there is nothing else to tell.
 void write_error(os::Writer& out, const char* message) noexcept;

@@ -151,17 +151,11 @@ void report_start() noexcept {
   out.text("\n");
 }
 
-void find_other_malloc() noexcept {
-  void* const first = ::dlsym(RTLD_DEFAULT, "malloc");
-  Dl_info where{};
-  Dl_info here{};
-  if (first == nullptr || ::dladdr(first, &where) == 0 || ::dladdr(&process, &here) == 0) return;
-  if (where.dli_fbase == here.dli_fbase) return;
-  std::strncat(process.other_malloc, where.dli_fname, sizeof process.other_malloc - 1);
-  if (process.settings.report_pid != os::process_id()) return;
+void report_other_malloc() noexcept {
+  if (process.other_malloc[0] == '\0') return;
   os::Writer(STDERR_FILENO)
       .text("extmem: the program calls the malloc in ")
-      .text(where.dli_fname)
+      .text(process.other_malloc)
       .text(", before this one: what that gives is not on the heap\n");
 }
 
