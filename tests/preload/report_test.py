@@ -31,6 +31,19 @@ class Reports(Case):
                         "cd elsewhere && exec perl -e 1"], cwd=self.folder, env=self.environment, check=True)
         self.check_stats(self.folder / "here.json")
 
+    def test_ends_without_destructors(self):
+        for program in (["python3", "-c", "import os; os.system('true'); os._exit(0)"], ["sh", "-c", "echo hi; ls -d / | cat"]):
+            done = self.run_on_heap(*program)
+            self.assertGreater(done.stats["peak_bytes"], 0)
+        # The child of a vfork shares its parent's memory, and ends first: only the parent tells.
+        source = self.folder / "child.c"
+        source.write_text("""#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) { char* volatile p = malloc(300000); if (vfork() == 0) _exit(0); wait(0); p = realloc(p, 5 << 20); _Exit(p == 0); }""")
+        subprocess.run(["gcc", "-w", source, "-o", self.folder / "child"], check=True)
+        self.assertGreater(self.run_on_heap("./child").stats["used_bytes"], 5 << 20)
+
     def test_a_file_alone_means_text(self):
         subprocess.run([EXTMEM, "run", "--stats-file", "stats", "--", "true"], cwd=self.folder, env=self.environment, check=True)
         self.assertIn("in use", (self.folder / "stats").read_text())

@@ -96,6 +96,31 @@ int main(void) {
             self.check(report)
         self.assertGreaterEqual(max(report["threads"] for report in reports), 5)
 
+    def test_ends_without_destructors(self):
+        for program in (["sh", "-c", "echo hi; ls -d / | cat"], ["python3", "-c", "import os; os.system('true'); os._exit(0)"],
+                        ["python3", "-c", "import os; p = os.fork(); p or os._exit(0); os.waitpid(p, 0)"]):
+            for old in self.folder.glob("trace*"):
+                old.unlink()
+            self.record(*program)
+            for trace in self.folder.glob("trace*"):
+                report = self.replay(trace)
+                self.check(report)
+                self.assertTrue(report["complete"], trace)
+        # The child of a vfork shares its parent's memory, and ends first: its end is not the recording's.
+        source = self.folder / "child.c"
+        source.write_text("""#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) { for (int i = 0; i < 100; ++i) { free(malloc(10)); if (vfork() == 0) _exit(0); wait(0); } _Exit(0); }""")
+        subprocess.run(["gcc", "-w", "-O0", "-fno-builtin", source, "-o", self.folder / "child"], check=True)
+        report = self.replay(self.record(self.folder / "child")[0])
+        self.assertEqual((report["operations"], report["complete"]), (200, True))
+
+    def test_a_malloc_of_the_programs_own_is_told(self):
+        _, done = self.record(PROGRAMS / "preload_own_malloc")
+        self.assertIn(b"what that gives is not in the trace", done.stderr)
+        self.assertNotIn(b"the malloc in", self.record(PROGRAMS / "preload_stub")[1].stderr)
+
     def test_a_program_that_allocates_nothing(self):
         program = self.folder / "nothing.c"
         program.write_text("int main(void) { return 0; }")

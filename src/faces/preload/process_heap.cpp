@@ -200,8 +200,7 @@ struct Start {
   }
   ~Start() {
     tell_of_exit();
-    if (process.settings.stats != StatsFormat::none && process.settings.report_pid == os::process_id())
-      report_exit();
+    report_exit();
   }
 } start;
 

@@ -112,6 +112,7 @@ void find_replaced() noexcept;
 void report_start() noexcept;
 /// Says so where the program calls another malloc than this library's: one that is linked into it.
 void report_other_malloc() noexcept;
+/// Once, where statistics are wanted of this process.
 void report_exit() noexcept;
 /// The document of --json where there is nothing else to tell.
 void write_error(os::Writer& out, const char* message) noexcept;

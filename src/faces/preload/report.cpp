@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -161,6 +162,12 @@ void report_other_malloc() noexcept {
 
 void report_exit() noexcept {
   const os::ErrnoKeeper keep;
+  // Not by os::process_id(), which the child of a vfork has from its parent.
+  if (process.phase != Phase::ready || process.settings.stats == StatsFormat::none ||
+      process.settings.report_pid != static_cast<std::uint32_t>(::getpid()))
+    return;
+  static std::atomic_flag told = ATOMIC_FLAG_INIT;  // relaxed: nothing goes with it
+  if (told.test_and_set(std::memory_order_relaxed)) return;
   // Who closed what is kept of it, with all other descriptors, may have left the first one open.
   int fd = process.standard_error.get();
   if (fd < 0 && process.standard_error.is_file_of(STDERR_FILENO)) fd = STDERR_FILENO;

@@ -1,6 +1,8 @@
 // malloc and its family, recorded, in front of whichever malloc comes next: the C library's, or one that is preloaded too.
 #include <dlfcn.h>
 #include <malloc.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -26,6 +28,7 @@ struct Next {
   void* (*memalign)(std::size_t, std::size_t) = nullptr;
   int (*posix_memalign)(void**, std::size_t, std::size_t) = nullptr;
   void* (*aligned_alloc)(std::size_t, std::size_t) = nullptr;
+  void (*exit)(int) = nullptr;
 };
 constinit Next next;
 constinit bool finding = false;
@@ -59,6 +62,7 @@ void find(Function& function, const char* name) noexcept {
   find(next.memalign, "memalign");
   find(next.posix_memalign, "posix_memalign");
   find(next.aligned_alloc, "aligned_alloc");
+  find(next.exit, "_exit");
   find(next.malloc, "malloc");  // last: that it is there says that all are
   finding = false;
   begin_recording();
@@ -66,9 +70,19 @@ void find(Function& function, const char* name) noexcept {
 }
 EXTMEM_ALWAYS_INLINE bool ready() noexcept { return next.malloc != nullptr || find_next(); }
 
+/// For ends that run no destructors: many shells', and those of Python's workers.
+[[noreturn]] void leave(int status) noexcept {
+  end_recording();
+  if (next.exit != nullptr) next.exit(status);
+  for (;;) ::syscall(SYS_exit_group, status);
+}
+
 /// A program that never allocates leaves a trace, too.
 struct Recording {
-  Recording() noexcept { (void)ready(); }
+  Recording() noexcept {
+    (void)ready();
+    (void)::at_quick_exit([] { end_recording(); });
+  }
   ~Recording() { end_recording(); }
 } whole;
 
@@ -155,3 +169,5 @@ EXTMEM_RECORD void* pvalloc(std::size_t size) {
   note_memalign(4096, bytes, p, __builtin_return_address(0));
   return p;
 }
+EXTMEM_RECORD void _exit(int status) { leave(status); }
+EXTMEM_RECORD void _Exit(int status) noexcept { leave(status); }

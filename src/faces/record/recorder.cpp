@@ -18,6 +18,7 @@
 #include "base/always_inline.hpp"
 #include "faces/record/trace_format.hpp"
 #include "os/errno_keeper.hpp"
+#include "os/interposed.hpp"
 #include "os/kept_descriptor.hpp"
 #include "os/mapping.hpp"
 #include "os/membarrier.hpp"
@@ -60,6 +61,7 @@ std::atomic<std::uint32_t> threads{0};  // relaxed: numbers only
 os::KeptDescriptor trace;
 std::atomic_flag reopening = ATOMIC_FLAG_INIT;  // acquire/release: `trace`, where it is opened anew
 char trace_path[4200];
+std::uint32_t recording_pid = 0;
 std::uint64_t start_ns = 0;
 pthread_key_t exit_key;
 bool has_membarrier = false;
@@ -356,9 +358,14 @@ void begin_recording() noexcept {
     if (const char* wanted = std::getenv("EXTMEM_TRACE_REPORT"); wanted != nullptr && *wanted != '\0')
       report_to.keep(STDERR_FILENO, kTraceDescriptor + 1);
     made = true;
+    if (const char* file = os::file_called_instead("malloc"))
+      os::Writer(STDERR_FILENO)
+          .text("extmem: the program calls the malloc in ")
+          .text(file)
+          .text(": what that gives is not in the trace\n");
   }
   TraceHeader header;
-  header.pid = pid;
+  header.pid = recording_pid = pid;
   header.start_tsc = __rdtsc();
   header.start_ns = start_ns = realtime_ns();
   char comm[16];
@@ -370,6 +377,8 @@ void begin_recording() noexcept {
 }
 
 void end_recording() noexcept {
+  // Not by os::process_id(), which the child of a vfork has from its parent; the recording is its parent's, too.
+  if (static_cast<std::uint32_t>(::getpid()) != recording_pid) return;
   if (!recording.exchange(false, std::memory_order_relaxed)) return;
   if (has_membarrier) {
     os::membarrier(false);

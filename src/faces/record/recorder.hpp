@@ -17,7 +17,7 @@ namespace extmem::record {
 /// Opens the trace ($EXTMEM_TRACE, with .PID behind it in any process but the first). Nothing is recorded where that
 /// cannot be done: standard error says why. By the first thread, once.
 void begin_recording() noexcept;
-/// Writes everything, once: at exit.
+/// Writes everything, once, by the process that records: at exit.
 void end_recording() noexcept;
 
 void note_free(const void* p) noexcept;
