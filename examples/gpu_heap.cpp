@@ -195,6 +195,21 @@ int main(int argc, char** argv) {
   need(domain.free_memzone("weights"), "free the memzone");
   need(domain.drain_region(region, std::chrono::seconds(1)), "drain");
   need(domain.remove_region(region), "remove the region");
+  const std::size_t length = memory.length();
   need(memory.free(), "free the GPU's memory");
+
+  // A heap that takes the GPU's memory by pieces, when it needs them.
+  auto grows = need(domain.create_heap("grows"), "make a heap");
+  extmem::cuda::Growth growth(domain, gpu, grows, {.step = length / 8, .limit = length});
+  std::vector<void*> objects;
+  for (auto got = growth.allocate(length / 30); got; got = growth.allocate(length / 30))
+    objects.push_back(*got);
+  const std::uint64_t most = growth.bytes();
+  need(grows.deallocate_batch(objects), "free");
+  need(growth.trim(), "give back");
+  std::printf("grown for %zu objects to %llu MiB, the limit; all freed: %llu MiB\n", objects.size(),
+              static_cast<unsigned long long>(most >> 20),
+              static_cast<unsigned long long>(growth.bytes() >> 20));
+  if (most != length || growth.bytes() != 0) return 1;
   return !readable && wrong == 0 && breaches == 0 && stats.used_count == 1 ? 0 : 1;
 }

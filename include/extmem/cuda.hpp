@@ -1,13 +1,14 @@
 // CUDA memory in heaps: a GPU's memory, pinned host memory, and regions that a GPU copies from and to.
 //
 // What it is: Gpu opens a device; Memory is memory of CUDA's that a heap can be given (cuda_memory.hpp); Attachment pins a
-// domain's other regions for the GPU as they come, growth included (cuda_attachment.hpp). Here is what the CPU cannot do with
-// a GPU's memory: zero it, move it, free it when a stream has passed. Header-only; docs/gpu.md shows it in use.
+// domain's other regions for the GPU as they come, growth included (cuda_attachment.hpp); Growth has a heap take more of a GPU's
+// memory when it needs it (cuda_growth.hpp). Here is what the CPU cannot do with a GPU's memory: zero it, move it, free it when
+// a stream has passed. Header-only; docs/gpu.md shows it in use.
 // Thread-safety: any thread may call any function; Memory and Attachment: one thread at a time makes, moves or ends one.
 // Invariants:
 //  1. A heap never touches a GPU's memory: allocating and freeing there makes no call of CUDA's and no access.
 //  2. What is pinned here is unpinned before its region goes; what others have pinned is left to them.
-//  3. The Gpu outlives its Memory and Attachments; Memory outlives the regions that are made of it.
+//  3. The Gpu outlives its Memory and Attachments, and stays where it is; Memory outlives the regions that are made of it.
 // Addresses: with unified addressing, which CUDA has on every 64-bit Linux, a DevicePtr and the pointer that a heap gives out
 // are one number, and so is the IOVA, as the GPU itself sees it.
 #pragma once
@@ -21,6 +22,7 @@
 
 #include "extmem/cuda_attachment.hpp"
 #include "extmem/cuda_driver.hpp"
+#include "extmem/cuda_growth.hpp"
 #include "extmem/cuda_memory.hpp"
 #include "extmem/heap.hpp"
 #include "extmem/types.hpp"
