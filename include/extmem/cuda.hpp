@@ -98,6 +98,11 @@ inline Result<void> deallocate_after(const Gpu& gpu, Stream stream, Heap heap,
   if (!launched) std::free(memory);
   return launched;
 }
+/// An array: else it would be taken for the address of an object.
+template <std::size_t N>
+Result<void> deallocate_after(const Gpu& gpu, Stream stream, Heap heap, void* const (&pointers)[N]) noexcept {
+  return deallocate_after(gpu, stream, heap, std::span<void* const>(pointers));
+}
 inline Result<void> deallocate_after(const Gpu& gpu, Stream stream, Heap heap, void* p) noexcept {
   return deallocate_after(gpu, stream, heap, std::span<void* const>(&p, 1));
 }

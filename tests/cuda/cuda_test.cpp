@@ -128,12 +128,14 @@ TEST_F(Cuda, FreesWhenTheStreamHasPassed) {
   EXPECT_EQ(deallocate_after(gpu_, nullptr, heap, objects[0]).error().code(), EALREADY);
   EXPECT_EQ(deallocate_after(gpu_, nullptr, heap, this).error().code(), EFAULT);
   EXPECT_TRUE(deallocate_after(gpu_, nullptr, heap, std::span<void* const>()).ok());
-  const std::span<void* const> rest(objects.data() + 1, 39);
+  void* array[] = {objects[1], objects[2]};
+  EXPECT_TRUE(deallocate_after(gpu_, nullptr, heap, array).ok()) << "an array is no object";
+  const std::span<void* const> rest(objects.data() + 3, 37);
   {
     const Failing failing("cuLaunchHostFunc", 801);
     EXPECT_EQ(deallocate_after(gpu_, nullptr, heap, rest).error().code(), ENOTSUP);
   }
-  EXPECT_EQ(heap.stats()->used_count, 39u);
+  EXPECT_EQ(heap.stats()->used_count, 37u);
   EXPECT_TRUE(deallocate_after(gpu_, nullptr, heap, rest).ok());
   EXPECT_EQ(heap.stats()->used_count, 0u);
   domain_ = Domain();
