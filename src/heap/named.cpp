@@ -30,21 +30,25 @@ os::FolderRequest folder_request(std::string_view name, const char* directory, b
   return request;
 }
 
-/// Reads the participants of a segment that nobody of this process has open. Not its own mapping: a few records.
+Error in_use() noexcept {
+  return EXTMEM_ERROR(EBUSY, "living processes use the domain (`extmem ls` names them): end them first");
+}
+
+/// Counts the participants of a segment that this process has not open, in a copy of their records.
 Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
+  alignas(shared::Participant)
+      std::byte bytes[(shared::kMaxParticipants + 1) * sizeof(shared::Participant)] = {};
+  const auto got = os::read_at(control, bytes, sizeof bytes, participants_at);
+  if (!got || *got != sizeof bytes) {
+    return EXTMEM_ERROR(EUCLEAN, "the control segment of the domain is cut short: remove the domain");
+  }
+  shared::Participants all;
+  all.bind(nullptr, 0, reinterpret_cast<shared::Participant*>(bytes), nullptr, 0, token, control);
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
-    std::uint64_t state = 0;
-    const std::uint64_t at = participants_at + i * sizeof(shared::Participant);
-    const auto got = os::read_at(control, &state, sizeof state, at);
-    if (!got || *got != sizeof state) {
-      return EXTMEM_ERROR(EUCLEAN, "the control segment of the domain is cut short: remove the domain");
-    }
-    if (shared::Participant::life_of(state) == shared::Life::free) continue;
-    if (os::byte_is_locked(token, i)) {
-      ++info.participants;
-    } else {
-      ++info.dead;
-    }
+    if (shared::Participant::life_of(all.record(i).state.load(std::memory_order_relaxed)) ==
+        shared::Life::free)
+      continue;
+    ++(all.dead(i) ? info.dead : info.participants);
   }
   return {};
 }
@@ -258,11 +262,16 @@ Result<void> DomainState::remove_named(std::string_view name, const char* direct
   const os::Descriptor token_fd(token ? *token : -1);
   if (token) {
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
-      if (os::byte_is_locked(token_fd.get(), i)) {
-        return EXTMEM_ERROR(EBUSY,
-                            "living processes use the domain (`extmem ls` names them): end them first");
-      }
+      if (os::byte_is_locked(token_fd.get(), i)) return in_use();
     }
+  }
+  // Not all who live have their token: see process_lives().
+  if (auto header = shared::ControlSegment::read_header(control_fd.get()); control && header) {
+    const Tables tables = place_tables(header->geometry);
+    DomainInfo info;  // of another version: then it says nothing
+    if (header->layout_hash == tables.layout.hash())
+      (void)look_at(control_fd.get(), token_fd.get(), tables.participants, info);
+    if (info.participants != 0) return in_use();
   }
   if (control) EXTMEM_TRY_VOID(remove_paths(folder, control_fd.get()));
   return folder.remove_all();

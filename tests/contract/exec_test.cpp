@@ -215,6 +215,23 @@ TEST_P(Exec, TwoCopiesOfTheLibraryInOneProcessLiveSideBySide) {
   EXPECT_EQ(participants(), 2u);
 }
 
+TEST_P(Exec, ADomainIsNotRemovedUnderACopyThatHasNoTokenAnyMore) {
+  Companion other;
+  (void)other.number(words("open", "mine", directory_.path(), "create"));
+  (void)other.number(words("copy_open", "mine", directory_.path()));
+  ASSERT_EQ(other.ask("copy_close"), "ok");
+  EXPECT_EQ(face_->remove("mine", directory_.c_str()), -EBUSY);
+  std::vector<DomainInfo> domains;
+  ASSERT_EQ(face_->list(directory_.c_str(), domains), 0) << face_->message();
+  ASSERT_EQ(domains.size(), 2u);
+  for (const DomainInfo& one : domains) {
+    EXPECT_EQ(one.participants, 1u) << one.name;
+    EXPECT_EQ(one.dead, 0u) << one.name;
+  }
+  EXPECT_EQ(other.ask("close"), "ok");
+  EXPECT_EQ(face_->remove("mine", directory_.c_str()), 0) << face_->message();
+}
+
 TEST_P(Exec, TheLastCopyOfTheLibraryOnlyRemovesTheDomain) {
   Companion other;
   const std::string mine = words("open", "mine", directory_.path(), "create", "last");
