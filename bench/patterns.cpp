@@ -4,8 +4,9 @@
 //   scratch     each thread frees and allocates an object that began beside the other threads' objects, and writes to it: an
 //               allocator that gives neighbours in a cache line to different threads makes them wait for each other
 //   large       64 KiB to 4 MiB, grown by realloc, touched
+//   steps       two buffers that grow by realloc in steps of 64 KiB, in turn, up to 64 MiB each; each step is written
 //   threads     threads that live for a hundred objects
-// Usage: patterns PATTERN THREADS ROUNDS. Does a fixed amount of work: bench/run --programs measures the process.
+// Usage: patterns PATTERN THREADS ROUNDS (steps: buffers instead of threads). Does a fixed amount of work: bench/run --programs measures the process.
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -182,6 +183,27 @@ void large(unsigned threads, unsigned rounds) {
   for (auto& thread : team) thread.join();
 }
 
+void steps(unsigned threads, unsigned rounds) {
+  constexpr std::size_t kStep = 65536;
+  constexpr std::size_t kMost = std::size_t{64} << 20;
+  for (unsigned i = 0; i < rounds; ++i) {
+    std::vector<char*> buffers(threads);
+    for (std::size_t size = 0; size < kMost; size += kStep) {
+      for (char*& p : buffers) {
+        p = static_cast<char*>(std::realloc(p, size + kStep));
+        if (p == nullptr) fail("out of memory");
+        for (std::size_t at = size; at < size + kStep; at += 4096) p[at] = static_cast<char>(at >> 12);
+      }
+    }
+    for (char* p : buffers) {
+      for (std::size_t at = 0; at < kMost; at += 4096) {
+        if (p[at] != static_cast<char>(at >> 12)) fail("realloc lost what was there");
+      }
+      std::free(p);
+    }
+  }
+}
+
 void short_threads(unsigned threads, unsigned rounds) {
   for (unsigned i = 0; i < rounds * 60; ++i) {
     std::vector<std::thread> team;
@@ -226,10 +248,12 @@ int main(int argc, char** argv) {
     scratch(threads, rounds);
   } else if (pattern == "large") {
     large(threads, rounds);
+  } else if (pattern == "steps") {
+    steps(threads, rounds);
   } else if (pattern == "threads") {
     short_threads(threads, rounds);
   } else {
-    fail("no such pattern: server, exchange, scratch, large or threads");
+    fail("no such pattern: server, exchange, scratch, large, steps or threads");
   }
   tell_memory();
 }

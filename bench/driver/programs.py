@@ -103,6 +103,7 @@ def workloads(build, root):
     yield "exchange, 2 threads", None, lambda e, f: run([own, "exchange", "2", "60"], e, f)
     yield "scratch, 2 threads", None, lambda e, f: run([own, "scratch", "2", "400"], e, f)
     yield "large with realloc", None, lambda e, f: run([own, "large", "2", "12"], e, f)
+    yield "realloc in small steps", None, lambda e, f: run([own, "steps", "2", "4"], e, f)
     yield "short threads", None, lambda e, f: run([own, "threads", "4", "60"], e, f)
     yield "sqlite3", "sqlite3", lambda e, f: run(["sqlite3", ":memory:"], e, f, SQL)
     yield "python3", "python3", lambda e, f: run([sys.executable, "-c", PYTHON], {**e, "PYTHONMALLOC": "malloc"}, f)

@@ -153,7 +153,9 @@ EXTMEM_API int extmem_heap_calloc(extmem_heap_t heap, size_t count, size_t size,
  *
  * Requires: *p NULL (then this allocates) or an object of this heap.
  * Returns: 0 and the object's address, new or the same, in *p; -errno, and *p and the object stay as they were.
- * The tag is kept unless options->tag names one.
+ * The tag is kept unless options->tag names one. Large objects take their pages along in private anonymous memory
+ * that the heap grew by, where the domain has no listeners: the bytes of both places are then other physical pages.
+ * What a device must reach needs a listener.
  * Errors: those of extmem_heap_allocate and extmem_free; ENOTSUP it would have to move memory that the CPU
  * cannot reach.
  * Threads: any.

@@ -55,7 +55,8 @@ class EXTMEM_API Heap {
   Result<void*> calloc(std::size_t count, std::size_t size, const AllocOptions& options = {}) noexcept;
   /// Changes the size, in place when possible, else by moving. p == nullptr: allocate. On error p stays as it was.
   /// The tag of the object is kept unless options.tag names one. options.zero: what lies beyond the usable size that
-  /// the object had is zeroed.
+  /// the object had is zeroed. Large objects take their pages along in private anonymous memory that the heap grew by, where the
+  /// domain has no listeners: the bytes of both places are then other physical pages. What a device must reach needs a listener.
   /// Errors: those of allocate and deallocate; ENOTSUP when it would have to move memory that the CPU cannot reach.
   Result<void*> reallocate(void* p, std::size_t new_size) noexcept;
   Result<void*> reallocate(void* p, std::size_t new_size, const AllocOptions& options) noexcept;

@@ -6,7 +6,7 @@
 //
 // One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains
 // that processes share), participants.cpp (recovery, leaving), withheld.cpp (what DMA may still use), sync.cpp (mapping what others added), tags.cpp, objects.cpp
-// (allocate, free), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
+// (allocate, free), moving.cpp (objects that take their pages along), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
 // inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
 
@@ -23,6 +23,7 @@
 #include "heap/records.hpp"
 #include "heap/region_index.hpp"
 #include "os/domain_folder.hpp"
+#include "os/page_mover.hpp"
 #include "shared/control_segment.hpp"
 #include "shared/participants.hpp"
 
@@ -174,6 +175,11 @@ class DomainState {
   ObjectInfo object_in(std::uint32_t region, std::uint64_t offset, std::uintptr_t base,
                        std::uint16_t* holder) noexcept;
   Result<ObjectInfo> held_object(const HeapLocal* heap, const void* p, std::uint16_t* holder) noexcept;
+
+  // moving.cpp
+  /// Moves an object's pages to its new place, where only the CPU can have to do with them. The caller copies the rest.
+  os::Moved move_pages(HeapLocal& heap, std::uint32_t slot, std::uint32_t from_region, void* from,
+                       RegionPtr to, std::uint64_t bytes) noexcept;
 
   // regions.cpp, removal.cpp
   // With the handle, not the heap: whether it is still the heap that is meant, only the lock can say.
@@ -403,6 +409,7 @@ class DomainState {
   std::uint64_t mapping_bytes_ = 0;      // of the mapping that this object lives in
   Listener listeners_[kMaxListeners]{};  // guarded by the region lock
   std::uint32_t listener_count_ = 0;
+  os::PageMover mover_;
 
   // Between processes.
   bool shared_ = false;

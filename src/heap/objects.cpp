@@ -345,7 +345,14 @@ Result<void*> DomainState::reallocate(HeapLocal& heap, void* p, std::size_t new_
     return EXTMEM_ERROR(
         ENOTSUP, "the CPU cannot reach this memory: allocate anew and copy by the device that owns it");
   }
-  std::memcpy(to, p, std::min<std::uint64_t>(object.size, new_size));
+  const std::uint64_t bytes = std::min<std::uint64_t>(object.size, new_size);
+  const os::Moved pages = move_pages(heap, slot, object.region.slot, p, moved, bytes);
+  if (pages.place_lost) {  // and stays allocated, so that nobody gets it
+    return EXTMEM_ERROR(ENOMEM, "the kernel has no memory to move the object's pages: it stays where it is");
+  }
+  std::memcpy(static_cast<std::byte*>(to) + pages.bytes, static_cast<const std::byte*>(p) + pages.bytes,
+              bytes - pages.bytes);
+  if (pages.old_place_lost) return zero_beyond(to);
   if (auto freed = deallocate(&heap, p); !freed) {  // somebody else freed it meanwhile: a bug of the caller's
     (void)deallocate(&heap, to);
     return freed.error();

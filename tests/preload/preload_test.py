@@ -191,8 +191,8 @@ class Large(Ours):
         self.passes("large", "lean", options=["--tags"])
 
     def test_contents_on_other_backings(self):
-        for options in (["--backing", "thp"], ["--backing", "memfd"], ["--prefault", "--step", "8M"],
-                        ["--limit", "160M"]):
+        for options in ([], ["--backing", "thp"], ["--backing", "memfd"], ["--prefault", "--step", "8M"],
+                        ["--node", "0"], ["--limit", "160M"]):
             with self.subTest(options=options):
                 self.passes("large", options=options)
 

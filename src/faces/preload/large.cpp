@@ -27,6 +27,13 @@ bool droppable() noexcept {
          !b.lock;
 }
 
+/// Whether an object's pages may move to another place. Not transparent hugepages, which would be split, nor pages of a node:
+/// those places have their node each.
+bool movable() noexcept {
+  const BackingSpec& b = process.settings.backing;
+  return droppable() && !b.thp && b.numa_node == kAnyNode;
+}
+
 /// Drops the whole pages (of `page` bytes) in [p, p + bytes). False: there were none, or the kernel refuses (mlockall).
 bool drop(std::byte* p, std::size_t bytes, std::size_t page) noexcept {
   const auto at = reinterpret_cast<std::uintptr_t>(p);
@@ -82,11 +89,14 @@ void* move_large(void* p, std::size_t old_size, std::size_t size, const void* ca
     place = process.heap.allocate(taken, options);
   }
   if (!place) return nullptr;
-  // Piece by piece, each dropped once it is copied: the object is never in memory twice.
   auto* to = static_cast<std::byte*>(*place);
   auto* from = static_cast<std::byte*>(p);
   const os::ErrnoKeeper keep;
-  for (std::size_t done = 0; done < old_size; done += kPiece) {
+  os::Moved moved;
+  if (movable()) moved = process.mover.move(to, from, old_size);
+  if (moved.place_lost) return nullptr;
+  // Piece by piece, each dropped once it is copied: the object is never in memory twice.
+  for (std::size_t done = moved.bytes; done < old_size; done += kPiece) {
     const std::size_t piece = std::min(kPiece, old_size - done);
     std::memcpy(to + done, from + done, piece);
     if (droppable() && old_size > kPiece) drop(from + done, piece, os::page_size());
@@ -95,6 +105,7 @@ void* move_large(void* p, std::size_t old_size, std::size_t size, const void* ca
     options.in_place = true;  // what is left behind it becomes free; where that fails it stays larger
     (void)process.heap.reallocate(to, size, options);
   }
+  if (moved.old_place_lost) return to;
   if (const Result<void> freed = process.heap.deallocate(p); !freed)
     tell_bad_free("realloc", p, freed.error());
   return to;

@@ -1,9 +1,9 @@
 // Large objects of private anonymous memory: what the kernel can do for them page by page.
 //
 // What it is: three things that are not worth it for small objects. Zeroes come without touching pages that nobody has
-// written; an object that grows moves to a place with room behind it, so that growing by small steps does not copy it at
-// every step; and malloc_trim gives the pages of free memory back to the system.
-// All of it rests on MADV_DONTNEED, after which a private anonymous page reads as zero. It is not done where the pages are
+// written; an object that grows moves to a place with room behind it, so that growing by small steps does not move it at
+// every step, and takes its pages along (os/page_mover.hpp); and malloc_trim gives the pages of free memory back to the system.
+// It rests on MADV_DONTNEED, after which a private anonymous page reads as zero, and on mremap. It is not done where the pages are
 // shared, hugepages out of a pool, or wanted present (--prefault, --lock): there the same is done by hand, or not at all.
 // Thread-safety: as malloc.
 #pragma once

@@ -16,6 +16,7 @@
 #include "extmem/domain.hpp"
 #include "faces/preload/settings.hpp"
 #include "os/kept_descriptor.hpp"
+#include "os/page_mover.hpp"
 #include "os/writer.hpp"
 
 namespace extmem::preload {
@@ -60,6 +61,7 @@ struct ProcessHeap {
   Bootstrap bootstrap;
   Mishaps mishaps;
   Settings settings;
+  os::PageMover mover;
   LastingDomain lasting;
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it

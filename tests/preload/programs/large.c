@@ -1,6 +1,11 @@
 /* Large objects: right in what they hold; and, with the argument "lean", no more memory than the program touches. */
+#define _GNU_SOURCE
 #include <malloc.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -59,6 +64,73 @@ static unsigned char* grow(size_t mib) {
   return p;
 }
 
+static unsigned value_at(size_t i, unsigned seed) { return (unsigned)(i * 2654435761u) + seed; }
+
+static void fill(unsigned* p, size_t bytes, unsigned seed) {
+  for (size_t i = 0; i < bytes / sizeof *p; ++i) p[i] = value_at(i, seed);
+}
+
+static void check_filled(const unsigned* p, size_t bytes, unsigned seed) {
+  for (size_t i = 0; i < bytes / sizeof *p; ++i) CHECK(p[i] == value_at(i, seed));
+}
+
+/* Objects of up to 6 MiB that grow and shrink at random; half-way also in the child of a fork, which has its own. */
+static void resize_at_random(void) {
+  enum { kObjects = 8, kSteps = 300 };
+  unsigned* objects[kObjects] = {NULL};
+  size_t bytes[kObjects] = {0};
+  pid_t child = -1;
+  unsigned long state = 12345;
+  for (unsigned step = 0; step < kSteps; ++step) {
+    state = state * 6364136223846793005ul + 1442695040888963407ul;
+    const size_t at = (state >> 33) % kObjects;
+    const size_t wanted = 4 + (state >> 40) % (6 * kMiB / 4) * 4;
+    objects[at] = realloc(objects[at], wanted);
+    CHECK(objects[at] != NULL);
+    check_filled(objects[at], bytes[at] < wanted ? bytes[at] : wanted, (unsigned)at + (child == 0 ? 100 : 0));
+    bytes[at] = wanted;
+    fill(objects[at], wanted, (unsigned)at + (child == 0 ? 100 : 0));
+    if (step == kSteps / 2) {
+      fflush(NULL);
+      child = fork();
+      CHECK(child >= 0);
+      for (unsigned i = 0; child == 0 && i < kObjects; ++i) {
+        check_filled(objects[i], bytes[i], i);
+        fill(objects[i], bytes[i], i + 100);
+      }
+    }
+  }
+  for (unsigned i = 0; i < kObjects; ++i) {
+    check_filled(objects[i], bytes[i], i + (child == 0 ? 100 : 0));
+    free(objects[i]);
+  }
+  if (child == 0) _exit(0);
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* An object with no room behind it takes its pages along: none is brought in for it. */
+static void take_pages_along(void) {
+  const int dontunmap = 4; /* MREMAP_DONTUNMAP */
+  char* pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(pages != MAP_FAILED);
+  if (mremap(pages, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED | dontunmap, pages + 4096) == MAP_FAILED)
+    return;
+  void* behind = malloc(2 * kMiB);
+  unsigned* p = malloc(16 * kMiB);
+  CHECK(behind != NULL && p != NULL);
+  fill(p, 16 * kMiB, 5);
+  struct rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  unsigned* now = realloc(p, 24 * kMiB);
+  check_filled(now, 16 * kMiB, 5);
+  getrusage(RUSAGE_SELF, &after);
+  CHECK(now != p);
+  CHECK(after.ru_minflt - before.ru_minflt < 100);
+  free(now);
+  free(behind);
+}
+
 int main(int argc, char** argv) {
   const int lean = argc > 1 && strcmp(argv[1], "lean") == 0;
   zeroes();
@@ -67,9 +139,11 @@ int main(int argc, char** argv) {
     p = realloc(p, kMiB);
     CHECK(p != NULL && holds(p, kMiB, 0));
     free(p);
+    resize_at_random();
     puts("large: passed");
     return 0;
   }
+  take_pages_along();
   const size_t before = status_bytes("VmRSS");
   unsigned char* sparse = calloc(2048, kMiB);
   CHECK(sparse != NULL);
