@@ -1,4 +1,6 @@
 // Thread caches: making, pausing, flushing and dropping them.
+#include <algorithm>
+
 #include "alloc/chains.hpp"
 #include "alloc/core.hpp"
 #include "base/crash_point.hpp"
@@ -253,9 +255,14 @@ void Core::release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uin
 }
 
 void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
+  const HeapCore& h = heaps_[cache.heap];
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
-    // One stays for the next thread, which would make it anew; whoever needs its pages flushes.
-    release_empty_locked(slot, cache, cls, heaps_[cache.heap].partial[cls] == 0 ? 1 : 0);
+    // As many as there were threads stay for the next ones, which would make them anew, elsewhere, and touch other pages of
+    // them; whoever needs their pages flushes.
+    std::uint32_t keep = std::min(keep_empty(cls), h.most_caches.get());
+    for (std::uint32_t link = h.partial[cls]; link != 0 && keep != 0; link = slabs_[link - 1].list_next)
+      --keep;
+    release_empty_locked(slot, cache, cls, keep);
     while (cache.own[cls] != 0) {
       const std::uint32_t index = cache.own[cls] - 1;
       unlink_listed(index);

@@ -7,10 +7,6 @@
 namespace extmem::alloc {
 
 namespace {
-constexpr std::uint32_t kKeepEmptyBytes = 512 * 1024;  // of wholly free slabs that a thread keeps per class
-constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept {
-  return kSizeClasses[cls].size > kLastingSize ? 1 : kKeepEmptyBytes / kSizeClasses[cls].slab_bytes;
-}
 /// Slabs with free objects, it among them, up to which a shared one stays that is wholly free.
 constexpr std::uint32_t keep_shared(std::uint32_t cls) noexcept {
   return kSizeClasses[cls].size > kLastingSize ? 4 : 1;

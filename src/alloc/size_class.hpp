@@ -88,4 +88,9 @@ constexpr std::uint32_t class_of_aligned(std::uint64_t size, std::uint64_t align
   return kClasses;
 }
 
+/// Wholly free slabs of a class that are kept: by a thread, and by a heap of threads that have ended. Up to 512 KiB.
+constexpr std::uint32_t keep_empty(std::uint32_t cls) noexcept {
+  return kSizeClasses[cls].size > kLastingSize ? 1 : 512 * 1024 / kSizeClasses[cls].slab_bytes;
+}
+
 }  // namespace extmem::alloc

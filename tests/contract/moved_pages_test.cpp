@@ -199,7 +199,7 @@ TEST_P(MovedPages, LoseNoByteOfRandomObjects) {
   };
   std::vector<Object> objects;
   int emptied = 0;
-  for (int step = 0; step < 600; ++step) {
+  for (int step = 0; step < 250; ++step) {
     const std::size_t size = 8 * (1 + random() % (random() % 4 == 0 ? kMiB / 64 : kMiB));
     const std::size_t at = objects.empty() ? 0 : random() % objects.size();
     if (objects.size() < 4 || (objects.size() < 12 && random() % 3 == 0)) {
@@ -233,7 +233,7 @@ TEST_P(MovedPages, LoseNoByteOfRandomObjects) {
       object.bytes = wanted;
       fill(object.p, wanted, object.seed);
     }
-    if (step % 50 == 0) expect_sound(*face_);
+    if (step % 25 == 0) expect_sound(*face_);
   }
   for (const Object& object : objects) {
     EXPECT_TRUE(holds(object.p, object.bytes, object.seed));

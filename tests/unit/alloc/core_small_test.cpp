@@ -326,6 +326,30 @@ TEST(CoreSmall, ADroppedCacheLeavesNothingBehind) {
   EXPECT_EQ(world.leftovers(), "");
 }
 
+TEST(CoreSmall, ThreadsThatComeAndGoUseTheSamePages) {
+  CoreWorld world;
+  world.add_region(64 * kMiB);
+  Random random(7);
+  std::set<std::uint64_t> pages;
+  std::size_t at_first = 0;
+  for (int round = 0; round < 40; ++round) {
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> objects;
+    for (int i = 0; i < 400; ++i) {  // four at once
+      const std::uint32_t slot = 1 + static_cast<std::uint32_t>(i) % 4;
+      const std::uint64_t size = 16 + below(random, 2000);
+      const std::uint64_t ptr = world.must_allocate(slot, size);
+      for (std::uint64_t at = ptr >> 12; at <= (ptr + size - 1) >> 12; ++at) pages.insert(at);
+      objects.emplace_back(slot, ptr);
+    }
+    for (const auto& [slot, ptr] : objects) world.must_free(slot, ptr);
+    for (std::uint32_t slot = 1; slot <= 4; ++slot) world.core().drop_cache(slot, world.cache(slot));
+    if (round == 0) at_first = pages.size();
+  }
+  EXPECT_LT(pages.size(), at_first * 2);
+  EXPECT_EQ(world.breaches(), "");
+  EXPECT_EQ(world.leftovers(), "");
+}
+
 // A heap is destroyed by one thread while another is about to use its cache: the record must not become a third's.
 TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
   shared::Geometry geometry = small_geometry();
