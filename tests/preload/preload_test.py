@@ -303,6 +303,10 @@ class Refused(Ours):
         self.assertIn("calls the malloc in", done.stderr)
         self.assertTrue(done.stats["other_malloc"].endswith("preload_own_malloc"), done.stats)
         self.assertEqual(self.passes("own_malloc_new").stats["used_bytes"], 0)
+        # One that passes on what it is asked is no other.
+        done = self.run_on_heap(EXTMEM, "record", "-o", self.folder / "trace", "--", PROGRAMS / "preload_operators")
+        self.assertEqual(done.stats["other_malloc"], "")
+        self.assertNotIn("calls the malloc", done.stderr)
         for name in ("interface", "stub"):
             done = self.passes(name)
             self.assertEqual(done.stats["other_malloc"], "")

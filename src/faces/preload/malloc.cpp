@@ -85,11 +85,11 @@ void* allocate_aligned(std::size_t align, std::size_t size, const void* caller) 
 }  // namespace
 
 void* allocate_from(std::size_t size, const void* caller) noexcept {
-  if (begun().other_malloc[0] != '\0') return ::malloc(size);  // delete ends in its free
+  if (begun().malloc_in_front) return ::malloc(size);  // delete ends in its free
   return allocate_slowly(size, 0, false, caller);
 }
 void* allocate_aligned_from(std::size_t align, std::size_t size, const void* caller) noexcept {
-  if (begun().other_malloc[0] != '\0') return ::memalign(align, size);
+  if (begun().malloc_in_front) return ::memalign(align, size);
   return allocate_aligned(align, size, caller);
 }
 

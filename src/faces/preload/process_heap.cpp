@@ -196,6 +196,7 @@ struct Start {
       report_start();
       mark_told();
     }
+    forget_forwarding_malloc();
     if (process.settings.report_pid == os::process_id()) report_other_malloc();
   }
   ~Start() {

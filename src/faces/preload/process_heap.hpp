@@ -66,7 +66,8 @@ struct ProcessHeap {
   RegionInfo first{};      // the memory that was mapped at the start
   bool furnished = false;  // that was there already: `first` is as long as all of it
   std::uint64_t begun_ns = 0;
-  char other_malloc[256] = "";  // the file whose malloc the program calls instead of this one
+  char other_malloc[256] = "";   // the file whose malloc the program calls instead of this one
+  bool malloc_in_front = false;  // that one, or one that ends in this one, as a recording library's
   // Operators new that the program has instead of ours: the other forms must end in them.
   bool replaced_new = false;
   bool replaced_aligned_new = false;
@@ -109,10 +110,12 @@ Tag tag_of_caller(const void* caller) noexcept;
 
 /// Looks which functions of this library the program calls others instead of.
 void find_replaced() noexcept;
+/// A malloc in front that takes its memory from this one is no other. Requires: the heap is there.
+void forget_forwarding_malloc() noexcept;
 
 /// What memory was taken, in one line; statistics at exit.
 void report_start() noexcept;
-/// Says so where the program calls another malloc than this library's: one that is linked into it.
+/// Says so where the program calls another malloc than this library's that gives other memory: one that is linked into it.
 void report_other_malloc() noexcept;
 /// Once, where statistics are wanted of this process.
 void report_exit() noexcept;
