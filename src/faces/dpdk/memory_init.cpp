@@ -50,6 +50,7 @@ DomainOptions sizes() noexcept {
   DomainOptions sizes;
   sizes.max_regions = 32768;
   sizes.max_heaps = 32768;
+  sizes.max_threads = 16383;  // as many as a domain can have: DPDK has no limit
   sizes.max_memzones = static_cast<std::uint32_t>(
       std::min<std::size_t>(rte_memzone_max_get() + kOwnMemzones, std::uint32_t{1} << 24));
   sizes.large_metadata = std::uint64_t{256} << 30;

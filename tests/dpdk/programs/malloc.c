@@ -300,6 +300,38 @@ static void test_threads(void) {
   EXPECT(memcmp(&before, &now, sizeof now) == 0);
 }
 
+enum { CROWD = 1500 }; /* once there was room for 1,024 threads at a time */
+static pthread_barrier_t all_there;
+static void* one_of_a_crowd(void* arg) {
+  char* p = (char*)rte_malloc(NULL, 100, 0);
+  if (p != NULL) p[99] = 1;
+  pthread_barrier_wait(&all_there);
+  rte_free(p);
+  return p == NULL ? NULL : arg;
+}
+static void test_crowd(void) {
+  static pthread_t threads[CROWD];
+  struct rte_malloc_socket_stats before, now;
+  pthread_attr_t small;
+  unsigned i, good = 0;
+  EXPECT(rte_malloc_get_socket_stats(0, &before) == 0);
+  EXPECT(pthread_barrier_init(&all_there, NULL, CROWD) == 0);
+  EXPECT(pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 1 << 17) == 0);
+  for (i = 0; i < CROWD; i++) {
+    if (pthread_create(&threads[i], &small, one_of_a_crowd, threads) == 0) continue;
+    printf("this machine does not allow %d threads\n", CROWD);
+    exit(77);
+  }
+  for (i = 0; i < CROWD; i++) {
+    void* result = NULL;
+    EXPECT(pthread_join(threads[i], &result) == 0);
+    good += result != NULL;
+  }
+  EXPECT(good == CROWD);
+  EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
+  EXPECT(memcmp(&before, &now, sizeof now) == 0);
+}
+
 static void test_dumps(void) {
   static char text[1 << 20];
   FILE* f = fmemopen(text, sizeof text, "w");
@@ -335,6 +367,7 @@ int main(int argc, char** argv) {
 #endif
   test_threads();
   test_dumps();
+  test_crowd();
   EXPECT(rte_eal_cleanup() == 0);
   return failures != 0;
 }
