@@ -117,6 +117,7 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region, base:
   // Appended: regions serve in the order of their adding.
   std::uint32_t last = h.first_region;
   while (last != 0 && regions_[last].next != 0) last = regions_[last].next;
+  r.rank = last == 0 ? 1 : regions_[last].rank + 1;
   auto tx = transaction(slot);
   tx.set(r.next, 0);
   tx.set(last == 0 ? h.first_region : regions_[last].next, region);
@@ -132,6 +133,7 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region, base:
 void Core::detach_region_locked(std::uint32_t region) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[r.heap];
+  if (h.full_to == region) h.full_to = 0;
   auto tx = transaction(h.lock.holder());
   if (h.first_region == region) {
     tx.set(h.first_region, r.next);

@@ -290,9 +290,11 @@ class Core {
   /// Returns to the pages what threads of an exact heap have cached; others stand still only if they may have cached
   /// something. Before whatever could tell the difference. Requires: the heap's lock. Errors: ETIMEDOUT.
   Result<void> flush_spans_locked(std::uint32_t slot, std::uint32_t heap) noexcept;
-  /// An allocation without tag and constraints of an exact heap where the thread has a cache, and a free (core_exact_plain.cpp).
+  /// An allocation without tag and constraints of an exact heap, `own` the thread's cache there if it has one; and a free
+  /// (core_exact_plain.cpp).
   /// The address, or true. Not that easily: 0, false; then use allocate_span, free_span.
-  std::uint64_t allocate_plain_span(ThreadCache& own, std::uint64_t bytes) noexcept;
+  std::uint64_t allocate_plain_span(std::uint32_t slot, std::uint32_t heap, ThreadCache* own,
+                                    std::uint64_t bytes) noexcept;
   bool free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t page) noexcept;
   /// The same of all caches. Requires: also that the other caches are paused.
   void flush_spans_paused(std::uint32_t slot, std::uint32_t heap) noexcept;
@@ -381,6 +383,7 @@ class Core {
   static void note_served(RegionCore& region) noexcept {
     if (region.served == 0) region.served = 1;
   }
+  void note_freeing(HeapCore& heap, std::uint32_t region) const noexcept;  // before it
   static void note_emptied(HeapCore& heap, const RegionCore& region) noexcept {
     if ((region.flags & kRegionGrown) != 0 && region.pages.free_pages == region.pages.pages) heap.emptied = 1;
   }

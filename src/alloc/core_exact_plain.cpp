@@ -9,30 +9,55 @@ namespace extmem::alloc {
 
 namespace {
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 36;  // so that pages fit 32 bits
+constexpr std::uint32_t kWorthNoting = 4;  // regions without room: fewer are passed sooner than noted
+
+/// Whoever dies in between leaves no hint.
+void note_full(HeapCore& h, std::uint32_t region, std::uint32_t wanted) noexcept {
+  h.full_to = 0;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.full_pages = wanted;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.full_to = region;
+}
 }  // namespace
 
-std::uint64_t Core::allocate_plain_span(ThreadCache& own, std::uint64_t bytes) noexcept {
+std::uint64_t Core::allocate_plain_span(std::uint32_t slot, std::uint32_t heap, ThreadCache* own,
+                                        std::uint64_t bytes) noexcept {
   if (bytes - 1 >= kMostBytes) return 0;
-  const std::uint32_t slot = own.slot;
-  const std::uint32_t heap = own.heap;
   const auto wanted = static_cast<std::uint32_t>((bytes + (1u << kSpanUnitShift) - 1) >> kSpanUnitShift);
   HeapCore& h = heaps_[heap];
   const HeapGuard guard(*this, slot, heap);
   if (!guard.held()) return 0;
-  SpanMagazines& spans = SpanMagazines::of(own);
-  const bool open = spans.open != 0;
+  SpanMagazines* const spans = own == nullptr ? nullptr : &SpanMagazines::of(*own);
+  const bool open = spans != nullptr && spans->open != 0;
   // Alone with an empty cache, or nobody caches: nothing is to be flushed.
-  if (h.open_caches > (open && spans.cached() == 0 ? 1u : 0u) && !flush_spans_locked(slot, heap)) return 0;
-  for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
+  if (h.open_caches > (open && spans->cached() == 0 ? 1u : 0u) && !flush_spans_locked(slot, heap)) return 0;
+  const std::uint32_t full_to = h.full_to;
+  const bool known = full_to - 1 < geometry_.max_regions && wanted >= h.full_pages &&
+                     regions_[full_to].heap == heap && (regions_[full_to].flags & kRegionAttached) != 0;
+  std::uint32_t passed = 0;  // regions without room
+  bool all_looked_at = true;
+  for (std::uint32_t region = known ? full_to : h.first_region.get(); region != 0;
+       region = regions_[region].next) {
     RegionCore& r = regions_[region];
-    if ((r.flags & kRegionDraining) != 0 || !reaches(region)) continue;
+    if ((r.flags & kRegionDraining) != 0 || !reaches(region)) {
+      all_looked_at = false;
+      continue;
+    }
     if (r.pages.page_shift != kSpanUnitShift) return 0;
     PageAllocator allocator = pages(region);
+    if (wanted > allocator.largest_free_bound()) {
+      ++passed;
+      continue;
+    }
     const bool cacheable = open && wanted <= kMostCachedPages && (r.flags & kRegionGrown) == 0;
     auto tx = transaction(slot);
     const std::uint32_t page =
-        allocator.allocate_plain(tx, wanted, untagged_, cacheable ? spans.owner.get() : 0);
-    if (page == kNoPage) continue;
+        allocator.allocate_plain(tx, wanted, untagged_, cacheable ? spans->owner.get() : 0);
+    if (page == kNoPage) {
+      ++passed;
+      continue;
+    }
     const std::uint64_t rounded = std::uint64_t{wanted} << kSpanUnitShift;
     {
       shared::Writer w(tx);
@@ -42,15 +67,24 @@ std::uint64_t Core::allocate_plain_span(ThreadCache& own, std::uint64_t bytes) n
     tx.commit();
     const std::uint64_t at = address(region, std::uint64_t{page} << kSpanUnitShift);
     if (cacheable) {
-      spans.note_allocated(at, RowSpan::pack(region, wanted, page));
-    } else {
-      spans.note_changed();
+      spans->note_allocated(at, RowSpan::pack(region, wanted, page));
+    } else if (spans != nullptr) {
+      spans->note_changed();
     }
     note_served(r);
     note_peak(h);
+    if (passed >= kWorthNoting && all_looked_at) note_full(h, region, wanted);
     return at;
   }
-  return 0;
+  h.full_to = 0;
+  return 0;  // the usual way looks at all regions
+}
+
+// What is known to be full may not lie behind a region in which something is free now.
+void Core::note_freeing(HeapCore& heap, std::uint32_t region) const noexcept {
+  if (const std::uint32_t to = heap.full_to;
+      to - 1 < geometry_.max_regions && regions_[region].rank < regions_[to].rank)
+    heap.full_to = region;
 }
 
 bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t page) noexcept {
@@ -72,6 +106,7 @@ bool Core::free_plain_span(ThreadCache& own, std::uint32_t region, std::uint32_t
   const auto length = static_cast<std::uint32_t>(word0);
   if (word0 - length != PageDesc::pack(PageKind::held_head, 0, untagged_)) return false;
   if (desc.word1 != 0 && desc.word1 != spans.owner) return false;  // another thread's
+  note_freeing(h, region);
   auto tx = transaction(slot);
   allocator.free(tx, page, length);
   {

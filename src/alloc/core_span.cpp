@@ -107,6 +107,7 @@ void Core::free_span_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_
   const std::uint32_t length = allocator.desc(page).length();
   const std::uint16_t holder = allocator.desc(page).holder();
   const std::uint64_t bytes = std::uint64_t{length} << r.pages.page_shift;
+  note_freeing(h, region);
   auto tx = transaction(slot);
   allocator.free(tx, page, length);
   tx.add(h.span_count, ~std::uint64_t{0});
@@ -173,6 +174,7 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
   const std::uint32_t length = desc.length();
   if (wanted == length) return true;
   const std::uint16_t holder = desc.holder();
+  if (wanted < length) note_freeing(h, region);
   auto tx = transaction(slot);
   if (wanted > length) {
     if ((r.flags & kRegionDraining) != 0) return false;

@@ -47,6 +47,10 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint16_t> hits;          // of the caches that were disturbed
   base::Relaxed<std::uint8_t> disturbed;      // how often an owner had to stand still lately
   base::Relaxed<std::uint8_t> backoff;        // how often in a row that was for nothing
+  // No region before that one in the chain had a free run of so many pages when it was last looked for, and nothing was freed
+  // there since. A hint: who finds nothing looks at all regions.
+  base::Relaxed<std::uint32_t> full_to;  // slot; 0: not known
+  base::Relaxed<std::uint32_t> full_pages;
 };
 
 struct TagRecord {
@@ -111,6 +115,7 @@ struct alignas(64) RegionCore {
               // its own mapping, or memory that has no name would be gone for good
   region::IovaTable iova;
   PageSpace pages;
+  base::Relaxed<std::uint32_t> rank;  // grows along the heap's chain
 };
 
 }  // namespace extmem::alloc

@@ -150,7 +150,8 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
     if (p) return reinterpret_cast<void*>(*p);
   } else if (memory.exact_key == key_ && current(memory) && living(local_, key_)) {
     // Of an exact heap: nothing that a free has just undone.
-    const std::uint64_t p = local_->state->core_.allocate_plain_span(*memory.cache, size);
+    const std::uint64_t p =
+        local_->state->core_.allocate_plain_span(memory.cache->slot, memory.cache->heap, memory.cache, size);
     if (p != 0) return if_living(local_, key_, reinterpret_cast<void*>(p));
   }
   return allocate_living(local_, key_, size, AllocOptions{});

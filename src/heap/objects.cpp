@@ -105,6 +105,16 @@ bool growth_helps(const GrowthPolicy& policy, const CheckedRequest& request) noe
   return request.span.dma_bits == 0 && (!request.span.iova_contiguous || request.size <= page);
 }
 
+/// Whether any place in an exact heap will do.
+bool is_plain(const CheckedRequest& request, std::uint16_t untagged) noexcept {
+  const alloc::SpanRequest& span = request.span;
+  const alloc::RegionFilter& filter = request.filter;
+  return request.holder == untagged && span.align == kExactGranule && span.nocross == 0 &&
+         !span.iova_contiguous && span.dma_bits == 0 && span.min_offset == 0 && ~span.max_offset == 0 &&
+         span.placement == Placement::any && filter.region == 0 && filter.node == kAnyNode &&
+         filter.os_page_shift == 0;
+}
+
 }  // namespace
 
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
@@ -127,7 +137,11 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
             reinterpret_cast<void*>(*ptr));  // found: while we hold the object, its region stays
       failed = ptr.error();
     }
-    if (heap.exact) (void)remember_cache(slot, heap);
+    // Who has freed nothing yet has no cache, and would not come by the short way (handles.cpp) before.
+    if (heap.exact && remember_cache(slot, heap) == nullptr && is_plain(request, core_.untagged())) {
+      const std::uint64_t p = core_.allocate_plain_span(slot, heap.id, nullptr, request.size);
+      if (p != 0) return to_region_ptr(reinterpret_cast<void*>(p));
+    }
     if (!slabs || failed.code() == ENOTBLK || failed.code() == ENOMEM) {
       auto span =
           core_.allocate_span(slot, heap.id, request.size, request.span, request.filter, request.holder);

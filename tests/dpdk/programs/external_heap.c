@@ -338,6 +338,55 @@ static void test_pieces(void) {
 }
 
 #ifdef RTE_LIB_EXTMEM
+/* Very many pieces: full ones are passed over, and used again as soon as something is freed in them, the first added first. */
+static void test_many_pieces(void) {
+  enum { PIECES = 300, LENGTH = 2 * PAGE, SIZE = 1024, EACH = LENGTH / SIZE };
+  static char* given[PIECES * EACH];
+  static char* pieces[PIECES];
+  char* memory = (char*)map((size_t)PIECES * 2 * LENGTH);
+  struct rte_malloc_socket_stats stats;
+  unsigned n = 0, i;
+  int socket;
+  char* p;
+  EXPECT(rte_malloc_heap_create("many") == 0);
+  socket = rte_malloc_heap_get_socket("many");
+  for (i = 0; i < PIECES; i++) { /* not in the order of their addresses */
+    pieces[i] = memory + (size_t)(i * 7 % PIECES) * 2 * LENGTH;
+    EXPECT(rte_malloc_heap_memory_add("many", pieces[i], LENGTH, NULL, 0, PAGE) == 0);
+  }
+  while (n < PIECES * EACH && (p = (char*)rte_malloc_socket(NULL, SIZE, 0, socket)) != NULL) {
+    EXPECT(p == pieces[n / EACH] + LENGTH - (n % EACH + 1) * SIZE);
+    given[n++] = p;
+  }
+  EXPECT(n == PIECES * EACH);
+  EXPECT(rte_malloc_socket(NULL, 64, 0, socket) == NULL);
+  rte_free(given[250 * EACH + 3]);
+  rte_free(given[40 * EACH + 1]);
+  rte_free(given[100 * EACH]);
+  EXPECT(rte_malloc_socket(NULL, SIZE, 0, socket) == given[40 * EACH + 1]);
+  EXPECT(rte_malloc_socket(NULL, SIZE, 0, socket) == given[100 * EACH]);
+  EXPECT(rte_malloc_socket(NULL, SIZE / 2, 0, socket) == given[250 * EACH + 3] + SIZE / 2);
+  p = (char*)rte_realloc(given[20 * EACH + 4], SIZE / 2, 0); /* the rest of it is free */
+  EXPECT(p == given[20 * EACH + 4]);
+  EXPECT(rte_malloc_socket(NULL, SIZE / 2, 0, socket) == p + SIZE / 2);
+  EXPECT(rte_malloc_socket(NULL, SIZE / 2, 0, socket) == given[250 * EACH + 3]);
+  EXPECT(rte_malloc_socket(NULL, 64, 0, socket) == NULL);
+  rte_free(p + SIZE / 2);
+  rte_free(given[250 * EACH + 3] + SIZE / 2);
+  for (i = 0; i < n; i++) rte_free(given[i]);
+  EXPECT(rte_malloc_get_socket_stats(socket, &stats) == 0);
+  EXPECT(stats.alloc_count == 0 && stats.free_count == PIECES && stats.greatest_free_size == LENGTH);
+  for (i = 0; i < PIECES; i++) { /* taken away here and there */
+    unsigned k = i * 11 % PIECES;
+    EXPECT(rte_malloc_heap_memory_remove("many", pieces[k], LENGTH) == 0);
+    p = (char*)rte_malloc_socket(NULL, SIZE, 0, socket);
+    EXPECT((p != NULL) == (i + 1 < PIECES));
+    rte_free(p);
+  }
+  EXPECT(rte_malloc_heap_destroy("many") == 0);
+  munmap(memory, (size_t)PIECES * 2 * LENGTH);
+}
+
 static void test_by_name(void) {
   void* memory = map(16 * PAGE);
   struct rte_malloc_socket_stats stats;
@@ -397,6 +446,7 @@ int main(int argc, char** argv) {
   test_any_iovas();
   test_pieces();
 #ifdef RTE_LIB_EXTMEM
+  test_many_pieces();
   test_by_name();
 #endif
   EXPECT(rte_eal_cleanup() == 0);

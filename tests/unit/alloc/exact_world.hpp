@@ -27,7 +27,8 @@ class ExactWorld : public CoreWorld {
       }
     }
     if (mine != nullptr && holder == kHolderUntagged && slot % 2 == 1) {  // the others go the general way
-      if (const std::uint64_t ptr = core().allocate_plain_span(*mine, bytes); ptr != 0) return ptr;
+      if (const std::uint64_t ptr = core().allocate_plain_span(mine->slot, mine->heap, mine, bytes); ptr != 0)
+        return ptr;
     }
     SpanRequest request;
     request.align = 64;
