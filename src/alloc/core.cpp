@@ -1,4 +1,5 @@
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 
 #include "base/crash_point.hpp"
 
@@ -70,7 +71,7 @@ bool Core::ensure_format(shared::Ground ground) const noexcept {
 std::uint32_t Core::slab_pages(const Slab& slab) const noexcept {
   const unsigned shift = regions_[slab.region()].pages.page_shift;
   const std::uint64_t begin = slab.offset() >> shift;
-  const std::uint64_t end = slab.offset() + std::uint64_t{slab.objects} * slab.size;
+  const std::uint64_t end = slab.offset() + std::uint64_t{slab.objects} * slab.size();
   const std::uint64_t pages = (end + (std::uint64_t{1} << shift) - 1) >> shift;
   return static_cast<std::uint32_t>(pages - begin);
 }
@@ -160,14 +161,14 @@ Result<void> Core::set_draining_locked(std::uint32_t slot, std::uint32_t region,
     base::crash_point("drain.marked");
     flush_paused(slot, r.heap, false);
   }
-  // Slabs of the region leave the lists (or return), shared: from now on a free takes the heap's lock.
+  // Slabs of the region leave the lists (or return), nobody's: from now on a free takes the heap's lock.
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     for (std::uint32_t link = h.all_slabs[cls]; link != 0; link = slabs_[link - 1].all_next) {
       Slab& s = slabs_[link - 1];
       if (s.region() != region) continue;
       if (s.flags & kSlabListed) unlink_listed(link - 1);
-      s.share();
-      s.flags = draining ? kSlabDraining : 0;
+      s.abandon();
+      s.flags = draining ? kSlabDraining : std::uint16_t{0};
       if (!draining && s.free != 0) link_listed(link - 1);
     }
   }

@@ -9,7 +9,8 @@
 // The way of a small allocation: pop() from the thread's magazine -> refill(): the thread's own (biased) slabs, without
 // a lock -> under the heap's lock a shared slab, or a new one -> flush_all_locked(): take back what every thread has
 // cached.
-// The way of a small free: free_fast() pushes on the magazine; full -> flush_class() returns half.
+// The way of a small free: free_fast() pushes on the magazine; full -> flush_class() returns half. What lies in another thread's
+// slab goes to the class' outbox instead, by free_shared(); full -> flush_outbox() returns all.
 #pragma once
 
 #include <algorithm>
@@ -393,11 +394,11 @@ class Core {
   }
   Result<void> refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   void take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept;
-  std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls,
-                                std::uint32_t owner, bool& metadata_full, bool& any_region) noexcept;
+  std::uint32_t new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, bool biased,
+                                bool& metadata_full, bool& any_region) noexcept;
   bool new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region,
                                  std::uint32_t cls, std::uint64_t bytes, std::uint32_t index,
-                                 std::uint32_t owner, bool& metadata_full) noexcept;
+                                 std::uint32_t keeper, bool biased, bool& metadata_full) noexcept;
   void set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t page, std::uint32_t pages,
                     std::uint32_t link) noexcept;
   void release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept;
@@ -405,12 +406,20 @@ class Core {
   void unlink_listed(std::uint32_t index) noexcept;
   base::Relaxed<std::uint32_t>& list_of(const Slab& slab) const noexcept;
   void note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept;
-  void return_locked(std::uint32_t slot, const CachedObject* objects, std::uint32_t count) noexcept;
+  std::uint32_t give_back_locked(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state,
+                                 std::uint32_t standing) noexcept;
+  bool take_back_locked(ThreadCache& cache, std::uint32_t cls) noexcept;
+  void sweep_locked(std::uint32_t slot, std::uint32_t keeper, std::uint32_t heap, std::uint32_t cls) noexcept;
+  std::uint32_t return_locked(std::uint32_t slot, std::uint32_t standing, const CachedObject* objects,
+                              std::uint32_t count) noexcept;
+  Result<void> flush_outbox(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
+  std::uint32_t empty_outbox_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept;
   void flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   void release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls,
                             std::uint32_t keep) noexcept;
   void unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept;
   Result<void> revoke(std::uint32_t slot, std::uint32_t slab_index) noexcept;
+  void rebias(std::uint32_t slot, ThreadCache& cache, std::uint32_t slab_index) noexcept;
   Result<bool> free_draining(std::uint32_t slot, std::uint32_t heap, std::uint32_t slab_index,
                              std::uint64_t first, std::uint32_t state_index, std::uint16_t seen) noexcept;
   TagDelta* delta_of(ThreadCache& cache, std::uint16_t holder) const noexcept;
@@ -458,42 +467,6 @@ class Core {
   std::uint16_t untagged_ = kHolderUntagged;
   bool has_membarrier_ = false;
   bool alone_ = false;
-};
-
-/// Holds a heap's lock for a scope, and repairs the heap first where a dead holder left it torn.
-/// Requires: check held() before relying on it.
-class HeapGuard {
- public:
-  HeapGuard(Core& core, std::uint32_t slot, std::uint32_t heap) noexcept
-      : lock_(core.heap(heap).lock), peers_(core.peers()) {
-    locked_ = lock_.lock(slot, peers_);
-    if (locked_ > shared::Locked::inherited) {
-      if (locked_ == shared::Locked::stuck) error_ = shared::stuck_error(peers_, lock_.holder());
-      return;
-    }
-    if (locked_ == shared::Locked::yes && core.heap(heap).torn == 0) [[likely]]
-      return;
-    if (auto repaired = core.repair_heap_locked(slot, heap); !repaired) {
-      error_ = repaired.error();  // it stays marked as torn: the next one tries again
-      locked_ = shared::Locked::stuck;
-      lock_.unlock(peers_);
-    }
-  }
-  HeapGuard(const HeapGuard&) = delete;
-  ~HeapGuard() {
-    if (held()) lock_.unlock(peers_);
-  }
-  [[nodiscard]] bool held() const noexcept { return locked_ <= shared::Locked::inherited; }
-  /// Why it is not held: `if_mine` where this thread has it already, else ETIMEDOUT.
-  [[nodiscard]] Error refused(Error if_mine) const noexcept {
-    return locked_ == shared::Locked::stuck ? error_ : if_mine;
-  }
-
- private:
-  shared::Lock& lock_;
-  shared::Peers peers_;
-  shared::Locked locked_;
-  Error error_{};
 };
 
 }  // namespace extmem::alloc

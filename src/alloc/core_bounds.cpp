@@ -19,12 +19,12 @@ bool Core::sound(const RegionCore& r) const noexcept {
 bool Core::sound(const Slab& s) const noexcept {
   const std::uint64_t objects = s.objects;
   const std::uint32_t region = s.region();
-  if (objects == 0 || s.size == 0 || s.cls() >= kClasses || region == 0 || region > geometry_.max_regions)
+  if (objects == 0 || s.size() == 0 || s.cls() >= kClasses || region == 0 || region > geometry_.max_regions)
     return false;
   const std::uint64_t words = state_words();
   if (s.first_state > words || objects > words - s.first_state) return false;
   const RegionCore& r = regions_[region];
-  return sound(r) && s.offset() + objects * s.size <= std::uint64_t{r.pages.pages} << r.pages.page_shift;
+  return sound(r) && s.offset() + objects * s.size() <= std::uint64_t{r.pages.pages} << r.pages.page_shift;
 }
 
 }  // namespace extmem::alloc

@@ -3,6 +3,7 @@
 
 #include "alloc/chains.hpp"
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 #include "base/crash_point.hpp"
 
 namespace extmem::alloc {
@@ -41,6 +42,10 @@ Result<ThreadCache*> Core::make_cache(std::uint32_t slot, std::uint32_t heap) no
   for (std::uint32_t c = 0; h.exact == 0 && c < kClasses; ++c) {
     cache.stacks[c][0] = CachedObject{};
     cache.set_count(c, 0);
+    cache.out_counts[c] = 0;
+    cache.patience[c] = cache.whole_patience[c] = kPatience;
+    cache.returned[c] = 0;
+    cache.wholly[c] = 0;
     cache.magazines[c].limit = ThreadCache::place(c, std::min(kFirstRoom, kSizeClasses[c].capacity));
     cache.own[c] = 0;
     cache.empty[c] = 0;
@@ -232,9 +237,10 @@ void Core::note_cached_out(ThreadCache& cache, std::int64_t bytes) noexcept {
 
 void Core::flush_magazines_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    (void)empty_outbox_locked(slot, cache, cls);
     const std::uint32_t n = cache.count(cls);
     if (n == 0) continue;
-    return_locked(slot, cache.objects(cls), n);
+    (void)return_locked(slot, cache.slot, cache.objects(cls), n);
     cache.set_count(cls, 0);
     note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{n} * kSizeClasses[cls].size));
   }
@@ -257,6 +263,8 @@ void Core::release_empty_locked(std::uint32_t slot, ThreadCache& cache, std::uin
 void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
   const HeapCore& h = heaps_[cache.heap];
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+    while (take_back_locked(cache, cls)) {
+    }
     // As many as there were threads stay for the next ones, which would make them anew, elsewhere, and touch other pages of
     // them; whoever needs their pages flushes.
     std::uint32_t keep = std::min(keep_empty(cls), h.most_caches.get());
@@ -266,7 +274,7 @@ void Core::unbias_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
     while (cache.own[cls] != 0) {
       const std::uint32_t index = cache.own[cls] - 1;
       unlink_listed(index);
-      slabs_[index].share();
+      slabs_[index].abandon();
       link_listed(index);
     }
     cache.empty[cls] = 0;
@@ -277,15 +285,21 @@ void Core::flush_paused(std::uint32_t slot, std::uint32_t heap, bool unbias) noe
   HeapCore& h = heaps_[heap];
   if (h.exact != 0) return flush_spans_paused(slot, heap);
   for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
+    flush_magazines_locked(slot, caches_[link - 1]);
+  }
+  for (std::uint32_t link = h.first_cache; link != 0; link = caches_[link - 1].next) {
     ThreadCache& cache = caches_[link - 1];
-    flush_magazines_locked(slot, cache);
     if (unbias) {
       unbias_locked(slot, cache);
-    } else {
-      for (std::uint32_t cls = 0; cls < kClasses; ++cls) release_empty_locked(slot, cache, cls, 0);
+      continue;
+    }
+    for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
+      while (take_back_locked(cache, cls)) {
+      }
+      release_empty_locked(slot, cache, cls, 0);
     }
   }
-  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {  // shared slabs that are wholly free
+  for (std::uint32_t cls = 0; cls < kClasses; ++cls) {  // slabs without keeper that are wholly free
     for (std::uint32_t link = h.partial[cls]; link != 0;) {
       const std::uint32_t index = link - 1;
       link = slabs_[index].list_next;

@@ -80,6 +80,7 @@ std::size_t Core::check_heap_locked(
   std::uint64_t slab_count = 0;
   std::uint64_t cached_states = 0;
   std::uint64_t counted = 0;
+  std::uint64_t returned = 0;
   const std::uint32_t words = state_words();
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     std::uint32_t previous = 0;
@@ -106,13 +107,19 @@ std::size_t Core::check_heap_locked(
       if (!checks.derived) continue;
       const SlabCount count = count_slab(s);
       cached_states += count.cached;
-      if (count.free != s.free) breach("a slab counts its free objects", link - 1, count.free, s.free);
+      if (count.free != s.all_free())
+        breach("a slab counts its free objects", link - 1, count.free, s.all_free());
+      const std::uint32_t lowest = s.returned != 0 ? s.lowest & (kWholly - 1u) : s.hint.get();
+      std::uint32_t below = 0;
       for (std::uint32_t i = 0; i < s.hint && i < s.objects; ++i) {
-        if (states_[s.first_state + i].load(std::memory_order_relaxed) == kFree) {
-          breach("no object below the hint is free", link - 1, s.hint, i);
-          break;
-        }
+        if (states_[s.first_state + i].load(std::memory_order_relaxed) != kFree) continue;
+        if (i >= lowest && ++below <= s.returned) continue;
+        breach("no object below the hint is free", link - 1, s.hint, i);
+        break;
       }
+      returned += s.returned != 0 ? 1u : 0u;
+      if (s.owner() != 0 && s.owner() != s.keeper)
+        breach("a slab's owner keeps it", link - 1, s.keeper, s.owner());
       const bool listed = (s.flags & kSlabListed) != 0;
       const bool should = s.free != 0 && (s.flags & kSlabDraining) == 0;
       if (listed != should) breach("a slab with free objects is listed", link - 1, should, listed);
@@ -122,7 +129,7 @@ std::size_t Core::check_heap_locked(
 
   std::uint64_t entries = 0;
   std::uint64_t listed = 0;
-  const auto check_list = [&](std::uint32_t head, std::uint32_t cls, std::uint32_t owner) {
+  const auto check_list = [&](std::uint32_t head, std::uint32_t cls, std::uint32_t keeper) {
     std::uint32_t previous = 0;
     std::uint32_t empty = 0;
     for (std::uint32_t link = head; link != 0; previous = link, link = slabs_[link - 1].list_next) {
@@ -131,8 +138,8 @@ std::size_t Core::check_heap_locked(
         break;
       }
       const Slab& s = slabs_[link - 1];
-      if (s.owner() != owner || s.cls() != cls || s.heap() != heap) {
-        breach("a slab is in the list of its owner and class", link - 1, owner, s.owner());
+      if (s.keeper != keeper || s.cls() != cls || s.heap() != heap) {
+        breach("a slab is in the list of its keeper and class", link - 1, keeper, s.keeper);
       }
       if (s.list_prev != previous)
         breach("a list of slabs is doubly linked", link - 1, previous, s.list_prev);
@@ -155,9 +162,17 @@ std::size_t Core::check_heap_locked(
         breach("a magazine holds at most its capacity", cls, kSizeClasses[cls].capacity, count);
         continue;
       }
-      entries += count;
-      for (std::uint32_t i = 0; checks.magazines && i < count; ++i) {
-        const CachedObject& object = cache.objects(cls)[i];
+      const std::uint32_t out = cache.out_counts[cls];
+      if (out > kSizeClasses[cls].outbox) {
+        breach("an outbox holds at most its capacity", cls, kSizeClasses[cls].outbox, out);
+        continue;
+      }
+      const auto entry = [&](std::uint32_t i) -> const CachedObject& {
+        return i < count ? cache.objects(cls)[i] : cache.outbox(cls)[i - count];
+      };
+      entries += count + out;
+      for (std::uint32_t i = 0; checks.magazines && i < count + out; ++i) {
+        const CachedObject& object = entry(i);
         if (object.state >= words) {
           breach("an object in a magazine has a state", object.address, words, object.state);
           continue;
@@ -166,15 +181,26 @@ std::size_t Core::check_heap_locked(
         if (state != cached_by(cache.slot))
           breach("an object in a magazine is cached by its thread", object.address, cache.slot, state);
         for (std::uint32_t j = 0; j < i; ++j) {
-          if (cache.objects(cls)[j].state == object.state)
-            breach("an object is in a magazine once", object.address, i, j);
+          if (entry(j).state == object.state) breach("an object is in a magazine once", object.address, i, j);
         }
       }
       const std::uint32_t empty = check_list(cache.own[cls], cls, cache.slot);
       if (empty != cache.empty[cls])
         breach("a thread counts its wholly free slabs", cls, empty, cache.empty[cls]);
+      for (std::uint32_t next = cache.returned[cls]; next != 0; next = slabs_[next - 1].returned_next) {
+        if (next > slabs_high() || returned == 0) {
+          breach("the lists of slabs with returned objects end", cls, 0, next);
+          break;
+        }
+        --returned;
+        const Slab& s = slabs_[next - 1];
+        if (s.keeper != cache.slot || s.cls() != cls || s.heap() != heap || s.returned == 0)
+          breach("a slab with returned objects is in its keeper's list", next - 1, cache.slot, s.keeper);
+      }
     }
   }
+  if (checks.derived && returned != 0)
+    breach("a slab with returned objects is in its keeper's list", heap, 0, returned);
   if (caches != h.caches) breach("caches counts the heap's caches", heap, h.caches, caches);
   if (checks.derived && checks.magazines && entries != cached_states)
     breach("every cached object is in a magazine", heap, cached_states, entries);

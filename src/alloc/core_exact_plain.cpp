@@ -3,6 +3,7 @@
 // The same as allocate_span and free_span of such requests, without what those cannot need: no constraints, no tag, no
 // slabs, no growth, no error. Whatever is unusual is left to them.
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 #include "alloc/span_magazines.hpp"
 
 namespace extmem::alloc {

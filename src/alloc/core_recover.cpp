@@ -30,7 +30,7 @@ std::uint32_t Core::free_cached(Slab& s, std::uint32_t by, std::uint32_t& lowest
   return freed;
 }
 
-/// Counts a slab's free objects anew, from its states.
+/// Counts a slab's free objects anew, from its states. It must be in no list of those with returned objects.
 void Core::rebuild_slab(std::uint32_t index) noexcept {
   Slab& s = slabs_[index];
   const std::uint32_t objects = s.objects;
@@ -41,8 +41,11 @@ void Core::rebuild_slab(std::uint32_t index) noexcept {
     if (states[i].load(std::memory_order_relaxed) != kFree) continue;
     if (free++ == 0) hint = i;
   }
-  s.free = free;
-  s.hint = hint;
+  s.free = static_cast<std::uint16_t>(free);
+  s.hint = static_cast<std::uint16_t>(hint);
+  s.returned = 0;
+  s.lowest = 0;
+  s.returned_next = 0;
 }
 
 Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noexcept {
@@ -67,24 +70,22 @@ Result<void> Core::bury_cache_locked(std::uint32_t slot, ThreadCache& cache) noe
       Slab& s = slabs_[index];
       link = s.all_next;
       if (!sound(s)) continue;
-      const std::uint32_t owner = s.owner();
-      if (owner != dead && owner != 0) continue;
       std::uint32_t lowest;
       const std::uint32_t freed = free_cached(s, dead, lowest);
       base::crash_point("bury.freed");
-      if (owner == dead) {
+      if (s.keeper == dead) {
         // It was in the dead one's list, perhaps half in: nothing else links to it.
-        s.flags = s.flags & ~kSlabListed;
-        s.share();
+        s.flags = s.flags & static_cast<std::uint16_t>(~kSlabListed);
+        s.abandon();
         rebuild_slab(index);
         if (s.free != 0 && (s.flags & kSlabDraining) == 0) link_listed(index);
       } else if (freed != 0) {
-        note_returned(index, freed, lowest);
+        (void)give_back_locked(index, freed, lowest, slot);
       } else {
         continue;
       }
       base::crash_point("bury.shared");
-      if (s.free == s.objects) {
+      if (s.keeper == 0 && s.free == s.objects) {
         if (s.flags & kSlabListed) unlink_listed(index);
         release_slab_locked(slot, index);
       }
@@ -146,12 +147,12 @@ Result<void> Core::repair_heap_locked(std::uint32_t slot, std::uint32_t heap) no
       }
       rebuild_slab(index);
       const bool draining = (regions_[s.region()].flags & kRegionDraining) != 0;
-      const std::uint32_t owner = s.owner();
-      if (owner != 0 && (draining || cache_of(owner, heap) == nullptr ||
-                         (peers_.all != nullptr && peers_.all->slot_dead(owner)))) {
-        s.share();
+      const std::uint32_t keeper = s.keeper;
+      if (keeper != 0 && (draining || cache_of(keeper, heap) == nullptr ||
+                          (peers_.all != nullptr && peers_.all->slot_dead(keeper)))) {
+        s.abandon();
       }
-      s.flags = draining ? kSlabDraining : 0;
+      s.flags = draining ? kSlabDraining : std::uint16_t{0};
       base::crash_point("repair.slab");
       if (s.free == s.objects) {
         release_slab_locked(slot, index);
@@ -197,7 +198,7 @@ void Core::settle_tags_paused(std::uint32_t heap) noexcept {
   std::int64_t out = 0;
   for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
     (void)for_each_slab(*this, h, cls, [&](std::uint32_t, const Slab& s) {
-      out += static_cast<std::int64_t>(std::uint64_t{s.objects - s.free} * s.size);
+      out += static_cast<std::int64_t>(std::uint64_t{s.objects - s.all_free()} * s.size());
     });
   }
   h.out_bytes.store(out, std::memory_order_relaxed);
@@ -222,7 +223,7 @@ Result<bool> Core::change_holder_locked(std::uint32_t slot, std::uint32_t heap, 
   if (desc.kind() == PageKind::slab) {
     EXTMEM_TRY(changed, change_state_locked(slot, desc.slab(), ptr, from, to));
     if (!changed) return false;
-    bytes = slabs_[desc.slab()].size;
+    bytes = slabs_[desc.slab()].size();
   } else {
     if (desc.kind() != PageKind::held_head || desc.holder() != from) return false;
     bytes = static_cast<std::int64_t>(std::uint64_t{desc.length()} << r.pages.page_shift);
@@ -314,7 +315,7 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         if (!ours) {
           // Another living thread owns the slab: it stands still while the slab becomes everybody's.
           if (s.owner() == slot) {
-            s.share();  // it leaves, and its cache is gone
+            s.abandon();  // it leaves, and its cache is gone
           } else {
             EXTMEM_TRY_VOID(revoke_locked(slot, index));
           }
@@ -330,7 +331,7 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
                   four, 0, std::memory_order_acq_rel)) {
             static_assert(kFree == 0);
             sum.freed_objects += 4;
-            sum.freed_bytes += std::uint64_t{4} * s.size;
+            sum.freed_bytes += std::uint64_t{4} * s.size();
             h.untold = 1;
             if (freed == 0) lowest = s.first_state + i;
             freed += 4;
@@ -346,16 +347,16 @@ Result<Core::Reclaimed> Core::reclaim_locked(std::uint32_t slot, std::uint32_t h
         const std::uint16_t to = last_heir == kFreeIt ? kFree : held_by(last_heir);
         if (!states[i].compare_exchange_strong(state, to, std::memory_order_acq_rel)) continue;
         ++(to == kFree ? sum.freed_objects : sum.given_objects);
-        (to == kFree ? sum.freed_bytes : sum.given_bytes) += s.size;
+        (to == kFree ? sum.freed_bytes : sum.given_bytes) += s.size();
         h.untold = 1;
         if (to == kFree && freed++ == 0) lowest = s.first_state + i;
         base::crash_point("reclaim.object");
       }
       if (freed == 0) continue;
-      note_returned(index, freed, lowest);
-      note_out(h, -static_cast<std::int64_t>(std::uint64_t{freed} * s.size));
+      (void)give_back_locked(index, freed, lowest, slot);
+      note_out(h, -static_cast<std::int64_t>(std::uint64_t{freed} * s.size()));
       base::crash_point("reclaim.slab");
-      if (s.owner() == 0 && s.free == s.objects) {
+      if (s.keeper == 0 && s.free == s.objects) {
         if (s.flags & kSlabListed) unlink_listed(index);
         release_slab_locked(slot, index);
       }

@@ -14,7 +14,7 @@ void Core::set_slab_map(shared::Transaction& tx, RegionCore& r, std::uint32_t pa
 
 bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap, std::uint32_t region,
                                      std::uint32_t cls, std::uint64_t bytes, std::uint32_t index,
-                                     std::uint32_t owner, bool& metadata_full) noexcept {
+                                     std::uint32_t keeper, bool biased, bool& metadata_full) noexcept {
   RegionCore& r = regions_[region];
   HeapCore& h = heaps_[heap];
   const std::uint32_t size = kSizeClasses[cls].size;
@@ -58,16 +58,20 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   Slab& s = slabs_[index];
   s.first = make_ptr(region, std::uint64_t{page} << shift);
   s.reciprocal = reciprocal_of(size);
-  s.size = size;
+  s.units = static_cast<std::uint16_t>(size >> 4);
   s.first_state = first_state;
-  s.free = objects;
-  s.home = Slab::pack(heap, owner);
+  s.free = static_cast<std::uint16_t>(objects);
+  s.keeper = static_cast<std::uint16_t>(keeper);
+  s.returned = 0;
+  s.lowest = 0;
+  s.returned_next = 0;
+  s.home = Slab::pack(heap, biased ? keeper : 0);
   s.magazine = ThreadCache::magazine_at(cls);
   s.size_class = static_cast<std::uint16_t>(cls);
   s.flags = 0;
   s.hint = 0;
   if (mapped) set_slab_map(tx, r, page, needed, index + 1);
-  tx.set(s.objects, objects);
+  tx.set(s.objects, static_cast<std::uint16_t>(objects));
   tx.set(s.all_prev, 0);
   tx.set(s.all_next, h.all_slabs[cls]);
   if (h.all_slabs[cls] != 0) tx.set(slabs_[h.all_slabs[cls] - 1].all_prev, index + 1);
@@ -76,8 +80,8 @@ bool Core::new_slab_in_region_locked(shared::Transaction& tx, std::uint32_t heap
   return true;
 }
 
-std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls,
-                                    std::uint32_t owner, bool& metadata_full, bool& any_region) noexcept {
+std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std::uint32_t cls, bool biased,
+                                    bool& metadata_full, bool& any_region) noexcept {
   HeapCore& h = heaps_[heap];
   const std::uint32_t size = kSizeClasses[cls].size;
   any_region = false;
@@ -101,13 +105,11 @@ std::uint32_t Core::new_slab_locked(std::uint32_t slot, std::uint32_t heap, std:
         metadata_full = true;
         return shared::IndexList::kNone;
       }
-      if (new_slab_in_region_locked(tx, heap, region, cls, bytes, index, owner, metadata_full)) {
+      if (new_slab_in_region_locked(tx, heap, region, cls, bytes, index, slot, biased, metadata_full)) {
         tx.commit();
         note_served(regions_[region]);
         link_listed(index);
-        if (owner != 0) {
-          if (ThreadCache* cache = cache_of(owner, heap); cache != nullptr) cache->empty[cls].add(1);
-        }
+        if (ThreadCache* cache = cache_of(slot, heap); cache != nullptr) cache->empty[cls].add(1);
         return index;
       }
       tx.rollback();
@@ -143,7 +145,7 @@ void Core::release_slab_locked(std::uint32_t slot, std::uint32_t index) noexcept
   if (next != 0) tx.set(slabs_[next - 1].all_prev, previous);
   tx.set(previous != 0 ? slabs_[previous - 1].all_next : h.all_slabs[cls], next);
   tx.add(h.slab_count, ~std::uint32_t{0});
-  tx.set(s.objects, 0);
+  tx.set(s.objects, std::uint16_t{0});
   roots_->slab_list.put(
       tx, index, [&](std::uint32_t i) -> auto& { return slabs_[i].all_next; });
   tx.commit();

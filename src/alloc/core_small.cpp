@@ -1,16 +1,13 @@
-// Small objects: refilling a magazine, freeing on every path, returning objects to their slabs.
+// Small objects: refilling a magazine, allocating and freeing on every path. How they return to their slabs: core_return.cpp.
 #include <algorithm>
 
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 #include "base/crash_point.hpp"
 
 namespace extmem::alloc {
 
 namespace {
-/// Slabs with free objects, it among them, up to which a shared one stays that is wholly free.
-constexpr std::uint32_t keep_shared(std::uint32_t cls) noexcept {
-  return kSizeClasses[cls].size > kLastingSize ? 4 : 1;
-}
 // How much a class is used across threads, 0 to most_shared: a revocation adds, each refill under the lock takes one
 // away. Above kShareAbove new slabs start shared, so that producers and consumers do not revoke for ever; and a class
 // whose objects stop wandering is biased again some refills later.
@@ -20,82 +17,14 @@ constexpr std::uint32_t share_step(std::uint32_t cls) noexcept {
   return kSizeClasses[cls].size > kLastingSize ? 256 : 4;
 }
 constexpr std::uint32_t most_shared(std::uint32_t cls) noexcept { return share_step(cls) * 16; }
+// Refills that leave slabs without keeper after memory was short: else few slabs would go from one keeper to the next, each
+// time by way of a flush of all caches.
+constexpr std::uint32_t kTight = 64;
 }  // namespace
-
-// ---- lists of slabs with free objects ----------------------------------------------------------------------
-
-base::Relaxed<std::uint32_t>& Core::list_of(const Slab& s) const noexcept {
-  if (s.owner() != 0) {
-    if (ThreadCache* cache = cache_of(s.owner(), s.heap()); cache != nullptr) return cache->own[s.cls()];
-  }
-  return heaps_[s.heap()].partial[s.cls()];
-}
-
-void Core::link_listed(std::uint32_t index) noexcept {
-  Slab& s = slabs_[index];
-  auto& head = list_of(s);
-  const std::uint32_t first = head;
-  s.list_next = first;
-  s.list_prev = 0;
-  if (first != 0) slabs_[first - 1].list_prev = index + 1;
-  head = index + 1;
-  s.flags = s.flags | kSlabListed;
-}
-
-void Core::unlink_listed(std::uint32_t index) noexcept {
-  Slab& s = slabs_[index];
-  const std::uint32_t next = s.list_next;
-  const std::uint32_t previous = s.list_prev;
-  if (next != 0) slabs_[next - 1].list_prev = previous;
-  if (previous != 0) {
-    slabs_[previous - 1].list_next = next;
-  } else {
-    list_of(s) = next;
-  }
-  s.flags = s.flags & ~kSlabListed;
-}
-
-/// Counts objects whose states were set to kFree, the lowest of them at `lowest_state`.
-/// Requires: the slab is the caller's (biased and busy, or under the heap's lock with its owner paused).
-void Core::note_returned(std::uint32_t slab_index, std::uint32_t count, std::uint32_t lowest_state) noexcept {
-  Slab& s = slabs_[slab_index];
-  s.free.add(count);
-  const std::uint32_t number = lowest_state - s.first_state;
-  if (number < s.hint) s.hint = number;
-  const std::uint32_t flags = s.flags;
-  if ((flags & (kSlabListed | kSlabDraining)) == 0) link_listed(slab_index);
-  if (s.free == s.objects && s.owner() != 0) {
-    if (ThreadCache* cache = cache_of(s.owner(), s.heap()); cache != nullptr) cache->empty[s.cls()].add(1);
-  }
-}
-
-void Core::return_locked(std::uint32_t slot, const CachedObject* objects, std::uint32_t count) noexcept {
-  for (std::uint32_t i = 0; i < count;) {
-    // Neighbours in a magazine mostly come from one slab: its record is touched once for all of them.
-    const std::uint32_t link = objects[i].slab;
-    std::uint32_t returned = 0;
-    std::uint32_t lowest = ~std::uint32_t{0};
-    for (; i < count && objects[i].slab == link; ++i, ++returned) {
-      states_[objects[i].state].store(kFree, std::memory_order_relaxed);
-      lowest = std::min(lowest, objects[i].state);
-    }
-    Slab& s = slabs_[link - 1];
-    note_returned(link - 1, returned, lowest);
-    if (s.owner() != 0 || s.free != s.objects) continue;
-    // A shared slab became wholly free: keep it when few of its class are left to take from.
-    std::uint32_t left = keep_shared(s.cls()) + 1;
-    for (std::uint32_t next = heaps_[s.heap()].partial[s.cls()]; next != 0 && left != 0;
-         next = slabs_[next - 1].list_next)
-      --left;
-    if ((s.flags & kSlabDraining) == 0 && left != 0) continue;
-    if (s.flags & kSlabListed) unlink_listed(link - 1);
-    release_slab_locked(slot, link - 1);
-  }
-}
 
 // ---- refill ------------------------------------------------------------------------------------------------
 
-/// Moves free objects of the slab into the magazine. Requires: as note_returned; the slab is listed and has some.
+/// Moves free objects of the slab into the magazine. Requires: as note_returned; the slab is listed.
 void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint32_t cls) noexcept {
   Slab& s = slabs_[slab_index];
   const std::uint32_t room = cache.room(cls);
@@ -105,8 +34,8 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
   const std::uint64_t first = address(s.region(), s.offset());
   const std::uint32_t first_state = s.first_state;
   const std::uint32_t objects = s.objects;
-  const std::uint32_t size = s.size;
-  if (s.owner() != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
+  const std::uint32_t size = s.size();
+  if (s.keeper != 0 && s.free == objects) cache.empty[cls].add(~std::uint32_t{0});
   std::uint32_t n = cache.count(cls);
   std::uint32_t taken = 0;
   std::uint32_t i = s.hint;
@@ -115,15 +44,17 @@ void Core::take_objects(std::uint32_t slab_index, ThreadCache& cache, std::uint3
   const std::uint32_t batch = std::min<std::uint32_t>(wanted, s.free);
   CachedObject* into = &cache.objects(cls)[n + batch];
   for (std::uint64_t at = first + std::uint64_t{i} * size; taken < batch && i < objects; ++i, at += size) {
-    if (states[i].load(std::memory_order_relaxed) != kFree) continue;
+    // Acquire: pairs with the release in return_locked(). It may be one that others have returned and we have not counted; then one
+    // that we have counted is left for that.
+    if (states[i].load(std::memory_order_acquire) != kFree) continue;
     states[i].store(mine, std::memory_order_relaxed);
     *--into = CachedObject{at, first_state + i, slab_index + 1};
     ++taken;
   }
   base::crash_point("refill.taken");
   n += taken;
-  s.hint = i;
-  s.free.add(-taken);
+  s.hint = static_cast<std::uint16_t>(i);
+  s.free.add(static_cast<std::uint16_t>(-taken));
   cache.set_count(cls, n);
   if (s.free == 0) unlink_listed(slab_index);
   note_cached_out(cache, static_cast<std::int64_t>(std::uint64_t{taken} * size));
@@ -149,27 +80,43 @@ Result<void> Core::refill(std::uint32_t slot, ThreadCache& cache, std::uint32_t 
   bool any_region = false;
   for (int round = 0; round < 2; ++round) {
     if (h.sharing[cls] != 0 && round == 0) h.sharing[cls].add(~std::uint32_t{0});
+    bool taken = false;
+    // From several of the slabs where each has few objects; only what the lock is worth.
+    while (cache.count(cls) < cache.room(cls) / 4 + 1 && take_back_locked(cache, cls)) {
+      take_objects(cache.own[cls] - 1, cache, cls);
+      taken = true;
+    }
+    if (taken) return {};
     std::uint32_t link = h.partial[cls];
     while (link != 0 && !reaches(slabs_[link - 1].region())) link = slabs_[link - 1].list_next;
     if (link != 0) {
-      const std::uint32_t index = link - 1;
-      if (slabs_[index].free == slabs_[index].objects && h.sharing[cls] <= kShareAbove) {
-        // Nobody holds or caches anything of it: it can become ours.
-        unlink_listed(index);
-        slabs_[index].home = Slab::pack(heap, slot);
-        link_listed(index);
-        cache.empty[cls].add(1);
+      Slab& s = slabs_[link - 1];
+      if (h.tight != 0) {
+        h.tight.add(~std::uint32_t{0});
+      } else {
+        unlink_listed(link - 1);
+        s.keeper = static_cast<std::uint16_t>(slot);
+        if (s.free == s.objects) {
+          cache.empty[cls].add(1);
+          // Nobody holds or caches anything of it.
+          if (h.sharing[cls] <= kShareAbove) s.home = Slab::pack(heap, slot);
+        }
+        link_listed(link - 1);
+        base::crash_point("refill.kept");
       }
-      take_objects(index, cache, cls);
+      take_objects(link - 1, cache, cls);
       return {};
     }
-    const std::uint32_t owner = h.sharing[cls] > kShareAbove ? 0 : slot;
-    if (new_slab_locked(slot, heap, cls, owner, metadata_full, any_region) != shared::IndexList::kNone) {
-      take_objects((owner != 0 ? cache.own[cls] : h.partial[cls]) - 1, cache, cls);
+    const bool biased = h.sharing[cls] <= kShareAbove;
+    if (new_slab_locked(slot, heap, cls, biased, metadata_full, any_region) != shared::IndexList::kNone) {
+      take_objects(cache.own[cls] - 1, cache, cls);
       return {};
     }
     if (!any_region) return EXTMEM_ERROR(ENOTBLK, "no region of the heap is large enough for slabs");
-    if (round == 0) EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
+    if (round == 0) {
+      EXTMEM_TRY_VOID(flush_all_locked(slot, heap, true));
+      h.tight = kTight;
+    }
   }
   if (metadata_full) {
     return EXTMEM_ERROR(ENOSPC, "the control segment is full: raise DomainOptions::small_metadata");
@@ -229,15 +176,34 @@ Result<void> Core::revoke_locked(std::uint32_t slot, std::uint32_t slab_index) n
     EXTMEM_TRY(stands, pause(slot, *cache));
     if (!stands) return {};  // its thread was dead: the slab is everybody's, or gone
   }
-  const bool listed = (s.flags & kSlabListed) != 0;
-  if (listed) unlink_listed(slab_index);
-  if (cache != nullptr && s.free == s.objects) cache->empty[s.cls()].add(~std::uint32_t{0});
-  s.share();
+  s.share();  // its thread keeps it
   base::crash_point("revoke.shared");
-  if (listed) link_listed(slab_index);
-  if (cache != nullptr) resume(*cache);
+  if (cache != nullptr) {
+    const std::uint32_t cls = s.cls();
+    std::uint16_t whole = cache->whole_patience[cls];
+    if (cache->patience[cls] <= kNextPatience && whole < kMostPatience)  // it was biased again too early
+      whole = static_cast<std::uint16_t>(whole * 2);
+    cache->whole_patience[cls] = whole;
+    cache->patience[cls] = whole;
+    resume(*cache);
+  }
   h.sharing[s.cls()] = std::min(h.sharing[s.cls()] + share_step(s.cls()), most_shared(s.cls()));
   return {};
+}
+
+/// Biases a shared slab that the thread keeps to it again, because it has freed so many of its own objects lately.
+/// A thread that is freeing another object of it at this moment finds out: see free_shared().
+void Core::rebias(std::uint32_t slot, ThreadCache& cache, std::uint32_t slab_index) noexcept {
+  Slab& s = slabs_[slab_index];
+  const HeapGuard guard(*this, slot, cache.heap);
+  if (!guard.held()) return;
+  // Looked at again: memory may have run short meanwhile.
+  if (cache.used == 0 || s.objects == 0 || s.heap() != cache.heap || s.keeper != slot) return;
+  s.home = Slab::pack(cache.heap, slot);
+  base::crash_point("rebias.owned");
+  // Pairs with the sequentially consistent compare-and-swap and load of who frees by compare-and-swap: either he sees this, or our
+  // next free sees his state.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 /// A free into a region that drains: straight to the slab, so that nothing of it is cached again.
@@ -263,12 +229,12 @@ Result<bool> Core::free_draining(std::uint32_t slot, std::uint32_t heap, std::ui
   const std::uint16_t holder = holder_of(seen);
   if (holder >= kFirstTagHolder) {
     if (TagRecord* record = find_tag_locked(h, holder); record != nullptr) {
-      count_tag_locked(slot, heap, *record, -static_cast<std::int64_t>(s.size.get()), -1);
+      count_tag_locked(slot, heap, *record, -static_cast<std::int64_t>(s.size()), -1);
     }
   }
-  note_out(h, -static_cast<std::int64_t>(s.size.get()));
+  note_out(h, -static_cast<std::int64_t>(s.size()));
   const CachedObject object{0, state_index, slab_index + 1};
-  return_locked(slot, &object, 1);
+  (void)return_locked(slot, slot, &object, 1);
   // Release pairs with the acquire of who waits for the drain.
   r.drained.fetch_add(1, std::memory_order_release);
   return true;
@@ -301,14 +267,14 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       continue;
     }
     const std::uint64_t first = s.first;
-    const std::uint32_t size = s.size;
+    const std::uint32_t size = s.size();
     const std::uint32_t first_state = s.first_state;
-    // A shared slab may be released and made anew, or be biased again when it is wholly free, while a *second* free of
-    // an object looks at it.
+    // A shared slab may be biased again meanwhile; or, while a *second* free of an object looks at it, be released and made anew.
     const auto changed = [&] {
-      std::atomic_thread_fence(std::memory_order_acquire);
-      return !slab_covers(index, region, page) || s.first != first || s.size != size ||
-             s.first_state != first_state || s.owner() != owner;
+      // Sequentially consistent: pairs with the fence in rebias(), as in free_shared().
+      const std::uint32_t home = s.home.atomic().load(std::memory_order_seq_cst);
+      return !slab_covers(index, region, page) || s.first != first || s.size() != size ||
+             s.first_state != first_state || home >> 16 != owner;
     };
     const ObjectPlace place = place_of(make_ptr(region, offset) - first, s.reciprocal);
     const std::uint32_t cls = s.cls();
@@ -347,31 +313,48 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
       if (freed) return {};
       continue;
     }
-    const std::uint32_t n = cache.count(cls);
-    if (n >= cache.room(cls)) {
+    const bool own = s.keeper == slot;
+    if (own && owner == 0 && cache.patience[cls] == 0) {
+      cache.patience[cls] = kNextPatience;
       cache.gate.leave();
-      EXTMEM_TRY_VOID(flush_class(slot, cache, cls));
+      rebias(slot, cache, index);
+      continue;
+    }
+    // Of a slab that it does not keep, a thread hands no object out again: see Slab.
+    const bool goes_out = !own && kSizeClasses[cls].outbox != 0;
+    const std::uint32_t n = goes_out ? cache.out_counts[cls].get() : cache.count(cls);
+    if (n >= (goes_out ? kSizeClasses[cls].outbox : cache.room(cls))) {
+      cache.gate.leave();
+      EXTMEM_TRY_VOID(goes_out ? flush_outbox(slot, cache, cls) : flush_class(slot, cache, cls));
       continue;
     }
     if (owner == 0) {
-      // The one word that decides between racing frees. acq_rel: the winner hands the object on.
+      // The one word that decides between racing frees. The winner hands the object on. Sequentially consistent: see changed().
       std::uint16_t expected = seen;
       if (!states_[state_index].compare_exchange_strong(expected, cached_by(slot),
-                                                        std::memory_order_acq_rel)) {
+                                                        std::memory_order_seq_cst)) {
         return refuse(
             EXTMEM_ERROR(EALREADY, "double free: another thread has freed this object at the same time"));
       }
-      if (changed()) {  // then the word we took was another object's: give it back
-        // Unless its owner has freed it since: then it is the owner's again.
+      if (changed() || states_[state_index].load(std::memory_order_relaxed) != cached_by(slot)) {
+        // The slab is another thread's now, or the word we took another object's: give it back, unless its owner has freed it
+        // since; and look again.
         std::uint16_t ours = cached_by(slot);
         (void)states_[state_index].compare_exchange_strong(ours, seen, std::memory_order_acq_rel);
-        return refuse(EXTMEM_ERROR(EALREADY, "double free: the object was freed and its memory returned"));
+        cache.gate.leave();
+        continue;
       }
+      if (own) cache.patience[cls].add(static_cast<std::uint16_t>(-1));
     } else {
       states_[state_index].store(cached_by(slot), std::memory_order_relaxed);
     }
-    cache.objects(cls)[n] = CachedObject{address(region, offset), state_index, index + 1};
-    cache.set_count(cls, n + 1);
+    (goes_out ? cache.outbox(cls) : cache.objects(cls))[n] =
+        CachedObject{address(region, offset), state_index, index + 1};
+    if (goes_out) {
+      cache.out_counts[cls] = static_cast<std::uint16_t>(n + 1);
+    } else {
+      cache.set_count(cls, n + 1);
+    }
     if (delta != nullptr) {
       delta->bytes.add(-static_cast<std::int64_t>(size));
       delta->count.add(-1);
@@ -379,60 +362,6 @@ Result<void> Core::free_small(std::uint32_t slot, ThreadCache& cache, std::uint3
     cache.gate.leave();
     return {};
   }
-}
-
-Result<void> Core::flush_class(std::uint32_t slot, ThreadCache& cache, std::uint32_t cls) noexcept {
-  // First without a lock: what belongs to our own slabs. The rest stays, at the bottom, in order.
-  EXTMEM_TRY_VOID(enter(slot, cache));
-  const std::uint32_t n = cache.count(cls);
-  cache.widen(cls);
-  if (n < cache.room(cls)) {  // it was full for a thread that had not used it much
-    cache.gate.leave();
-    return {};
-  }
-  CachedObject* objects = cache.objects(cls);
-  const std::uint32_t old = n / 2;
-  std::uint32_t left = 0;
-  for (std::uint32_t i = 0; i < old;) {
-    // Neighbours in a magazine mostly come from one slab: its record is touched once for all of them.
-    const std::uint32_t link = objects[i].slab;
-    Slab& s = slabs_[link - 1];
-    if (s.owner() != slot) {
-      objects[left++] = objects[i++];
-      continue;
-    }
-    std::uint32_t returned = 0;
-    std::uint32_t lowest = ~std::uint32_t{0};
-    for (; i < old && objects[i].slab == link; ++i, ++returned) {
-      states_[objects[i].state].store(kFree, std::memory_order_relaxed);
-      lowest = std::min(lowest, objects[i].state);
-    }
-    base::crash_point("flush.freed");
-    note_returned(link - 1, returned, lowest);
-  }
-  const std::uint32_t returned = old - left;
-  std::copy(objects + old, objects + n, objects + left);
-  cache.set_count(cls, n - returned);
-  note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{returned} * kSizeClasses[cls].size));
-  const bool too_many_empty = cache.empty[cls] > keep_empty(cls);
-  cache.gate.leave();
-  if (left == 0 && !too_many_empty) return {};
-
-  const HeapGuard guard(*this, slot, cache.heap);
-  if (!guard.held()) {
-    if (returned != 0) return {};  // there is room now, and that is what was wanted
-    return guard.refused(EXTMEM_ERROR(
-        EDEADLK, "this thread holds the heap's lock: do not free into a heap inside a walk over it"));
-  }
-  if (too_many_empty) release_empty_locked(slot, cache, cls, keep_empty(cls) / 2);
-  const std::uint32_t now = std::min<std::uint32_t>(left, cache.count(cls));
-  if (now == 0) return {};
-  return_locked(slot, objects, now);
-  const std::uint32_t count = cache.count(cls);
-  std::copy(objects + now, objects + count, objects);
-  cache.set_count(cls, count - now);
-  note_cached_out(cache, -static_cast<std::int64_t>(std::uint64_t{now} * kSizeClasses[cls].size));
-  return {};
 }
 
 }  // namespace extmem::alloc

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 #include "alloc/span_magazines.hpp"
 
 namespace extmem::alloc {

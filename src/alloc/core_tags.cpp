@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 
 namespace extmem::alloc {
 

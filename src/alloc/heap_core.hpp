@@ -33,7 +33,7 @@ struct alignas(64) HeapCore {
   std::atomic<std::int64_t> out_bytes;  // objects outside slabs, without the caches' out_delta
   base::Relaxed<std::int64_t> out_peak;
   base::Relaxed<std::uint32_t> all_slabs[kClasses];  // + 1
-  base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, shared slabs with free objects
+  base::Relaxed<std::uint32_t> partial[kClasses];    // + 1, slabs without keeper that have free objects
   base::Relaxed<std::uint32_t>
       sharing[kClasses];  // how much the class is used across threads (core_small.cpp)
   base::Relaxed<std::uint32_t> tags[kTagBuckets];  // + 1, TagRecord chains
@@ -51,6 +51,8 @@ struct alignas(64) HeapCore {
   // there since. A hint: who finds nothing looks at all regions.
   base::Relaxed<std::uint32_t> full_to;  // slot; 0: not known
   base::Relaxed<std::uint32_t> full_pages;
+  // Of a binned one.
+  base::Relaxed<std::uint32_t> tight;  // refills to come that leave slabs to everybody: memory was short
 };
 
 struct TagRecord {

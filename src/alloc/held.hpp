@@ -27,13 +27,13 @@ void for_each_held(const Core& core, std::uint32_t region, Fn&& fn) noexcept {
         const std::uint16_t state = core.state(slab.first_state + i).load(std::memory_order_relaxed);
         if (!is_held(state)) continue;
         if (count != 0 && holder_of(state) != holder) {
-          fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
+          fn(holder, std::uint64_t{count} * slab.size(), std::uint64_t{count});
           count = 0;
         }
         holder = holder_of(state);
         ++count;
       }
-      if (count != 0) fn(holder, std::uint64_t{count} * slab.size, std::uint64_t{count});
+      if (count != 0) fn(holder, std::uint64_t{count} * slab.size(), std::uint64_t{count});
     } else if (desc.kind() == PageKind::held_head) {
       fn(desc.holder(), std::uint64_t{length} << r.pages.page_shift, std::uint64_t{1});
     }

@@ -33,27 +33,40 @@ EXTMEM_ALWAYS_INLINE bool free_shared(const Core::FastTables& tables, ThreadCach
     return refuse();
   const std::uint32_t first_state = slab.first_state;
   const std::uint32_t state = first_state + static_cast<std::uint32_t>(place.number);
+  const std::uint32_t cls = slab.size_class;
+  const bool own = slab.keeper == cache.cached;
+  const bool goes_out = !own && kSizeClasses[cls].outbox != 0;
   Magazine& magazine = cache.magazine(slab.magazine);
   const std::uint32_t top = magazine.top;
-  if (top >= magazine.limit) [[unlikely]]
+  const std::uint32_t out = cache.out_counts[cls];
+  const std::uint32_t patience = cache.patience[cls];
+  if (goes_out ? out >= kSizeClasses[cls].outbox : top >= magazine.limit || (own && patience == 0))
+      [[unlikely]]
     return refuse();
   std::atomic<std::uint16_t>& word = tables.states[state];
   std::uint16_t expected = cache.held;
-  // Decides between racing frees. acq_rel: the winner hands the object on to the thread that takes it next (whose acquire is
-  // the heap's lock), and sees what its holder did before.
-  if (!word.compare_exchange_strong(expected, cache.cached, std::memory_order_acq_rel)) [[unlikely]]
+  // Decides between racing frees. The winner hands the object on to the thread that takes it next, and sees what its holder
+  // did before. Sequentially consistent, as the load after it: they pair with the fence in Core::rebias().
+  if (!word.compare_exchange_strong(expected, cache.cached, std::memory_order_seq_cst)) [[unlikely]]
     return refuse();
-  std::atomic_thread_fence(std::memory_order_acquire);
-  if (mapped != link || slab.home != cache.heap || slab.first != first || slab.first_state != first_state)
-      [[unlikely]] {
-    // It was another object's word: give it back, unless its owner has freed it since.
+  const std::uint32_t home = slab.home.atomic().load(std::memory_order_seq_cst);
+  // And then the word: where the slab was its keeper's meanwhile, and is shared again, the keeper may have freed the object too.
+  if (home != cache.heap || word.load(std::memory_order_relaxed) != cache.cached || mapped != link ||
+      slab.first != first || slab.first_state != first_state) [[unlikely]] {
+    // The slab is its keeper's now, or the word another object's: give it back, unless its owner has freed it since.
     std::uint16_t ours = cache.cached;
     (void)word.compare_exchange_strong(ours, cache.held, std::memory_order_acq_rel);
     return refuse();
   }
-  const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
-  cache.entry(next) = CachedObject{address, state, link};
-  magazine.top = next;
+  if (goes_out) {  // what others' slabs have is not handed out again here
+    cache.outbox(cls)[out] = CachedObject{address, state, link};
+    cache.out_counts[cls] = static_cast<std::uint16_t>(out + 1);
+  } else {
+    const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
+    cache.entry(next) = CachedObject{address, state, link};
+    magazine.top = next;
+    if (own) cache.patience[cls] = static_cast<std::uint16_t>(patience - 1);
+  }
   cache.gate.leave();
   return true;
 }

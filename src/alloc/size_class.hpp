@@ -17,6 +17,9 @@ inline constexpr std::uint64_t kMaxClassSize = 131072;
 /// place; and memzones, which spans round to pages only.
 inline constexpr std::uint64_t kLastingSize = 32768;
 inline constexpr std::uint32_t kMagazineCapacity = 64;
+/// Classes with outboxes: up to 1 KiB. Of what is larger, few cache lines belong to two objects, and a lock for each few would cost more.
+inline constexpr std::uint32_t kOutboxes = 20;
+inline constexpr std::uint32_t kOutbox = kMagazineCapacity / 2;
 inline constexpr std::uint64_t kSlabAlign =
     4096;  // addresses of slabs: objects have their size's natural alignment
 inline constexpr std::uint32_t kMaxSlabPages = 64;
@@ -38,6 +41,8 @@ struct SizeClass {
   std::uint32_t size;
   std::uint32_t capacity;    // objects that a magazine holds at most
   std::uint32_t slab_bytes;  // wanted length of a slab
+  std::uint32_t
+      outbox;  // objects of others' slabs that a thread collects before it returns them; 0: it reuses them
 };
 
 namespace detail {
@@ -51,6 +56,7 @@ constexpr std::array<SizeClass, kClasses> make_classes() noexcept {
     classes[c].capacity = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
         65536 / size, std::min<std::uint64_t>(8, 524288 / size), kMagazineCapacity));
     classes[c].slab_bytes = size <= 1024 ? 65536 : size <= 8192 ? 131072 : 262144;
+    classes[c].outbox = c < kOutboxes ? kOutbox : 0;
   }
   return classes;
 }
@@ -66,6 +72,7 @@ constexpr ClassTable make_class_table() noexcept {
 inline constexpr std::array<SizeClass, kClasses> kSizeClasses = detail::make_classes();
 inline constexpr detail::ClassTable kClassTable = detail::make_class_table();  // by size in units of 16 bytes
 static_assert(kSizeClasses[kClasses - 1].size == kMaxClassSize);
+static_assert(kSizeClasses[kOutboxes - 1].size == 1024);
 
 /// The class whose objects hold `size` bytes. Requires: size <= kMaxClassSize.
 constexpr std::uint32_t class_of(std::uint64_t size) noexcept { return kClassTable[(size + 15) >> 4]; }

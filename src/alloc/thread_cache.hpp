@@ -2,15 +2,16 @@
 //
 // Of a binned heap's; an exact heap's cache has SpanMagazines in the same bytes (span_magazines.hpp).
 // What it is: per size class a stack ("magazine", Bonwick & Adams 2001) of free objects, and the list of the slabs that
-// are biased to this thread and have free objects. It lives in the control segment, so that anyone can flush it: a
-// sleeping thread pins nothing.
+// this thread keeps and that have free objects. Beside each magazine an "outbox": what the thread has freed of slabs that it
+// does not keep. That it does not hand out again, so that no two threads write into one cache line; it gives it back, all at
+// once. The cache lives in the control segment, so that anyone can flush it: a sleeping thread pins nothing.
 // Thread-safety: the owner works inside gate.enter()/leave(). Another thread holds the heap's lock, pauses it and then
 // owns the cache until it resumes it. The owner itself, holding the heap's lock, owns it too: pausing needs that lock.
 // Invariants:
-//  1. Every entry's state word says cached_by(slot), and every such word of the heap has one entry.
+//  1. Every entry's state word says cached_by(slot), and every such word of the heap has one entry, in magazine or outbox.
 //  2. magazines[c].top lies between place(c, 0), where the null entry is, and magazines[c].limit, which grows from room for
 //     kFirstRoom objects to the class' capacity: a thread that ends soon fills, and gives back, little.
-//  3. `own[c]` lists exactly the listed slabs of class c whose owner is `slot`.
+//  3. `own[c]` lists exactly the listed slabs of class c whose keeper is `slot`, `returned[c]` those with returned objects.
 #pragma once
 
 #include <atomic>
@@ -50,6 +51,12 @@ inline constexpr std::int64_t kSpillBytes = 65536;
 
 inline constexpr std::uint32_t kFirstRoom = 8;  // of a new cache's stacks
 
+// How many of its own objects a thread frees by compare-and-swap before one of its shared slabs is biased again: twice as many
+// each time that this turns out to be too early, because another thread revokes it again. Then a few for each of the others.
+inline constexpr std::uint16_t kPatience = 256;
+inline constexpr std::uint16_t kMostPatience = 8192;
+inline constexpr std::uint16_t kNextPatience = 16;
+
 struct alignas(64) ThreadCache {
   // What the fast paths need, next to the gate.
   shared::Handshake gate;
@@ -71,6 +78,15 @@ struct alignas(64) ThreadCache {
   std::atomic<std::uint32_t> entered;
   std::uint32_t padding;
   CachedObject stacks[kClasses][1 + kMagazineCapacity];  // [c][0]: the null entry
+  base::Relaxed<std::uint16_t> out_counts[kClasses];     // objects in each outbox
+  // Own frees into shared slabs until one of these is biased again: left, and as many as it takes.
+  base::Relaxed<std::uint16_t> patience[kClasses];
+  base::Relaxed<std::uint16_t> whole_patience[kClasses];
+  // By who holds the heap's lock.
+  base::Relaxed<std::uint16_t> wholly[kClasses];  // slabs in returned[c] that are marked so
+  base::Relaxed<std::uint32_t>
+      returned[kClasses];  // + 1, slabs that this thread keeps and others have given back to
+  CachedObject outboxes[kOutboxes][kOutbox];
 
   /// Whether its magazines are those of an exact heap: SpanMagazines.
   [[nodiscard]] bool exact() const noexcept { return home == 0; }
@@ -79,6 +95,12 @@ struct alignas(64) ThreadCache {
   }
   [[nodiscard]] CachedObject* objects(std::uint32_t cls) noexcept { return &stacks[cls][1]; }
   [[nodiscard]] const CachedObject* objects(std::uint32_t cls) const noexcept { return &stacks[cls][1]; }
+  [[nodiscard]] CachedObject* outbox(std::uint32_t cls) noexcept { return outboxes[cls]; }
+  [[nodiscard]] const CachedObject* outbox(std::uint32_t cls) const noexcept { return outboxes[cls]; }
+  /// All objects of a class that the thread caches.
+  [[nodiscard]] std::uint32_t cached_count(std::uint32_t cls) const noexcept {
+    return count(cls) + out_counts[cls];
+  }
   /// Where a class' magazine is, in bytes from the cache's start: so a slab says it, for who frees.
   static constexpr std::uint16_t magazine_at(std::uint32_t cls) noexcept {
     return static_cast<std::uint16_t>(offsetof(ThreadCache, magazines) + cls * sizeof(Magazine));
@@ -109,8 +131,11 @@ struct alignas(64) ThreadCache {
   void forget() noexcept {
     for (std::uint32_t cls = 0; cls < kClasses; ++cls) {
       set_count(cls, 0);
+      out_counts[cls] = 0;
       own[cls] = 0;
       empty[cls] = 0;
+      returned[cls] = 0;
+      wholly[cls] = 0;
     }
   }
 };

@@ -34,6 +34,7 @@ class Relaxed {
   void add(T value) noexcept { set(static_cast<T>(get() + value)); }
 
   std::atomic<T>& atomic() noexcept { return value_; }
+  const std::atomic<T>& atomic() const noexcept { return value_; }
 
  private:
   std::atomic<T> value_{};

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "alloc/heap_guard.hpp"
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"

@@ -11,6 +11,7 @@
 // done in the fork itself, on the child's only thread.
 #include <new>
 
+#include "alloc/heap_guard.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/backing.hpp"

@@ -1,6 +1,7 @@
 // Growth: a heap takes memory from a backing by itself, and gives it back. And where backings are placed.
 #include <algorithm>
 
+#include "alloc/heap_guard.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "os/hugepages.hpp"

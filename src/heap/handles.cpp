@@ -311,7 +311,7 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size) noexcept {
   // A small untagged object of ours that stays one: as DomainState::reallocate would do it.
   if (held.slab != nullptr && held.state == memory.cache->held && new_size - 1 < alloc::kLastingSize)
       [[likely]] {
-    const std::size_t size = held.slab->size;
+    const std::size_t size = held.slab->size();
     if (alloc::fits_well(new_size, size)) return p;
     const std::uintptr_t to = held.offset < memory.region_cpu ? pop(memory, key_, new_size) : 0;
     if (to != 0 && (to - memory.region_base < memory.region_cpu || cpu_reaches_also(*local_->state, to)))
@@ -372,7 +372,7 @@ Result<void> Heap::deallocate_batch(std::span<void* const> pointers, std::size_t
 }
 Result<std::size_t> Heap::usable_size(const void* p) const noexcept {
   if (const HeldSmall held = held_small(heap::thread_memory, key_, local_, p); held.slab != nullptr)
-    return std::size_t{held.slab->size};
+    return std::size_t{held.slab->size()};
   if (!living(local_, key_)) return stale(local_);
   auto object = local_->state->held_object(local_, p, nullptr);
   if (!object) return object.error();

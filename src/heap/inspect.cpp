@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "alloc/chains.hpp"
+#include "alloc/heap_guard.hpp"
 #include "alloc/held.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
@@ -16,7 +17,8 @@ namespace {
 
 constexpr std::uint64_t magazine_bytes() noexcept {
   std::uint64_t bytes = 0;
-  for (const alloc::SizeClass& c : alloc::kSizeClasses) bytes += std::uint64_t{c.capacity} * c.size;
+  for (const alloc::SizeClass& c : alloc::kSizeClasses)
+    bytes += (std::uint64_t{c.capacity} + c.outbox) * c.size;
   return bytes;
 }
 
@@ -52,11 +54,11 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   std::uint64_t out_count = 0;
   for (std::uint32_t cls = 0; cls < alloc::kClasses; ++cls) {
     (void)alloc::for_each_slab(core_, h, cls, [&](std::uint32_t, const alloc::Slab& slab) {
-      const std::uint64_t out = slab.objects - slab.free;
+      const std::uint64_t out = slab.objects - slab.all_free();
       const std::uint64_t pages = core_.slab_pages(slab);
       out_count += out;
-      out_of_slabs += out * slab.size;
-      s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size;
+      out_of_slabs += out * slab.size();
+      s.slab_free_bytes += (pages << core_.region(slab.region()).pages.page_shift) - out * slab.size();
       s.metadata_bytes +=
           sizeof(alloc::Slab) +
           base::align_up(std::uint64_t{slab.objects} * 2, std::uint64_t{1} << alloc::kSmallPageShift) +
@@ -67,8 +69,8 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   std::int64_t not_told = 0;
   (void)alloc::for_each_cache(core_, h, [&](const alloc::ThreadCache& cache) {
     for (std::uint32_t cls = 0; h.exact == 0 && cls < alloc::kClasses; ++cls) {
-      s.cached_count += cache.count(cls);
-      s.cached_bytes += std::uint64_t{cache.count(cls)} * alloc::kSizeClasses[cls].size;
+      s.cached_count += cache.cached_count(cls);
+      s.cached_bytes += std::uint64_t{cache.cached_count(cls)} * alloc::kSizeClasses[cls].size;
     }
     not_told += cache.out_delta;
     s.metadata_bytes += sizeof(alloc::ThreadCache);

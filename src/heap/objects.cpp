@@ -206,8 +206,8 @@ ObjectInfo DomainState::object_in(std::uint32_t region, std::uint64_t offset, st
     const std::uint64_t word = slab.first_state + object;
     if (word >= core_.state_words()) return info;  // damaged
     const std::uint16_t state = core_.state(static_cast<std::uint32_t>(word)).load(std::memory_order_relaxed);
-    info.base = reinterpret_cast<void*>(base + slab.offset() + object * slab.size);
-    info.size = slab.size;
+    info.base = reinterpret_cast<void*>(base + slab.offset() + object * slab.size());
+    info.size = slab.size();
     info.held = alloc::is_held(state);
     if (info.held) found = alloc::holder_of(state);
   } else if (const std::uint32_t head = pages.find_head(page); head != alloc::kNoPage) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "alloc/heap_guard.hpp"
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"

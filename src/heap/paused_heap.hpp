@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "alloc/core.hpp"
+#include "alloc/heap_guard.hpp"
 #include "base/error.hpp"
 #include "heap/ordered_guard.hpp"
 

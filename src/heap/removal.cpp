@@ -1,6 +1,7 @@
 // Draining and removing regions.
 #include <algorithm>
 
+#include "alloc/heap_guard.hpp"
 #include "base/crash_point.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"

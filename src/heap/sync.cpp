@@ -4,6 +4,7 @@
 // if that is free here, else at another one congruent to it modulo kCongruence: so every alignment holds everywhere.
 // What cannot be mapped is left alone until poll() tries again: allocations of this process are then served from other
 // regions, and look-ups say why (mapped_here). With OpenOptions::same_address no other address will do.
+#include "alloc/heap_guard.hpp"
 #include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"

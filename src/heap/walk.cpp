@@ -1,4 +1,5 @@
 // Walks over regions, spans, slabs, objects and memzones, in address order inside each region.
+#include "alloc/heap_guard.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/paused_heap.hpp"
@@ -118,13 +119,13 @@ Result<void> DomainState::walk(HeapLocal& heap, FunctionRef<bool(const WalkEntry
         length = core_.slab_pages(slab);
         const alloc::Core::SlabCount count = core_.count_slab(slab);
         fresh(WalkKind::slab, offset, std::uint64_t{length} << shift);
-        entry.object_size = slab.size;
+        entry.object_size = slab.size();
         entry.object_count = slab.objects;
         entry.held_count = count.held;
         if (!visit(entry)) return {};
         for (std::uint32_t i = 0; options.objects && i < slab.objects; ++i) {
           const std::uint16_t state = core_.state(slab.first_state + i).load(std::memory_order_relaxed);
-          fresh(WalkKind::object, slab.offset() + std::uint64_t{i} * slab.size, slab.size);
+          fresh(WalkKind::object, slab.offset() + std::uint64_t{i} * slab.size(), slab.size());
           entry.cached = state != alloc::kFree && !alloc::is_held(state);
           if (alloc::is_held(state)) held_entry(alloc::holder_of(state), WalkKind::object);
           if (!visit(entry)) return {};

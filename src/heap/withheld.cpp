@@ -7,6 +7,7 @@
 // A region's bits say it for all dead ones: while one is set, nothing of any dead one is freed there.
 // Crash-safe without a journal: a bit is set before anything loses its owner, and cleared after all was freed. Whoever dies
 // in between leaves a bit, and the next one asks once more.
+#include "alloc/heap_guard.hpp"
 #include "alloc/held.hpp"
 #include "base/crash_point.hpp"
 #include "base/error.hpp"

@@ -10,7 +10,8 @@
 namespace extmem::shared {
 
 namespace {
-constexpr int kSpins = 60;  // a held section lasts some 100 ns; a futex round trip several microseconds
+constexpr int kSpins =
+    200;  // a held section lasts some 100 ns, a revocation some microseconds, a futex round trip more
 // How long to sleep before asking whether the holder lives: a holder may have died after it freed the word and before
 // it woke us, too.
 constexpr std::int64_t kFirstNapNs = 200'000;

@@ -110,12 +110,16 @@ TEST_F(InspectorBreach, IsReportedWhileOthersWork) {
   expect("a row's bit says whether it is empty", region().pages.row_bits, std::uint32_t{0});
   expect("a region's page table lies in its area", region().pages.descs_offset, std::uint64_t{64});
   expect("a heap's region names the heap", region().heap, std::uint32_t{0});
-  expect("a slab counts its free objects", slab().free, slab().free + 1);
+  expect("a slab counts its free objects", slab().free, static_cast<std::uint16_t>(slab().free + 1));
+  expect("a slab with returned objects is in its keeper's list", slab().returned, std::uint16_t{1});
+  expect("a slab is in the list of its keeper and class", slab().keeper, std::uint16_t{7});
+  expect("an outbox holds at most its capacity", cache().out_counts[0], std::uint16_t{33});
   expect("a slab names its heap and class", slab().size_class,
          static_cast<std::uint16_t>(slab().size_class + 1));
   expect("a slab's memory and states lie in their areas", slab().first_state, std::uint32_t{0xfffffff0});
   expect("no object below the hint is free", slab().hint, slab().objects.get());
-  expect("a slab with free objects is listed", slab().flags, slab().flags ^ alloc::kSlabListed);
+  expect("a slab with free objects is listed", slab().flags,
+         static_cast<std::uint16_t>(slab().flags ^ alloc::kSlabListed));
   expect("a tag's live bytes are what its objects add up to", segment_->tag(1).bytes,
          segment_->tag(1).bytes + 8);
   expect("memzone_count counts the memzones", segment_->directory().memzone_count, std::uint32_t{3});

@@ -27,6 +27,8 @@ const std::vector<std::string>& operations() {
       "free_local",
       "free_flush",
       "free_remote",
+      "free_shared",
+      "free_foreign",
       "free_span",
       "free_coalescing",
       "reallocate",

@@ -81,6 +81,11 @@ inline constexpr const char* kPointNames[] = {
     "undo.step",
     "withheld.freed",
     "withheld.marked",
+    "rebias.owned",
+    "refill.kept",
+    "return.freed",
+    "return.listed",
+    "return.unlisted",
 };
 inline constexpr std::uint32_t kPointCount = sizeof kPointNames / sizeof kPointNames[0];
 

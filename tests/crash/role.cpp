@@ -128,6 +128,14 @@ void Role::free(Heap heap, Entry& entry) {
   }
 }
 
+void Role::free_lent(std::uint32_t most) {
+  for (std::uint32_t i = 0; i < log_.entries && most != 0; ++i) {
+    if (log_.entry[i].of != Of::lent) continue;
+    free(small_, log_.entry[i]);
+    --most;
+  }
+}
+
 void Role::free_all(Heap heap) {
   while (!mine_.empty()) free(heap, *mine_.back());
 }
@@ -231,6 +239,11 @@ void Role::prepare(const std::string& operation) {
     allocate(small_, 128);
   } else if (op == "free_span") {
     allocate(small_, 200'000);
+  } else if (op == "free_shared") {
+    free_lent(1);  // the slab is shared then, and this thread has a cache
+  } else if (op == "free_foreign") {
+    // A slab that a thread has left, which is not full.
+    std::thread([&] { allocate(small_, 900); }).join();
   } else if (op == "free_coalescing") {
     for (int i = 0; i < 5; ++i) allocate(exact_, 1000);
     free(exact_, *mine_[1]);
@@ -353,9 +366,18 @@ void Role::act(const std::string& operation) {
   } else if (op == "free_flush") {
     free_all(small_);
   } else if (op == "free_remote") {
-    for (std::uint32_t i = 0; i < log_.entries; ++i) {
-      if (log_.entry[i].of == Of::lent) free(small_, log_.entry[i]);
-    }
+    free_lent(log_.entries);
+  } else if (op == "free_shared") {
+    free_lent(1);
+  } else if (op == "free_foreign") {
+    // Another thread frees more of this one's than its outbox takes; then this thread goes on until it has taken them back, and
+    // frees so many of its own that a slab is biased to it again.
+    for (int i = 0; i < 90; ++i) allocate(small_, 900);
+    std::thread([&] {
+      for (int i = 0; i < 60; ++i) free(small_, *mine_[1]);
+    }).join();
+    for (int i = 0; i < 70; ++i) allocate(small_, 900);
+    for (int i = 0; i < 270; ++i) free(small_, *allocate(small_, 900));
   } else if (op == "free_coalescing") {
     free(exact_, *mine_[1]);
     free_all(exact_);

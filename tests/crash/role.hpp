@@ -53,6 +53,7 @@ class Role {
   void note(Entry& entry, void* p, std::uint32_t size);
   Entry* allocate(Heap heap, std::uint32_t size, const AllocOptions& options = {});
   void free(Heap heap, Entry& entry);
+  void free_lent(std::uint32_t most);
   void free_all(Heap heap);
   void reallocate(Heap heap, Entry& entry, std::uint32_t size);
   void hand_over(Entry& entry);
@@ -86,8 +87,8 @@ class Role {
 const std::vector<std::string>& operations();
 /// Those that take fast paths, so short that a death after each of their instructions can be tried.
 inline bool is_fast(const std::string& operation) {
-  return operation == "allocate_hit" || operation == "free_local" || operation.ends_with("exact_hit") ||
-         operation.ends_with("exact_push");
+  return operation == "allocate_hit" || operation == "free_local" || operation == "free_shared" ||
+         operation.ends_with("exact_hit") || operation.ends_with("exact_push");
 }
 
 }  // namespace extmem::crash

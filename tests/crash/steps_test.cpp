@@ -17,7 +17,8 @@ class CrashSteps : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
                          ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local",
                                            "exact_hit", "exact_push", "exact_flush", "exact_foreign",
-                                           "free_coalescing", "free_remote", "hand_over", "memzone_reserve"),
+                                           "free_coalescing", "free_remote", "free_shared", "free_foreign",
+                                           "hand_over", "memzone_reserve"),
                          [](const auto& test) { return test.param; });
 
 TEST_P(CrashSteps, AreSurvived) {

@@ -102,7 +102,7 @@ TEST_F(CrashStopped, OwnerInsideItsCacheIsNamed) {
 // The heap's lock is inherited from a dead process while a stopped one stands inside its cache: the heap cannot be
 // repaired now, and stays marked until it can.
 TEST_F(CrashStopped, RepairThatMustWaitIsDoneLater) {
-  const Kill dies = hit_of(world_, "free_remote", "revoke.shared", false);  // a slab is in no list then
+  const Kill dies = hit_of(world_, "free_remote", "revoke.shared", false);
   Child stopped = stop_in("allocate_refill", "refill.taken");
   Child dead = world_.start("free_remote", dies, 1);
   world_.finish(dead);

@@ -85,6 +85,9 @@ inline const std::vector<Victim>& victims() {
       {"allocate_slabs", "transaction.changed", true},  // a journal, and the heap's lock
       {"flush", "pause.asked", false},                  // others stand still
       {"free_remote", "revoke.shared", false},
+      {"free_foreign", "return.freed", false},  // objects are free that nobody counts yet
+      {"free_foreign", "return.unlisted", true},
+      {"free_foreign", "rebias.owned", false},
       {"exact_flush", "transaction.changed", true},  // of an exact heap, with spans half returned
       {"exact_foreign", "spans.asked", false},
       {"exact_foreign", "spans.shared", true},

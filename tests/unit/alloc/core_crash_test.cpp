@@ -223,6 +223,7 @@ class CoreCrash : public ::testing::Test {
           before.reset();
         }
         if (name == "transaction.committed" || name == "undo.step") return;
+        if (name.starts_with("return.")) return;  // of object states, which no journal keeps
         Copy now(world_);
         // A transaction that was begun around others starts anew where it makes its first change.
         if (name == "transaction.begun" || before == nullptr) {

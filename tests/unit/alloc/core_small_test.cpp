@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "alloc/heap_guard.hpp"
 #include "unit/alloc/core_world.hpp"
 #include "unit/alloc/seed.hpp"
 
@@ -63,7 +64,7 @@ TEST(CoreSmall, RefusesInteriorPointersAndTails) {
     EXPECT_EQ(world.free_code(1, ptr + inside), EINVAL);
   EXPECT_EQ(world.free_code(2, ptr + 16), EINVAL);  // by another thread
   const Slab& slab = world.core().slab(0);
-  const std::uint64_t tail = slab.offset() + std::uint64_t{slab.objects} * slab.size;
+  const std::uint64_t tail = slab.offset() + std::uint64_t{slab.objects} * slab.size();
   ASSERT_NE(tail % 4096, 0u);
   EXPECT_EQ(world.free_code(1, make_ptr(region, tail)), EINVAL);
   EXPECT_EQ(world.free_code(1, make_ptr(region, 8 * kMiB)), EALREADY);  // a free page
@@ -386,11 +387,12 @@ TEST(CoreSmall, InsideAWalkItRefusesInsteadOfHanging) {
   world.add_region(16 * kMiB);
   std::vector<std::uint64_t> objects;
   const std::uint32_t capacity = kSizeClasses[class_of(1024)].capacity;
-  for (std::uint32_t i = 0; i < 4 * capacity; ++i) objects.push_back(world.must_allocate(1, 1024));
+  for (std::uint32_t i = 0; i < 4 * capacity; ++i) objects.push_back(world.must_allocate(3, 1024));
+  (void)world.cache(1);
   (void)world.cache(2);
   world.must_free(2, objects[0]);  // every slab of the class becomes shared
   for (std::uint32_t i = 1; i < objects.size(); i += 40) world.must_free(2, objects[i]);
-  world.flush(1);
+  world.flush(3);
   std::vector<std::uint64_t> held;
   for (std::uint32_t i = 0; i < objects.size(); ++i) {
     if (i != 0 && i % 40 != 1) held.push_back(objects[i]);
