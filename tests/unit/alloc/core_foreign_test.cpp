@@ -238,7 +238,8 @@ TEST_P(CoreForeignThreads, OfRacingFreesExactlyOneSucceedsWhileTheSlabIsOwnedAga
   constexpr int kRounds = 400;
   constexpr std::size_t kObjects = 48;
   std::vector<std::uint64_t> objects(kObjects);
-  std::vector<std::uint64_t> own(kObjects);  // nothing is allocated during a race: it might be what was freed in it
+  std::vector<std::uint64_t> own(
+      kObjects);  // nothing is allocated during a race: it might be what was freed in it
   std::vector<std::atomic<int>> successes(kObjects);
   std::atomic<int> other_codes{0};
   const std::uint32_t cls = class_of(64);
