@@ -173,7 +173,7 @@ class SharedDomain(Case):
                                 options=["--domain", "seen", "--backing", "memfd"])
         self.assertEqual(done.stdout.strip(), str(sum(len(str(i)) for i in range(100000))).encode())
         self.assertIn("in the domain seen", done.stderr)
-        command, _ = self.command([PROGRAMS / "preload_large"], ["--domain", "seen", "--heap", "large"])
+        command, _ = self.command([PROGRAMS / "preload_large", "alone"], ["--domain", "seen", "--heap", "large"])
         subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL)
         self.assertNotIn("cannot be had", done.stderr)
 
