@@ -86,22 +86,28 @@ struct HeldSmall {
   std::uint32_t link = 0;             // of the slab
   std::uint16_t state = 0;
 };
-/// As for a free, without the gate: an object that the caller holds keeps its slab.
+/// As for a free, without the gate: an object that the caller holds keeps its slab. But a unit of the map is larger than a small
+/// slab: what it names may be another one, which others are just giving back or making. So the words are looked at again.
 EXTMEM_ALWAYS_INLINE HeldSmall held_small(const ThreadMemory& memory, std::uint64_t key,
                                           const HeapLocal* local, const void* p) noexcept {
   HeldSmall held;
   held.offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
   if (held.offset >= memory.region_mapped || !remembered(memory, key) || memory.region->heap != local->id)
     return held;
-  held.link = memory.region_slab_map[held.offset >> alloc::kSlabMapShift];
+  const base::Relaxed<std::uint32_t>& mapped = memory.region_slab_map[held.offset >> alloc::kSlabMapShift];
+  held.link = mapped;
   const alloc::Slab& slab = memory.tables.slabs[held.link];
-  const alloc::ObjectPlace place =
-      alloc::place_of((held.offset | memory.region_bits) - slab.first.stable(), slab.reciprocal.stable());
-  if (held.link == 0 || !place.exact || place.number >= slab.objects.stable()) return held;
-  held.state =
-      memory.tables.states[slab.first_state.stable() + static_cast<std::uint32_t>(place.number)].load(
-          std::memory_order_relaxed);
-  if (alloc::is_held(held.state)) held.slab = &slab;
+  const std::uint64_t first = slab.first, reciprocal = slab.reciprocal;
+  const std::uint32_t objects = slab.objects, first_state = slab.first_state;
+  const alloc::ObjectPlace place = alloc::place_of((held.offset | memory.region_bits) - first, reciprocal);
+  if (held.link == 0 || !place.exact || place.number >= objects) return held;
+  // Acquire: the second look comes after all of this.
+  held.state = memory.tables.states[first_state + static_cast<std::uint32_t>(place.number)].load(
+      std::memory_order_acquire);
+  if (!alloc::is_held(held.state) || mapped != held.link || slab.first != first ||
+      slab.reciprocal != reciprocal || slab.objects != objects || slab.first_state != first_state)
+    return held;
+  held.slab = &slab;
   return held;
 }
 

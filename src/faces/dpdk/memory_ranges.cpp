@@ -97,7 +97,7 @@ class Places {
     const std::size_t count = array == nullptr ? 0 : array->count.get();
     if (array == nullptr || count == array->size) {
       // The old one stays, unchanged: somebody may be reading it. All of them together are no longer than the last.
-      auto* const longer = new Array{std::max<std::size_t>(64, count * 2)};
+      auto* const longer = new Array{std::max<std::size_t>(64, count * 2), array};
       std::copy_n(array == nullptr ? nullptr : array->places.get(), count, longer->places.get());
       longer->count = count;
       array = longer;
@@ -143,8 +143,10 @@ class Places {
     base::Relaxed<rte_memseg*> pages;
   };
   struct Array {
-    explicit Array(std::size_t n) : size(n), places(std::make_unique<Place[]>(n)) {}
+    Array(std::size_t n, const Array* before)
+        : size(n), older(before), places(std::make_unique<Place[]>(n)) {}
     const std::size_t size;
+    const Array* const older;  // the one that this took the place of
     base::Relaxed<std::size_t> count;
     const std::unique_ptr<Place[]> places;
   };
