@@ -56,15 +56,18 @@ class Growth {
   /// has (a region, a window, IOVAs below a mask) none is added for good.
   /// Errors: those of Heap::allocate; ENOMEM the limit, or the GPU has no more; those of Domain::add_region.
   Result<void*> allocate(std::size_t size, const AllocOptions& options = {}) noexcept {
-    bool ours = false;  // the newest piece was added by this call
+    bool ours = false;  // this call has added a piece
+    int in_vain = 0;    // such pieces that were not used and yet did not help
     for (;;) {
       // Acquire: pairs with the release in grow(), so that whoever sees the number finds the memory.
       const std::uint64_t seen = growths_.load(std::memory_order_acquire);
       auto p = heap_.allocate(size, options);
       if (p || p.error().code() != ENOMEM || options.region) return p;
       if (ours) {
-        (void)trim();
-        return p;
+        // Others may have used the piece up, or given it back unused: then there is nothing to give back, and another is
+        // added. One that is unused has not what is asked for; or it was used in between, so that counts the second time.
+        auto freed = trim();
+        if (!freed || (*freed != 0 && ++in_vain == 2)) return p;
       }
       auto grown = grow(size, std::max<std::size_t>(options.align, 64), seen);
       if (!grown) return grown.error();
