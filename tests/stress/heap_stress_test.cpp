@@ -110,16 +110,22 @@ TEST_P(HeapStress, OfRacingFreesExactlyOneSucceeds) {
   std::vector<std::atomic<void*>> offered(kObjects);
   std::atomic<std::uint64_t> frees{0};
   std::atomic<std::uint64_t> taken{0};
-  // A slot's object is freed by whoever comes; a second free races with it. The slot is filled anew only when both are
-  // done, so that no address is used again between the two.
+  // A slot's object is freed by whoever takes one of its two tickets; the frees race. The slots are filled anew only
+  // when all are done, so that no address is used again between the two. The object is looked up only with a ticket in
+  // hand: one looked up before may be of the round before, and then nobody frees the slot's.
+  constexpr int kTickets = 2;
   std::vector<std::atomic<int>> tries(kObjects);
   std::vector<std::atomic<int>> done(kObjects);
+  for (std::atomic<int>& of_slot : tries) of_slot = kTickets;
   const auto work = [&](std::uint64_t seed) {
     Random random(seed);
     while (stress_.going()) {
       const std::size_t i = below(random, kObjects);
-      void* p = offered[i].load(std::memory_order_acquire);
-      if (p == nullptr || tries[i].fetch_add(1, std::memory_order_acq_rel) >= 2) continue;
+      // The load lets a slot that has no tickets be, so that the count does not run away.
+      if (tries[i].load(std::memory_order_relaxed) >= kTickets ||
+          tries[i].fetch_add(1, std::memory_order_acq_rel) >= kTickets)
+        continue;
+      void* p = offered[i].load(std::memory_order_relaxed);  // came with the ticket
       const auto freed = heap_.deallocate(p);
       if (freed.ok()) {
         ++frees;
@@ -136,21 +142,22 @@ TEST_P(HeapStress, OfRacingFreesExactlyOneSucceeds) {
     while (stress_.going()) {
       bool all_done = true;
       for (std::size_t i = 0; i < kObjects; ++i)
-        all_done &= !filled[i] || done[i].load(std::memory_order_acquire) == 2;
+        all_done &= !filled[i] || done[i].load(std::memory_order_acquire) == kTickets;
       if (!all_done) {
         std::this_thread::yield();
         continue;
       }
       stress_.check(taken == frees, "of two frees of one object not exactly one succeeded");
-      for (std::size_t i = 0; i < kObjects; ++i) offered[i] = nullptr;
       for (std::size_t i = 0; i < kObjects; ++i) {
         const auto got = heap_.allocate(1 + below(random, one_in(random, 8) ? 50'000 : 500));
         if (!stress_.check(got, "allocate")) return;
         ++taken;
+        offered[i].store(*got, std::memory_order_relaxed);
+      }
+      for (std::size_t i = 0; i < kObjects; ++i) {
         filled[i] = true;
         done[i] = 0;
-        tries[i] = 0;
-        offered[i].store(*got, std::memory_order_release);
+        tries[i].store(0, std::memory_order_release);  // read by those who take a ticket
       }
     }
   };
