@@ -87,7 +87,7 @@ stage() {
   read -ra targets <<<"$3"
   shift 3
   say "$preset: $what"
-  rm -f "build/$preset/junit.xml"
+  rm -f "build/$preset"/{junit.xml,ctest.log}
   if ! configure "$preset" -DEXTMEM_WERROR=ON; then
     stages+=("$preset:does not configure")
   elif ! build "$preset" "${targets[@]}"; then
@@ -96,7 +96,7 @@ stage() {
     case $preset in asan | tsan | fuzz) run=(fixed_addresses) ;; esac
     local status=0
     "${run[@]}" ctest --preset "$preset" -j"$jobs" --no-label-summary --test-output-size-passed 65536 \
-      --output-junit junit.xml "$@" || status=$?
+      --test-output-truncation head --output-junit junit.xml --output-log "$PWD/build/$preset/ctest.log" "$@" || status=$?
     stages+=("$preset=build/$preset/junit.xml@$status")
   fi
 }
