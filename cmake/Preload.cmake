@@ -28,3 +28,5 @@ endfunction()
 
 extmem_preload_library(extmem_preload extmem-preload faces/preload extmem_heap)
 extmem_preload_library(extmem_record extmem-record faces/record extmem_os)
+# Libraries that are loaded with RTLD_DEEPBIND would go past it, too.
+target_sources(extmem_record PRIVATE ${PROJECT_SOURCE_DIR}/src/faces/preload/deepbind.cpp)

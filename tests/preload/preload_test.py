@@ -3,6 +3,7 @@
 
 Usage: EXTMEM=… EXTMEM_PROGRAMS=… EXTMEM_PLUGIN=… EXTMEM_SOURCE=. tests/preload/preload_test.py [CLASS...]
 """
+import json
 import os
 import pathlib
 import shutil
@@ -123,6 +124,7 @@ os.remove("done")
 
     def test_what_was_never_written_is_not_copied(self):
         program = """
+import json
 import os
 pid = os.fork()
 if pid == 0:
@@ -202,6 +204,18 @@ class ManyThreads(Ours):
         if subprocess.run([PROGRAMS / "preload_many_threads"], stdout=subprocess.DEVNULL).returncode == 77:
             self.skipTest("the machine does not allow 5000 threads")
         self.passes("many_threads")
+
+
+class Libraries(Ours):
+    def test_one_that_prefers_its_own_symbols(self):
+        plain = subprocess.run([PROGRAMS / "preload_deepbind"], stdout=subprocess.PIPE, env=self.environment)
+        self.assertEqual(plain.stdout, b"deepbind: passed\n")
+        self.passes("deepbind")
+        done = self.run_on_heap(EXTMEM, "record", "-o", self.folder / "trace", "--", PROGRAMS / "preload_deepbind")
+        self.assertEqual(done.stdout, b"deepbind: passed\n")
+        replay = subprocess.run([EXTMEM, "replay", "--json", self.folder / "trace"], stdout=subprocess.PIPE, check=True)
+        self.assertGreaterEqual(json.loads(replay.stdout)["objects"], 2000)
+        self.assertEqual(json.loads(replay.stdout)["unknown_frees"], 0)
 
 
 class Backings(Ours):
