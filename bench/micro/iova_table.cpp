@@ -1,6 +1,6 @@
 // What IovaTable costs: planning and building 262,144 pages, lookups, the reverse index. One line a table shape.
 //
-//   g++ -std=c++20 -O2 -Iinclude -Isrc bench/micro/iova_table.cpp src/region/iova_table*.cpp -o /tmp/iova_table
+//   g++ -std=c++20 -O2 -Iinclude -Isrc bench/micro/iova_table.cpp src/region/iova_*.cpp -o /tmp/iova_table
 //   /tmp/iova_table
 //
 // CPU time of the thread, the best of many rounds, so that a busy machine shifts the figures less. The lookups'

@@ -1,7 +1,7 @@
 // IovaTable: planning and building. See iova_table.hpp.
 //
-// One IOVA per page is read page by page without branches that depend on the IOVAs (scan_pages); runs are read run by
-// run (walk_runs). Plan and build sum up over the same pass, so that an input that another thread changes in between
+// One IOVA per page is read page by page (iova_scan.hpp); runs are read run by run (walk_runs). Plan and build sum up over
+// the same pass, so that an input that another thread changes in between
 // is found, and no value of it decides where something is written without a bound.
 #include <algorithm>
 #include <bit>
@@ -9,12 +9,12 @@
 #include <limits>
 
 #include "base/error.hpp"
+#include "region/iova_scan.hpp"
 #include "region/iova_table.hpp"
 
 namespace extmem::region {
 namespace {
 
-constexpr std::uint64_t kBad = static_cast<std::uint64_t>(kBadIova);
 constexpr std::uint64_t kMaxRunIndex = std::numeric_limits<std::uint32_t>::max() - 1;
 
 constexpr std::uint64_t digest_of(std::uint64_t page, std::uint64_t iova) noexcept {
@@ -79,53 +79,23 @@ struct Sums {
   std::uint64_t digest = 0;  ///< of the input, to see that build reads what plan has read
 };
 
-/// a != b as a number, in a form that compilers do not turn back into a branch.
-constexpr std::uint64_t one_if_differ(std::uint64_t a, std::uint64_t b) noexcept {
-  return ((a ^ b) | (std::uint64_t{0} - (a ^ b))) >> 63;
-}
-
-/// All ones where the IOVA is known, else 0: a compare and a subtract with borrow.
-constexpr std::uint64_t known_mask_of(std::uint64_t iova) noexcept {
-  return std::uint64_t{0} - static_cast<std::uint64_t>(iova < kBad);
-}
-
-/// Sums up one IOVA per page, and calls emit(page, IOVA, whether a run starts there) for each. Without kFacts, only
-/// what same_as compares. What depends on the IOVAs is computed and not branched on: nothing is mispredicted.
+/// Sums up one IOVA per page. Without kFacts, only what same_as compares.
 template <bool kFacts, typename Emit>
-Sums scan_pages(std::span<const Iova> iovas, unsigned shift, Emit emit) noexcept {
+Sums sum_pages(std::span<const Iova> iovas, unsigned shift, Emit emit) noexcept {
   const std::uint64_t size = std::uint64_t{1} << shift;
+  const Scan scan = scan_pages<kFacts>(iovas, size, emit);
   Sums sums(shift);
-  std::uint64_t next = ~static_cast<std::uint64_t>(iovas[0]);  // what would go on the run: nothing yet
-  std::uint64_t length = 0;
-  std::uint64_t set_bits = 0;
-  std::uint64_t common_bits = ~std::uint64_t{0};
-  std::uint64_t highest = 0;
-  std::uint64_t any_bad = 0;
-  for (std::size_t page = 0; page < iovas.size(); ++page) {
-    const auto iova = static_cast<std::uint64_t>(iovas[page]);
-    const std::uint64_t known_mask = known_mask_of(iova);
-    const std::uint64_t starts = one_if_differ(iova, next);
-    emit(std::uint64_t{page}, iova, starts);
-    next = iova + (size & known_mask);
-    sums.runs += starts;
-    sums.digest += digest_of(page, iova);
-    if constexpr (kFacts) {
-      length = (length & (starts - 1)) + 1;
-      sums.longest = std::max(sums.longest, length & known_mask);
-      sums.lowest = std::min(sums.lowest, iova);
-      highest = std::max(highest, iova & known_mask);
-      set_bits |= iova & known_mask;
-      common_bits &= iova | ~known_mask;
-      any_bad |= ~known_mask;
-    }
-  }
   sums.pages = iovas.size();
-  sums.bad = any_bad != 0;
+  sums.runs = scan.runs;
+  sums.digest = scan.digest;
+  sums.longest = scan.longest;
+  sums.lowest = scan.lowest;
+  sums.bad = scan.bad;
   if (sums.longest == 0) return sums;
-  sums.set_bits = set_bits;
-  sums.common_bits = common_bits;
-  sums.highest = highest + (size - 1);
-  sums.overflow = sums.highest < highest || sums.highest == kBad;
+  sums.set_bits = scan.set_bits;
+  sums.common_bits = scan.common_bits;
+  sums.highest = scan.highest + (size - 1);
+  sums.overflow = sums.highest < scan.highest || sums.highest == kBad;
   return sums;
 }
 
@@ -223,12 +193,6 @@ IovaPlan plan_of(const Sums& sums) noexcept {
   return plan;
 }
 
-template <typename Word>
-Word frame_of(const IovaTable& table, std::uint64_t iova) noexcept {
-  return iova == kBad ? detail::kBadFrame<Word>
-                      : static_cast<Word>((iova - table.iova_base) >> frame_shift(table));
-}
-
 /// Writes what follows the runs' entries, from them.
 template <typename Word>
 void finish_runs(const IovaTable& table, detail::RunEntry<Word>* entries) noexcept {
@@ -250,16 +214,24 @@ void finish_runs(const IovaTable& table, detail::RunEntry<Word>* entries) noexce
   buckets[count] = static_cast<std::uint32_t>(table.run_count - 1);
 }
 
+/// The runs' entries.
+template <typename Word>
+struct EmitRuns {
+  static constexpr bool kWide = false;
+  template <bool kKnown>
+  void page(std::uint64_t page, std::uint64_t iova, std::uint64_t runs) noexcept {
+    // Stored for every page, kept where a run starts; the bound is the sentinel.
+    entries[std::min(runs, frames.runs)] = {static_cast<Word>(page), frames.template of<Word, kKnown>(iova)};
+  }
+  void starts(std::uint64_t, std::uint64_t) noexcept {}
+  Frames frames;
+  detail::RunEntry<Word>* entries;
+};
+
 template <typename Word>
 Sums write_runs(const IovaTable& table, std::span<const Iova> iovas, std::byte* data) noexcept {
   auto* entries = reinterpret_cast<detail::RunEntry<Word>*>(data);
-  std::uint64_t run = 0;  // one past the last that was started
-  const Sums sums = scan_pages<false>(
-      iovas, table.os_page_shift, [&](std::uint64_t page, std::uint64_t iova, std::uint64_t starts) noexcept {
-        // Stored for every page, kept where a run starts; the bound is the sentinel.
-        entries[run] = {static_cast<Word>(page), frame_of<Word>(table, iova)};
-        run = std::min(run + starts, table.run_count);
-      });
+  const Sums sums = sum_pages<false>(iovas, table.os_page_shift, EmitRuns<Word>{Frames(table), entries});
   finish_runs(table, entries);
   return sums;
 }
@@ -267,11 +239,12 @@ Sums write_runs(const IovaTable& table, std::span<const Iova> iovas, std::byte* 
 template <typename Word>
 Sums write_runs(const IovaTable& table, std::span<const IovaRun> runs, std::byte* data) noexcept {
   auto* entries = reinterpret_cast<detail::RunEntry<Word>*>(data);
+  const Frames frames(table);
   std::uint64_t run = 0;
   const Sums sums = walk_runs(runs, table.os_page_shift,
                               [&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
                                 if (run == table.run_count || pages == 0) return false;
-                                entries[run++] = {static_cast<Word>(page), frame_of<Word>(table, iova)};
+                                entries[run++] = {static_cast<Word>(page), frames.template of<Word>(iova)};
                                 return true;
                               });
   finish_runs(table, entries);
@@ -286,35 +259,25 @@ std::uint64_t* starts_of(const IovaTable& table, std::byte* data) noexcept {
 /// Requires: one IOVA per page of the plan.
 template <typename Word>
 Sums write_flat(const IovaTable& table, std::span<const Iova> iovas, std::byte* data) noexcept {
-  auto* frames = reinterpret_cast<Word*>(data);
-  std::uint64_t* starts_word = starts_of<Word>(table, data);
-  std::uint64_t bits = 0;
-  const Sums sums = scan_pages<false>(
-      iovas, table.os_page_shift, [&](std::uint64_t page, std::uint64_t iova, std::uint64_t starts) noexcept {
-        frames[page] = frame_of<Word>(table, iova);
-        bits |= starts << (page % 64);
-        if (page % 64 == 63) {
-          *starts_word++ = bits;
-          bits = 0;
-        }
-      });
-  if (table.os_pages % 64 != 0) *starts_word = bits;
-  return sums;
+  return sum_pages<false>(
+      iovas, table.os_page_shift,
+      EmitFlat<Word>{Frames(table), reinterpret_cast<Word*>(data), starts_of<Word>(table, data)});
 }
 
 template <typename Word>
 Sums write_flat(const IovaTable& table, std::span<const IovaRun> runs, std::byte* data) noexcept {
-  auto* frames = reinterpret_cast<Word*>(data);
+  auto* words = reinterpret_cast<Word*>(data);
+  const Frames frames(table);
   std::uint64_t* starts = starts_of<Word>(table, data);
   std::fill_n(starts, (table.os_pages + 63) / 64, 0u);
   return walk_runs(
       runs, table.os_page_shift, [&](std::uint64_t page, std::uint64_t pages, std::uint64_t iova) noexcept {
         if (pages == 0 || pages > table.os_pages - page) return false;
         starts[page / 64] |= std::uint64_t{1} << (page % 64);
-        Word frame = frame_of<Word>(table, iova);
+        Word frame = frames.template of<Word>(iova);
         const Word step = iova == kBad ? 0 : static_cast<Word>(Word{1} << table.finer);
         for (std::uint64_t i = page; i < page + pages; ++i, frame = static_cast<Word>(frame + step)) {
-          frames[i] = frame;
+          words[i] = frame;
         }
         return true;
       });
@@ -360,9 +323,7 @@ Result<IovaPlan> plan_from(const Sums& sums, IovaAlign align = IovaAlign::os_pag
 Result<IovaPlan> plan_iova_table(std::span<const Iova> iovas, unsigned os_page_shift,
                                  IovaAlign align) noexcept {
   EXTMEM_TRY_VOID(check_geometry(iovas.size(), os_page_shift));
-  return plan_from(
-      scan_pages<true>(iovas, os_page_shift, [](std::uint64_t, std::uint64_t, std::uint64_t) noexcept {}),
-      align);
+  return plan_from(sum_pages<true>(iovas, os_page_shift, EmitNothing{}), align);
 }
 
 Result<IovaPlan> plan_iova_runs(std::span<const IovaRun> runs, unsigned os_page_shift) noexcept {

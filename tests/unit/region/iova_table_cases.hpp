@@ -13,11 +13,11 @@
 #include <span>
 #include <vector>
 
+#include "region/iova_scan.hpp"
 #include "region/iova_table.hpp"
 
 namespace extmem::region {
 
-inline constexpr std::uint64_t kBad = static_cast<std::uint64_t>(kBadIova);
 using Random = std::mt19937_64;
 
 inline std::uint64_t below(Random& random, std::uint64_t n) {
