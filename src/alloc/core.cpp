@@ -116,12 +116,13 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region, base:
   }
   allocator.init();
   // Appended: regions serve in the order of their adding.
-  std::uint32_t last = h.first_region;
-  while (last != 0 && regions_[last].next != 0) last = regions_[last].next;
+  const std::uint32_t last = h.last_region;
   r.rank = last == 0 ? 1 : regions_[last].rank + 1;
   auto tx = transaction(slot);
   tx.set(r.next, 0);
+  tx.set(r.before, last);
   tx.set(last == 0 ? h.first_region : regions_[last].next, region);
+  tx.set(h.last_region, region);
   tx.add(h.regions, 1);
   if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, 1);
   tx.set(r.flags, r.flags | kRegionAttached);
@@ -136,13 +137,10 @@ void Core::detach_region_locked(std::uint32_t region) noexcept {
   HeapCore& h = heaps_[r.heap];
   if (h.full_to == region) h.full_to = 0;
   auto tx = transaction(h.lock.holder());
-  if (h.first_region == region) {
-    tx.set(h.first_region, r.next);
-  } else {
-    std::uint32_t before = h.first_region;
-    while (regions_[before].next != region) before = regions_[before].next;
-    tx.set(regions_[before].next, r.next);
-  }
+  const std::uint32_t before = r.before;
+  const std::uint32_t next = r.next;
+  tx.set(before == 0 ? h.first_region : regions_[before].next, next);
+  tx.set(next == 0 ? h.last_region : regions_[next].before, before);
   tx.add(h.regions, ~std::uint32_t{0});
   if ((r.flags & kRegionSlabs) != 0) tx.add(h.slab_regions, ~std::uint32_t{0});
   tx.set(r.flags, r.flags & ~kRegionAttached);

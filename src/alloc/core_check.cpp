@@ -19,6 +19,7 @@ std::size_t Core::check_heap_locked(
   std::uint64_t span_count = 0;
   std::uint64_t span_bytes = 0;
   std::uint64_t cached_heads = 0;
+  std::uint32_t last_region = 0;
   for (std::uint32_t region = h.first_region; region != 0; region = regions_[region].next) {
     if (region > geometry_.max_regions || ++regions > h.regions || regions > geometry_.max_regions) {
       breach("the heap's chain of regions ends", region, h.regions, regions);
@@ -27,6 +28,8 @@ std::size_t Core::check_heap_locked(
     const RegionCore& r = regions_[region];
     if ((r.flags & kRegionSlabs) != 0) ++slab_regions;
     if (r.heap != heap) breach("a heap's region names the heap", region, heap, r.heap);
+    if (r.before != last_region) breach("a region names the one before it", region, last_region, r.before);
+    last_region = region;
     if (!sound(r)) {
       breach("a region's page table lies in its area", region, 0, r.pages.descs_offset);
       continue;
@@ -71,6 +74,8 @@ std::size_t Core::check_heap_locked(
     }
     if (mapped != mappable) breach("a mapped slab is mapped whole", region, mappable, mapped);
   }
+  if (h.last_region != last_region)
+    breach("the heap names the last region of its chain", heap, last_region, h.last_region);
   if (regions != h.regions) breach("regions counts the heap's regions", heap, h.regions, regions);
   if (slab_regions != h.slab_regions)
     breach("slab_regions counts the regions with slabs", heap, h.slab_regions, slab_regions);

@@ -53,6 +53,7 @@ struct alignas(64) HeapCore {
   base::Relaxed<std::uint32_t> full_pages;
   // Of a binned one.
   base::Relaxed<std::uint32_t> tight;  // refills to come that leave slabs to everybody: memory was short
+  base::Relaxed<std::uint32_t> last_region;  // slot: where the chain of first_region ends; 0: none
 };
 
 struct TagRecord {
@@ -117,7 +118,8 @@ struct alignas(64) RegionCore {
               // its own mapping, or memory that has no name would be gone for good
   region::IovaTable iova;
   PageSpace pages;
-  base::Relaxed<std::uint32_t> rank;  // grows along the heap's chain
+  base::Relaxed<std::uint32_t> rank;    // grows along the heap's chain
+  base::Relaxed<std::uint32_t> before;  // slot, in the heap's chain; 0: it is the first
 };
 
 }  // namespace extmem::alloc

@@ -19,7 +19,7 @@
 namespace extmem::shared {
 
 inline constexpr std::uint64_t kSegmentMagic = 0x316d656d74786578;  // "xextmem1" read as little-endian bytes
-inline constexpr std::uint32_t kSegmentAbi = 6;
+inline constexpr std::uint32_t kSegmentAbi = 7;
 // SegmentHeader::flags
 inline constexpr std::uint32_t kSegmentShared = 1;  // in a file, for several processes
 inline constexpr std::uint32_t kSegmentPermanent =
