@@ -73,7 +73,7 @@ class EXTMEM_API Domain {
   // ---- regions -----------------------------------------------------------------------------------------
 
   /// Lends memory that the caller owns. The caller keeps it mapped until it is removed again.
-  /// Errors: EINVAL base, length, page size or table; EEXIST it overlaps a region; EOVERFLOW; ENOSPC control
+  /// Errors: EINVAL base, length, page size or table; EEXIST it overlaps a region (also by alone_at_address); EOVERFLOW; ENOSPC control
   /// segment full; EPERM physical IOVAs without privilege; what a listener answered.
   Result<RegionId> add_region(Heap heap, const RegionSpec& spec) noexcept;
   /// Maps memory and gives it to the heap. Errors: also those of mapping, binding, pre-faulting and locking; EEXIST the

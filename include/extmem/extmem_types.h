@@ -180,13 +180,16 @@ typedef struct extmem_region_spec {
   bool allow_unstable_iova; /* accept physical addresses of pages that the kernel may migrate */
   bool cpu_accessible;      /* false: device memory; zeroing and moving reallocations answer ENOTSUP */
   bool any_iovas;           /* accept a table whose IOVAs are no multiples of os_page_size */
-  uint8_t reserved[5];      /* 0 */
+  bool
+      alone_at_address; /* refuse it (EEXIST) also where a region that is not mapped in this process has any of
+                             * these addresses in the process that added it */
+  uint8_t reserved[4];  /* 0 */
 } extmem_region_spec_t;
 #define EXTMEM_REGION_SPEC_INIT                                                                         \
   {                                                                                                     \
     sizeof(extmem_region_spec_t), NULL, 0, 0, NULL, 0, EXTMEM_IOVA_TABLE, EXTMEM_ANY_NODE, false, true, \
-        false, {                                                                                        \
-      0, 0, 0, 0, 0                                                                                     \
+        false, false, {                                                                                 \
+      0, 0, 0, 0                                                                                        \
     }                                                                                                   \
   }
 

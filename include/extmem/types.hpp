@@ -114,6 +114,9 @@ struct RegionSpec {
   bool cpu_accessible = true;        ///< false: device memory; zero, moving reallocate answer ENOTSUP
   int numa_node = kAnyNode;
   bool any_iovas = false;  ///< accept a table whose IOVAs are no multiples of os_page_size
+  /// Refuse it (EEXIST) also where a region that is not mapped in this process has any of these addresses in the process that
+  /// added it. For who wants all regions at one address everywhere.
+  bool alone_at_address = false;
 };
 
 /// What a ready-made backing maps.

@@ -4,10 +4,10 @@
 // listeners, growth policies. It lives in a mapping of its own, so that nothing here needs malloc.
 // Thread-safety: as the public classes say. Lock order: directory, regions, a heap, metadata.
 //
-// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains
-// that processes share), participants.cpp (recovery, leaving), withheld.cpp (what DMA may still use), sync.cpp (mapping what others added), tags.cpp, objects.cpp
-// (allocate, free), moving.cpp (objects that take their pages along), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp, growth.cpp,
-// inspect.cpp (statistics, holders, verify), walk.cpp.
+// One source file per concern: threads.cpp (slots, thread exit), domain.cpp (making and closing, heaps), named.cpp (domains that processes share),
+// participants.cpp (recovery, leaving), withheld.cpp (what DMA may still use), sync.cpp (mapping what others added), tags.cpp, objects.cpp (allocate,
+// free), moving.cpp (objects that take their pages along), regions.cpp (add), removal.cpp (remove, drain), lookup.cpp (addresses), memzones.cpp,
+// growth.cpp, inspect.cpp (statistics, holders, verify), walk.cpp.
 #pragma once
 
 #include <algorithm>
@@ -95,14 +95,13 @@ class DomainState {
   /// recover(), and what others ask of this process: unmapping what they remove.
   Result<void> poll() noexcept;
   Result<void> hand_over(const void* p, std::uint32_t to) noexcept;
-  /// Does what has come up since this process last looked: regions and heaps of others, deaths. One load where there
-  /// is nothing. Requires: the caller holds no lock (else it does nothing).
+  /// Does what has come up since this process last looked: regions and heaps of others, deaths. Does nothing in who holds a lock.
   void tend() noexcept {
-    if (shared_ &&
-        (synced_.load(std::memory_order_acquire) != directory_->epoch.load(std::memory_order_acquire) ||
-         participants_.noticed())) [[unlikely]] {
+    if (shared_ && (behind() || participants_.noticed())) [[unlikely]]
       tend_slowly();
-    }
+  }
+  [[nodiscard]] bool behind() const noexcept {  // others have changed regions or heaps since
+    return synced_.load(std::memory_order_acquire) != directory_->epoch.load(std::memory_order_acquire);
   }
 
   // sync.cpp: mapping what other processes have added
@@ -112,6 +111,8 @@ class DomainState {
   Result<RegionFile> region_file(RegionId id) noexcept;
   /// Whether an attached region is mapped in this process; if not, why. Looks once more before it says no.
   Result<void> mapped_here(std::uint32_t region) noexcept;
+  /// Whether a region that is not mapped here has such addresses where it was added. Requires: the region lock; sync_locked().
+  [[nodiscard]] bool overlaps_elsewhere(std::uintptr_t base, std::uint64_t length) const noexcept;
   /// Unmaps a region in this process, and says so to the others. Requires: the region lock.
   void unmap_region(std::uint32_t region) noexcept;
   /// Forgets where the region is in this process, if it is mapped here, and unmaps it. Requires: the region lock.
@@ -413,8 +414,7 @@ class DomainState {
 
   // Between processes.
   bool shared_ = false;
-  bool looking_ =
-      false;  // the segment is an inspector's own copy: of a shared domain, and nobody works in it
+  bool looking_ = false;  // the segment is an inspector's copy of a shared domain, and nobody works in it
   bool remove_when_last_ = false;
   bool same_address_ = false;  // OpenOptions::same_address
   // place_backings(); 0: anywhere. Relaxed: looked at without the lock, to know whether it is needed.
@@ -434,8 +434,8 @@ class DomainState {
   shared::Ground ground_;
   os::DomainFolder folder_;
   int token_fd_ = -1;
-  std::atomic<std::uint64_t> synced_{
-      0};  // the directory's epoch that this process has seen. Release/acquire: with what it saw
+  // The directory's epoch that this process has seen. Release/acquire: with what it saw.
+  std::atomic<std::uint64_t> synced_{0};
   std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
   char name_[kMaxNameLength + 1] = {};
 };

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "alloc/page_space.hpp"
 #include "base/relaxed.hpp"
@@ -71,10 +72,11 @@ class RegionIndex {
 
   /// `map`: kMapBytes of zeroes, which take memory where regions are. `sequence`: the word to use: other processes may add 2 to it
   /// when what our threads remember is stale.
-  void bind(Entry* entries, Granule* map, const RegionLocal* locals, std::atomic<std::uint64_t>& sequence,
-            std::uint64_t first_sequence) noexcept {
+  void bind(Entry* entries, Granule* map, const RegionLocal* locals, std::uint32_t* elsewhere,
+            std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept {
     entries_ = entries;
     map_ = map;
+    elsewhere_ = elsewhere;
     locals_ = locals;
     sequence_ = &sequence;
     sequence.store(first_sequence, std::memory_order_relaxed);
@@ -82,7 +84,7 @@ class RegionIndex {
   /// Another word from now on, whose value no thread has seen yet. The old one stays as it is: where threads may have
   /// seen it, it must change after this.
   void rebind(std::atomic<std::uint64_t>& sequence) noexcept {
-    bind(entries_, map_, locals_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
+    bind(entries_, map_, locals_, elsewhere_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
   }
   /// In a fork's child: whether its parent was writing.
   [[nodiscard]] bool torn() const noexcept { return (sequence_->load(std::memory_order_relaxed) & 1) != 0; }
@@ -126,6 +128,20 @@ class RegionIndex {
     if (at < count_ && entries_[at].base - base < length) return entries_[at].slot;
     return 0;
   }
+
+  // Regions of the domain that are not mapped in this process, as far as it has looked, and perhaps some that were: who asks
+  // looks again. Requires: the region lock.
+  void forget_elsewhere() noexcept { elsewhere_count_ = 0; }
+  void note_elsewhere(std::uint32_t slot) noexcept {
+    const auto known = elsewhere();
+    if (std::find(known.begin(), known.end(), slot) == known.end()) elsewhere_[elsewhere_count_++] = slot;
+  }
+  /// The same. Requires: it is not noted.
+  void add_elsewhere(std::uint32_t slot) noexcept { elsewhere_[elsewhere_count_++] = slot; }
+  [[nodiscard]] std::span<const std::uint32_t> elsewhere() const noexcept {
+    return {elsewhere_, elsewhere_count_};
+  }
+
   void insert(std::uintptr_t base, std::uint64_t length, std::uint32_t slot) noexcept {
     const std::uint32_t at = upper_bound(base);
     begin_write();
@@ -204,6 +220,8 @@ class RegionIndex {
   Granule* map_ = nullptr;
   const RegionLocal* locals_ = nullptr;  // by slot
   base::Relaxed<std::uint32_t> count_;
+  std::uint32_t* elsewhere_ = nullptr;
+  std::uint32_t elsewhere_count_ = 0;
   std::atomic<std::uint64_t>* sequence_ = nullptr;
 };
 

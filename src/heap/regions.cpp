@@ -134,6 +134,7 @@ Result<RegionId> DomainState::add_region(Heap handle, const RegionSpec& spec) no
   if (!guard.held())
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "regions cannot be added inside a listener or a walk over regions"));
+  if (spec.alone_at_address && shared_ && behind()) sync_locked(false);
   EXTMEM_TRY(heap, checked(handle));
   return add_locked(*heap, spec, nullptr, false, false);
 }
@@ -147,6 +148,12 @@ Result<RegionId> DomainState::add_locked(HeapLocal& heap, const RegionSpec& spec
   const auto base = reinterpret_cast<std::uintptr_t>(spec.base);
   if (index_.overlapping(base, spec.length) != 0) {
     return EXTMEM_ERROR(EEXIST, "the memory overlaps a region that is already in this domain");
+  }
+  if (spec.alone_at_address && overlaps_elsewhere(base, spec.length)) {
+    return EXTMEM_ERROR(
+        EEXIST,
+        "a region that is not mapped in this process has these addresses where it was added, and "
+        "the memory is to be alone there (alone_at_address)");
   }
   const unsigned os_shift = base::floor_log2(os_page);
   Scratch scratch;

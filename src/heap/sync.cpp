@@ -72,6 +72,7 @@ void DomainState::tend_slowly(bool again) noexcept {
 void DomainState::sync_locked(bool again) noexcept {
   const std::uint64_t epoch = directory_->epoch.load(std::memory_order_acquire);
   for (std::uint32_t id = 0; id < heaps_.high(); ++id) refresh_heap(id);
+  index_.forget_elsewhere();
   for (std::uint32_t region = 1; region <= regions_high(); ++region) {
     const alloc::RegionCore& core = core_.region(region);
     RegionLocal& local = locals_[region];
@@ -79,16 +80,19 @@ void DomainState::sync_locked(bool again) noexcept {
     if (local.generation != core.generation || again) local.refused = nullptr;
     if (!there) continue;
     if (bases_[region] == 0) {
-      if (local.refused != nullptr && local.generation == core.generation) continue;
-      if ((core.flags & alloc::kRegionDraining) != 0) continue;
-      local.generation = core.generation;
-      local.refused = map_foreign(region).error().info();
+      const bool tried = local.refused != nullptr && local.generation == core.generation;
+      if (!tried && (core.flags & alloc::kRegionDraining) == 0) {
+        local.generation = core.generation;
+        local.refused = map_foreign(region).error().info();
+      }
+      if (bases_[region] == 0) index_.add_elsewhere(region);
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 &&
                (core.asked & ~alloc::kAskedByHeap) != participants_.self() &&
                core_.region_empty_locked(region) && local.kind != BackingKind::external &&
                notify(RegionEventKind::removing, region) == 0) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
       forget_region(region);
+      index_.add_elsewhere(region);
       if ((core.flags & alloc::kRegionGrown) != 0) core_.heap(core.heap).emptied = 1;  // see ask_to_unmap
     }
   }
@@ -229,6 +233,15 @@ Result<void> DomainState::publish_foreign(std::uint32_t region, std::uintptr_t b
   return {};
 }
 
+bool DomainState::overlaps_elsewhere(std::uintptr_t base, std::uint64_t length) const noexcept {
+  for (const std::uint32_t region : index_.elsewhere()) {
+    const alloc::RegionCore& core = core_.region(region);
+    if ((core.flags & alloc::kRegionAttached) == 0 || bases_[region] != 0) continue;
+    if (core.phase - base < length || base - core.phase < core.length) return true;
+  }
+  return false;
+}
+
 Result<void> DomainState::mapped_here(std::uint32_t region) noexcept {
   if (!shared_ || bases_[region] != 0) return {};
   tend_slowly();
@@ -299,6 +312,7 @@ Result<void> DomainState::detach_region(RegionId id) noexcept {
   {
     const alloc::HeapGuard heap(core_, slot, core.heap);
     forget_region(region);
+    index_.note_elsewhere(region);
     // What threads of this process have cached of it goes back: they could not reach it.
     if (heap.held()) (void)core_.flush_all_locked(slot, core.heap, true);
   }

@@ -90,6 +90,8 @@ class CFace final : public Face {
     spec.numa_node = from.numa_node;
     spec.allow_unstable_iova = from.allow_unstable_iova;
     spec.cpu_accessible = from.cpu_accessible;
+    spec.any_iovas = from.any_iovas;
+    spec.alone_at_address = from.alone_at_address;
     return put_region(region, [&](auto* out) { return extmem_region_add(domain_, c(heap), &spec, out); });
   }
   int add_backing(Heap heap, const BackingSpec& from, RegionId& region) override {

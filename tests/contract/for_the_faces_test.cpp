@@ -144,6 +144,49 @@ TEST_P(Detaching, LeavesTheMemoryToTheHeap) {
   ASSERT_TRUE(domain->remove_region(*region)) << "by a process that has it not attached";
   EXPECT_EQ(*domain->verify(), 0u);
 }
+TEST_P(Detaching, KeepsTheAddressesForWhoWantsThemAlone) {
+  OpenOptions options;
+  options.directory = directory_.c_str();
+  auto domain = Domain::open("d", options);
+  ASSERT_TRUE(domain) << domain.error().message();
+  HeapOptions heap_options;
+  heap_options.style = GetParam();
+  auto heap = domain->create_heap("h", heap_options);
+  ASSERT_TRUE(heap);
+  const Memory memory(4 * kMiB);
+  RegionSpec spec;
+  spec.base = memory.base();
+  spec.length = 2 * kMiB;
+  auto region = domain->add_region(*heap, spec);
+  ASSERT_TRUE(region) << region.error().message();
+  RegionSpec alone = spec;
+  alone.alone_at_address = true;
+  const auto added_at = [&](std::size_t offset, std::size_t length) {
+    alone.base = static_cast<char*>(spec.base) + offset;
+    alone.length = length;
+    const auto added = domain->add_region(*heap, alone);
+    if (!added) return added.error().code();
+    EXPECT_TRUE(domain->remove_region(*added));
+    return 0;
+  };
+  for (int i = 0; i < 5000; ++i) {  // more often than there can be regions
+    ASSERT_TRUE(domain->detach_region(*region));
+    if (i < 4999) {
+      ASSERT_TRUE(domain->attach_region(*region, spec.base));
+    }
+  }
+  EXPECT_EQ(added_at(0, 2 * kMiB), EEXIST);
+  EXPECT_EQ(added_at(kMiB, 2 * kMiB), EEXIST);
+  EXPECT_EQ(added_at(kMiB, kMiB / 2), EEXIST);
+  EXPECT_EQ(added_at(0, 4 * kMiB), EEXIST);
+  EXPECT_EQ(added_at(2 * kMiB, kMiB), 0);
+  auto beside = domain->add_region(*heap, spec);
+  ASSERT_TRUE(beside) << "who does not ask for it: " << beside.error().message();
+  ASSERT_TRUE(domain->remove_region(*beside));
+  ASSERT_TRUE(domain->remove_region(*region));
+  EXPECT_EQ(added_at(0, 2 * kMiB), 0) << "it is gone";
+}
+
 INSTANTIATE_TEST_SUITE_P(Styles, Detaching, testing::Values(Style::binned, Style::exact),
                          [](const auto& style) { return style.param == Style::exact ? "Exact" : "Binned"; });
 

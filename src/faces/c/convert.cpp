@@ -130,7 +130,7 @@ std::span<const Iova> as_iovas(const extmem_iova_t* iovas, std::size_t count) no
 
 int convert(const extmem_region_spec_t& from, RegionSpec& to) noexcept {
   auto& [base, length, os_page_size, iovas, iova_source, allow_unstable_iova, cpu_accessible, numa_node,
-         any_iovas] = to;
+         any_iovas, alone_at_address] = to;
   extmem_region_spec_t in = EXTMEM_REGION_SPEC_INIT;
   EXTMEM_C_TRY(load(&from, in));
   EXTMEM_C_TRY(require_zero(in.reserved));
@@ -144,6 +144,7 @@ int convert(const extmem_region_spec_t& from, RegionSpec& to) noexcept {
   allow_unstable_iova = in.allow_unstable_iova;
   cpu_accessible = in.cpu_accessible;
   any_iovas = in.any_iovas;
+  alone_at_address = in.alone_at_address;
   numa_node = in.numa_node;
   return 0;
 }

@@ -17,19 +17,6 @@ constexpr std::size_t kSmallestPage = 64;
 /// The core's errors as DPDK has them: what is wrong with the memory is EINVAL.
 int fail_as(Error why) noexcept { return fail(why.code() == EOVERFLOW ? EINVAL : why.code()); }
 
-/// Whether memory that another process has added, and that is not mapped here, has the same addresses: they are its name.
-bool overlaps_elsewhere(const ExternalMemory& memory) noexcept {
-  if (!domain().is_named()) return false;  // what is mapped here the core looks at
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory.addr);
-  bool overlaps = false;
-  (void)domain().walk_regions([&](const RegionInfo& info) {
-    const auto base = reinterpret_cast<std::uintptr_t>(info.adder_base);
-    overlaps = base - begin < memory.length || begin - base < info.length;
-    return !overlaps;
-  });
-  return overlaps;
-}
-
 }  // namespace
 
 bool ExternalMemory::is_sound() const noexcept {
@@ -40,12 +27,12 @@ bool ExternalMemory::is_sound() const noexcept {
 }
 
 int add_memory(Heap heap, const ExternalMemory& memory) noexcept {
-  if (overlaps_elsewhere(memory)) return fail(EEXIST);
   RegionSpec spec;
   spec.base = memory.addr;
   spec.length = memory.length;
   spec.os_page_size = memory.page_size;
-  spec.any_iovas = true;  // DPDK does not ask what they are
+  spec.any_iovas = true;         // DPDK does not ask what they are
+  spec.alone_at_address = true;  // addresses are its name, in each process
   if (memory.iovas != nullptr)
     spec.iovas = std::span(reinterpret_cast<const Iova*>(memory.iovas), memory.n_pages);
   const auto added = domain().add_region(heap, spec);

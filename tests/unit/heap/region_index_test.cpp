@@ -21,7 +21,8 @@ class World {
   explicit World(std::uint32_t slots) : locals_(slots + 1), entries_(slots + 1) {
     map_ = *os::reserve(RegionIndex::kMapBytes);
     EXPECT_TRUE(os::commit(map_, RegionIndex::kMapBytes));
-    index.bind(entries_.data(), reinterpret_cast<RegionIndex::Granule*>(map_), locals_.data(), sequence_, 2);
+    index.bind(entries_.data(), reinterpret_cast<RegionIndex::Granule*>(map_), locals_.data(), nullptr,
+               sequence_, 2);
     for (std::uint32_t slot = slots; slot > 0; --slot) free_.push_back(slot);
   }
   ~World() { os::unmap(map_, RegionIndex::kMapBytes); }
