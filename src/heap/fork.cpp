@@ -189,6 +189,7 @@ Result<void> DomainState::copy_shared_regions() noexcept {
     EXTMEM_TRY_VOID(os::copy_in_place(request));
     if (ours) os::close_file(mapping.fd);
     mapping.fd = -1;
+    mapping.device = mapping.inode = 0;
     local.kind = mapping.kind = BackingKind::anonymous;
   }
   return {};

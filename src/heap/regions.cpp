@@ -412,7 +412,9 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec, MakingNote
 
 Result<RegionId> DomainState::add_mapped(HeapLocal& heap, const BackingSpec& spec, os::Mapping& mapping,
                                          bool grown) noexcept {
-  if (backs_a_region(mapping)) {
+  // A shared domain's plain memory has a new file of a name of its own.
+  const bool own_file = shared_ && spec.kind == BackingKind::anonymous;
+  if (!own_file && backs_a_region(mapping)) {
     mapping.created = mapping.lengthened =
         false;  // nothing to undo: the other region needs the file as it is
     drop_mapping(mapping);
@@ -446,17 +448,13 @@ bool DomainState::backs_a_region(const os::Mapping& mapping) noexcept {
   const bool has_name = mapping.kind == BackingKind::file || mapping.kind == BackingKind::shm ||
                         mapping.kind == BackingKind::dax;
   if (!has_name) return false;
-  const auto file = os::identify(mapping.fd);
-  if (!file) return false;
+  if (mapping.inode == 0) return false;  // it cannot be told
   for (std::uint32_t region = 1; region <= regions_high(); ++region) {
-    if ((core_.region(region).flags & alloc::kRegionUsed) == 0) continue;
-    if (shared_) {  // of other processes too
-      const RegionShare& share = shares_[region];
-      if (share.inode == file->inode && share.device == file->device) return true;
-    } else if (locals_[region].kind != BackingKind::external && locals_[region].mapping.fd >= 0) {
-      const auto other = os::identify(locals_[region].mapping.fd);
-      if (other && other->inode == file->inode && other->device == file->device) return true;
-    }
+    // As they were when it was mapped: a program may have closed the descriptor. A shared domain's are of other processes too.
+    const std::uint64_t inode = shared_ ? shares_[region].inode.get() : locals_[region].mapping.inode;
+    if (inode != mapping.inode) continue;
+    const std::uint64_t device = shared_ ? shares_[region].device.get() : locals_[region].mapping.device;
+    if (device == mapping.device && (core_.region(region).flags & alloc::kRegionUsed) != 0) return true;
   }
   return false;
 }
