@@ -171,8 +171,8 @@ Result<void> Store::open_memfd(const BackingRequest& request, std::size_t page_s
   } else {
     page_size_ = os::page_size();
   }
-  fd_ = ::memfd_create(label, flags | MFD_NOEXEC_SEAL);
-  if (fd_ < 0 && errno == EINVAL) fd_ = ::memfd_create(label, flags);  // a kernel before 6.3
+  fd_ = above_standard(::memfd_create(label, flags | MFD_NOEXEC_SEAL));
+  if (fd_ < 0 && errno == EINVAL) fd_ = above_standard(::memfd_create(label, flags));  // a kernel before 6.3
   if (fd_ < 0) {
     if (request.kind == BackingKind::memfd_hugetlb &&
         (errno == ENODEV || errno == EINVAL || errno == ENOSYS)) {
@@ -218,7 +218,7 @@ Result<void> Store::open_path(const BackingRequest& request) noexcept {
 /// negative where another file has taken its place.
 void Store::take_name(int made_fd, int flags) noexcept {
   base::crash_point("backing.named");
-  fd_ = ::openat(folder_, name_.data(), flags);
+  fd_ = above_standard(::openat(folder_, name_.data(), flags));
   struct stat made {};
   struct stat opened {};
   is_new_ = fd_ >= 0 && ::fstat(made_fd, &made) == 0 && ::fstat(fd_, &opened) == 0 &&
@@ -272,7 +272,7 @@ Result<void> Store::create_known(const BackingRequest& request, int flags) noexc
   }
   EXTMEM_TRY(done, create_aside(request, flags));
   if (done) return {};
-  fd_ = ::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+  fd_ = above_standard(::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR));
   is_new_ = fd_ >= 0;
   if (is_new_) return request.making(NewFile{fd_, folder_, name_.data(), ""});
   if (errno == EEXIST) errno = ENOENT;
@@ -284,20 +284,20 @@ Result<void> Store::open_name(const BackingRequest& request, const char* folder,
   if (name.empty() || name == "." || name == "..") return open_error(EISDIR);
   if (name.size() >= name_.size()) return open_error(ENAMETOOLONG);
   std::memcpy(name_.data(), name.data(), name.size());
-  folder_ = ::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  folder_ = above_standard(::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (folder_ < 0) return open_error(errno);
   // Others may create and remove the name meanwhile; only an exclusive creation tells whether it is ours to
   // undo.
   flags |= O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   for (int race = 0; race < kMaxOpenRaces; ++race) {
-    fd_ = ::openat(folder_, name_.data(), flags);
+    fd_ = above_standard(::openat(folder_, name_.data(), flags));
     if (fd_ >= 0 || errno != ENOENT || !request.create) break;
     if (request.making) {
       EXTMEM_TRY_VOID(create_known(request, flags));
       if (fd_ >= 0 || errno != ENOENT) break;
       continue;
     }
-    fd_ = ::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+    fd_ = above_standard(::openat(folder_, name_.data(), flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR));
     is_new_ = fd_ >= 0;
     if (is_new_ || errno != EEXIST) break;
     errno = ENOENT;  // a symbolic link to nothing, or a race lost

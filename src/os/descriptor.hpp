@@ -6,9 +6,21 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 namespace extmem::os {
+
+/// `fd`, or where the program closed one of its standard descriptors and `fd` got that number, another of the same open file: for
+/// what stays open, as what the program prints must not get there. -1, and errno, where `fd` is that or there is none left.
+inline int above_standard(int fd) noexcept {
+  if (fd < 0 || fd > STDERR_FILENO) return fd;
+  const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  const int failed = errno;
+  ::close(fd);
+  errno = failed;
+  return own;
+}
 
 class Descriptor {
  public:

@@ -91,7 +91,7 @@ Error still_locked(int fd) noexcept {
 }
 
 Result<int> open_to_read(int at, const char* path) noexcept {
-  const int fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const int fd = above_standard(::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (fd < 0) return folder_error(errno, path);
   return fd;
 }
@@ -103,7 +103,7 @@ Result<int> open_folder(int at, const char* path, bool create, bool group) noexc
   for (;;) {
     made = create && ::mkdirat(at, path, mode) == 0;
     if (create && !made && errno != EEXIST) return folder_error(errno, path);
-    fd = ::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = above_standard(::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (fd >= 0) break;
     // Who only opens and finds a folder without a control segment removes it: it may be the one made just now.
     if (!create || errno != ENOENT) return folder_error(errno, path);
@@ -199,7 +199,8 @@ Result<int> DomainFolder::open_to_look(const FolderRequest& request) noexcept {
   const Descriptor parent_fd(parent);
   EXTMEM_TRY(folder, open_to_read(parent, name));
   const Descriptor folder_fd(folder);
-  Descriptor control(::openat(folder, kControlFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  Descriptor control(
+      above_standard(::openat(folder, kControlFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)));
   if (!control.is_open()) {
     if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists");
     return EXTMEM_SYS_ERROR(errno, "cannot open the domain's control file for reading");
@@ -218,7 +219,7 @@ bool DomainFolder::has_name() const noexcept {
 }
 
 void DomainFolder::reopen() noexcept {
-  const int fd = ::openat(fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = above_standard(::openat(fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ::close(fd_);
   fd_ = fd;
 }
@@ -238,8 +239,8 @@ void DomainFolder::unlock() noexcept { (void)::flock(fd_, LOCK_UN); }
 
 Result<int> DomainFolder::open_file(const char* name, bool create) noexcept {
   const mode_t mode = group_ ? 0660 : 0600;
-  const int fd =
-      ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode);
+  const int fd = above_standard(
+      ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode));
   if (fd < 0) {
     if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists: create it first");
     return EXTMEM_SYS_ERROR(errno, "cannot open a file of the domain");

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/error.hpp"
+#include "os/descriptor.hpp"
 #include "os/errno_keeper.hpp"
 #include "os/kernel_text.hpp"
 #include "os/mapping.hpp"
@@ -56,7 +57,7 @@ Result<void> path_of(int fd, char* path, std::size_t size) noexcept {
 
 Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
-  const int fd = ::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  const int fd = above_standard(::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (fd < 0) return EXTMEM_SYS_ERROR(errno, "cannot open the file of the region");
   return check(fd, file);
 }
@@ -64,7 +65,7 @@ Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept 
 Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
   const Path path = Path("/proc/").add(std::uint64_t{pid}).add("/fd/").add(static_cast<std::uint64_t>(fd));
-  const int opened = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  const int opened = above_standard(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (opened < 0)
     return EXTMEM_SYS_ERROR(errno, "cannot open the memory of the region through the process that holds it");
   return check(opened, file);

@@ -54,7 +54,8 @@ bool is_file_of(int directory, const char* name, int fd) noexcept {
 /// Opens and locks the file that the name means at that moment.
 int open_locked(int directory, const char* name, int flags, short type, int& result) noexcept {
   for (int i = 0; i < kTries; ++i) {
-    os::Descriptor fd(::openat(directory, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600));
+    os::Descriptor fd(os::above_standard(
+        ::openat(directory, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600)));
     if (!fd.is_open()) return errno;
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) return errno;
@@ -131,7 +132,7 @@ int ArrayFile::exclude_others() noexcept { return lock(fd_, F_WRLCK); }
 int ArrayFile::reopen_after_fork() noexcept {
   std::array<char, 32> path;
   (void)std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd_);
-  os::Descriptor own(::open(path.data(), O_RDWR | O_CLOEXEC));
+  os::Descriptor own(os::above_standard(::open(path.data(), O_RDWR | O_CLOEXEC)));
   if (!own.is_open()) return errno;
   if (const int error = lock(own.get(), F_RDLCK); error != 0) return error;
   ::close(fd_);

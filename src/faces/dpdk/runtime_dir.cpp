@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "os/descriptor.hpp"
 #include "os/record_lock.hpp"
 #include "os/runtime_directory.hpp"
 
@@ -72,7 +73,7 @@ int claim_process_type(rte_proc_type_t& type) noexcept {
   if (type == RTE_PROC_SECONDARY) return 0;
   std::array<char, PATH_MAX> path{};
   if (!config_path(path)) return fail(ENAMETOOLONG);
-  const int fd = ::open(path.data(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd = os::above_standard(::open(path.data(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (fd < 0) {
     RTE_LOG(ERR, EAL, "cannot open %s: %s\n", path.data(), std::strerror(errno));
     return fail(errno);
