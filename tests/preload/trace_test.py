@@ -96,6 +96,33 @@ int main(void) {
             self.check(report)
         self.assertGreaterEqual(max(report["threads"] for report in reports), 5)
 
+    def test_a_thread_is_one_to_its_very_end(self):
+        # What destructors of thread-specific data free, and the C library behind the last of them.
+        source = self.folder / "keys.c"
+        source.write_text("""#include <pthread.h>
+#include <stdlib.h>
+enum { kKeys = 40 };
+static pthread_key_t keys[kKeys];
+static void* work(void* arg) {
+  for (int i = 0; i < kKeys; ++i) pthread_setspecific(keys[i], malloc(10));
+  return arg;
+}
+int main(void) {
+  for (int i = 0; i < kKeys; ++i) pthread_key_create(&keys[i], free);
+  for (int i = 0; i < 300; ++i) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, work, NULL) != 0 || pthread_join(thread, NULL) != 0) return 1;
+  }
+  return 0;
+}""")
+        subprocess.run(["gcc", "-O0", "-fno-builtin", "-pthread", source, "-o", self.folder / "keys"], check=True)
+        trace, _ = self.record(self.folder / "keys")
+        report = self.replay(trace)
+        self.check(report)
+        self.assertEqual((report["threads"], report["unknown_frees"]), (301, 0))
+        self.assertGreater(report["operations"], 300 * 40 * 2)
+        self.assertLess(trace.stat().st_size / report["operations"], 10)
+
     def test_ends_without_destructors(self):
         for program in (["sh", "-c", "echo hi; ls -d / | cat"], ["python3", "-c", "import os; os.system('true'); os._exit(0)"],
                         ["python3", "-c", "import os; p = os.fork(); p or os._exit(0); os.waitpid(p, 0)"]):

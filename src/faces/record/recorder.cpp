@@ -10,6 +10,7 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -41,6 +42,7 @@ struct Buffer {
   std::atomic<bool> unused{false};
   Buffer* next = nullptr;  // written before the buffer is in the list
   std::uint32_t thread = 0;
+  bool late = false;  // for one event of a thread that is past the end of its thread-specific data
   std::uint32_t last_site = 0;
   std::uint64_t last_tsc = 0;
   std::uint64_t events = 0;  // in all that were put in
@@ -66,7 +68,11 @@ std::uint64_t start_ns = 0;
 pthread_key_t exit_key;
 bool has_membarrier = false;
 thread_local constinit Buffer* mine = nullptr;
-thread_local constinit bool inside = false;  // the recorder's own calls are nobody's events
+thread_local constinit bool inside = false;       // the recorder's own calls are nobody's events
+thread_local constinit std::uint32_t number = 0;  // the thread's, from its first event on
+// How often the destructor of exit_key was called. Those of other keys free memory, too: the thread ends with the last call, and
+// what comes behind that, when nobody tells of the end, is written event by event.
+thread_local constinit int destructions = 0;
 
 std::atomic<bool> incomplete{false};  // relaxed: nothing goes with it
 os::KeptDescriptor report_to;         // standard error
@@ -122,14 +128,6 @@ void begin_chunk(Buffer& buffer, std::uint64_t tsc) noexcept {
   buffer.last_site = 0;
 }
 
-void leave(void* value) noexcept {
-  auto* buffer = static_cast<Buffer*>(value);
-  if (recording.load(std::memory_order_relaxed)) write_chunk(*buffer);
-  buffer->at = buffer->data();
-  mine = nullptr;
-  buffer->unused.store(true, std::memory_order_release);
-}
-
 [[gnu::noinline]] Buffer* new_buffer() noexcept {
   if (inside) return nullptr;
   inside = true;
@@ -148,10 +146,13 @@ void leave(void* value) noexcept {
     }
   }
   if (buffer != nullptr) {
-    buffer->thread = threads.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (number == 0) number = threads.fetch_add(1, std::memory_order_relaxed) + 1;
+    buffer->thread = number;
+    buffer->late = destructions >= PTHREAD_DESTRUCTOR_ITERATIONS;
     begin_chunk(*buffer, __rdtsc());
     mine = buffer;
-    (void)::pthread_setspecific(exit_key, buffer);  // where this fails the buffer is written at exit
+    if (!buffer->late)
+      (void)::pthread_setspecific(exit_key, buffer);  // where this fails the buffer is written at exit
   }
   inside = false;
   return buffer;
@@ -195,9 +196,28 @@ EXTMEM_ALWAYS_INLINE Buffer* enter() noexcept {
   }
   return buffer;
 }
+/// Gives the calling thread's buffer, which is busy, to whoever needs one next.
+[[gnu::noinline]] void hand_over(Buffer& buffer) noexcept {
+  write_chunk(buffer);
+  buffer.at = buffer.data();
+  mine = nullptr;
+  buffer.busy.store(false, std::memory_order_release);  // pairs with the acquire of end_recording
+  buffer.unused.store(true, std::memory_order_release);
+}
 EXTMEM_ALWAYS_INLINE void leave_event(Buffer& buffer) noexcept {
   ++buffer.events;
+  if (buffer.late) [[unlikely]] {
+    hand_over(buffer);
+    return;
+  }
   buffer.busy.store(false, std::memory_order_release);  // pairs with the acquire of end_recording
+}
+
+/// The destructor of exit_key.
+void leave(void* value) noexcept {
+  if (++destructions < PTHREAD_DESTRUCTOR_ITERATIONS && ::pthread_setspecific(exit_key, value) == 0) return;
+  destructions = PTHREAD_DESTRUCTOR_ITERATIONS;
+  if (Buffer* buffer = enter()) hand_over(*buffer);
 }
 
 EXTMEM_ALWAYS_INLINE void put_time(Buffer& buffer, std::uint64_t tsc) noexcept {
