@@ -195,8 +195,8 @@ Error map_error(int failed, const Plan& plan) noexcept {
     case ENOMEM:
       return EXTMEM_ERROR(
           ENOMEM,
-          "cannot map the backing: the address space (RLIMIT_AS, ulimit -v), vm.max_map_count or the "
-          "commit limit (vm.overcommit_memory) does not allow that much");
+          "cannot map the backing: the address space (RLIMIT_AS, ulimit -v), RLIMIT_DATA (ulimit -d), "
+          "vm.max_map_count or the commit limit (vm.overcommit_memory) does not allow that much");
     case EAGAIN:
       return EXTMEM_ERROR(
           EAGAIN,

@@ -41,7 +41,10 @@ Error folder_error(int failed, const char*) noexcept {
       return EXTMEM_ERROR(ENOSPC,
                           "the tmpfs of the runtime directory is full: remove files, or mount it larger");
     default:
-      return EXTMEM_SYS_ERROR(failed, "cannot open or make the folder of the domain");
+      return EXTMEM_SYS_ERROR(
+          failed,
+          "cannot open or make the folder of the domain: set EXTMEM_RUNTIME_DIR to a tmpfs "
+          "folder that can be written to");
   }
 }
 

@@ -74,8 +74,8 @@ Result<void> commit(void* p, std::size_t bytes) noexcept {
     return EXTMEM_SYS_ERROR(
         errno,
         "cannot commit memory for metadata: the system is out of memory, its commit limit "
-        "(vm.overcommit_memory, /proc/meminfo CommitLimit) or vm.max_map_count is reached, or the "
-        "range was not reserved");
+        "(vm.overcommit_memory, /proc/meminfo CommitLimit), the process' RLIMIT_DATA (ulimit -d) or "
+        "vm.max_map_count is reached, or the range was not reserved");
   }
   return {};
 }

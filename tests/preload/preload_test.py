@@ -38,6 +38,16 @@ class Interface(Ours):
         self.assertEqual(done.stdout.strip(), b"100000")
 
 
+    def test_a_program_that_may_have_little_data(self):
+        import resource
+        done = self.run_on_heap("python3", "-c", "print(len([i for i in range(100000)]))",
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (200 << 20, 200 << 20)))
+        self.assertEqual(done.stdout.strip(), b"100000")
+        done = self.run_on_heap("true", status=3,
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (20 << 20, 20 << 20)))
+        self.assertIn("ulimit -d", done.stderr)
+
+
 class Operators(Ours):
     def test_every_operator(self):
         self.passes("operators")

@@ -70,8 +70,8 @@ DomainOptions sizes(std::uint64_t part) noexcept {
 Result<Domain> open_domain(const Settings& settings) noexcept {
   if (settings.domain[0] != '\0') return Domain::open(settings.domain);
   Error first{};
-  // A limit on address space (ulimit -v) may be in the way.
-  for (std::uint64_t part = 1; part <= 256; part *= 4) {
+  // A limit on address space (ulimit -v), on data (ulimit -d) or on what may be committed may be in the way.
+  for (std::uint64_t part = 1; part <= 1024; part *= 4) {
     auto domain = Domain::create(sizes(part));
     if (domain || domain.error().code() != ENOMEM) return domain;
     if (!first) first = domain.error();
