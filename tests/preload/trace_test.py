@@ -228,6 +228,15 @@ class Replay(Case):
             self.assertLessEqual(len(report["samples"]), 8)
         self.extmem("replay", TRACES / "perl.trace", "--allocator", "/no/such/library.so", status=3)
 
+    def test_the_c_librarys_memory_is_that_of_the_trace(self):
+        # Not what the command has itself, such as the trace.
+        for trace in sorted(TRACES.glob("*.trace")):
+            report = self.replay(trace, "--allocator", "process")
+            for sample in report["samples"]:
+                self.assertLess(sample["used_bytes"], sample["live_bytes"] * 1.3 + (512 << 10), trace)
+                self.assertEqual(sample["total_bytes"], sample["used_bytes"] + sample["free_bytes"])
+            self.assertGreater(max(sample["used_bytes"] for sample in report["samples"]), report["peak_live_bytes"] / 2)
+
     def test_a_heap_that_is_too_small_fails_and_corrupts_nothing(self):
         report = self.replay(TRACES / "perl.trace", "--region", "anon=256K")
         self.assertGreater(report["failures"], 0)

@@ -139,6 +139,7 @@ class Replayer {
       const std::uint64_t before = __rdtsc();
       overhead_ = std::min<std::uint64_t>(overhead_, __rdtsc() - before);
     }
+    target_.begin();
     const auto start = std::chrono::steady_clock::now();
     const std::uint64_t start_tsc = __rdtsc();
     std::vector<std::thread> threads;

@@ -28,6 +28,8 @@ struct ReplayStats {
 class ReplayTarget {
  public:
   virtual ~ReplayTarget() = default;
+  /// From now on all that it gives is the trace's.
+  virtual void begin() {}
   virtual void* allocate(std::size_t size, std::size_t align, bool zero) = 0;
   virtual void* reallocate(void* p, std::size_t size) = 0;
   virtual void free(void* p) = 0;

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "faces/cli/impossible.hpp"
@@ -75,10 +76,18 @@ class ProcessTarget final : public ReplayTarget {
   }
   void* reallocate(void* p, std::size_t size) override { return std::realloc(p, size); }
   void free(void* p) override { std::free(p); }
+  /// What this command has already, above all the trace, is none of the trace's.
+  void begin() override { own_ = ::mallinfo2(); }
   ReplayStats stats() override {
-    const struct mallinfo2 info = ::mallinfo2();  // all zero where the allocator has none of its own
-    return {info.arena + info.hblkhd, info.uordblks + info.hblkhd, info.fordblks, info.keepcost};
+    const std::size_t own = own_.uordblks + own_.hblkhd;
+    if (own == 0) return {};  // the C library's, which nobody uses: the allocator tells nothing of itself
+    const struct mallinfo2 info = ::mallinfo2();
+    const std::size_t used = info.uordblks + info.hblkhd - std::min(own, info.uordblks + info.hblkhd);
+    return {used + info.fordblks, used, info.fordblks, info.keepcost};
   }
+
+ private:
+  struct mallinfo2 own_ {};
 };
 
 }  // namespace
