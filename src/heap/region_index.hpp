@@ -36,7 +36,7 @@ struct alignas(64) RegionLocal {
       iova_frames;  // of a flat IOVA table of 4 bytes a page; null: another form
   base::Relaxed<std::uint64_t> iova_base;
   base::Relaxed<std::uint32_t> iova_shift;
-  std::uint32_t reverse_words;  // of the index from IOVA to offset
+  base::Relaxed<std::uint32_t> iova_bad;  // 1: some of its pages have no IOVA
   // What a thread remembers of it (ThreadMemory): a copy, so that a free in another region than the last is quick. Relaxed likewise.
   base::Relaxed<std::uint64_t> slab_mapped;
   base::Relaxed<std::uint64_t> exact;
@@ -46,7 +46,8 @@ struct alignas(64) RegionLocal {
   alloc::PageDesc* descs;
   std::atomic<std::uint32_t*> reverse;  // built when first wanted; release/acquire publishes its words
   std::uint64_t reverse_bytes;
-  os::Mapping mapping;  // of an own backing
+  std::uint32_t reverse_words;  // of the index from IOVA to offset
+  os::Mapping mapping;          // of an own backing
   BackingKind kind;
   // Why it could not be mapped here, or null; it is not tried again by itself. Relaxed: a look-up may read it at any time.
   base::Relaxed<const ErrorInfo*> refused;

@@ -118,6 +118,7 @@ void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const
   local.iova_frames = region::flat_frames(table, core_.segment(), core.length);
   local.iova_base = table.iova_base;
   local.iova_shift = table.os_page_shift;
+  local.iova_bad = table.has_bad;
   const alloc::PageSpace& pages = core.pages;
   const bool exact = core_.heap(core.heap).exact != 0;
   local.slab_mapped = !exact && alloc::has_slab_map(pages.pages, pages.page_shift) ? core.length.get() : 0;

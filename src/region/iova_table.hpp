@@ -344,5 +344,11 @@ inline Iova lookup_frame(const std::uint32_t* frames, std::uint64_t base, unsign
   return detail::iova_of_frame(base, shift, frames[byte_offset >> shift],
                                byte_offset & ((std::uint64_t{1} << shift) - 1));
 }
+/// The same where no page is bad.
+inline Iova lookup_known_frame(const std::uint32_t* frames, std::uint64_t base, unsigned shift,
+                               std::uint64_t byte_offset) noexcept {
+  const std::uint64_t beside = base + (byte_offset & ((std::uint64_t{1} << shift) - 1));
+  return Iova{beside + (std::uint64_t{frames[byte_offset >> shift]} << shift)};
+}
 
 }  // namespace extmem::region
