@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 
 constexpr std::uint64_t kMiB = 1u << 20;
 
-// Parses as a process that may use processors 0 to 7.
+// Parses as a process that may use processors 0 to 7, and is pinned to 0 to 3 of them.
 struct Parsed {
   bool good = false;
   CommandLine line{};
@@ -24,9 +24,9 @@ struct Parsed {
 };
 
 Parsed parse(const std::vector<std::string>& words) {
-  cpu_set_t available;
-  CPU_ZERO(&available);
-  for (unsigned cpu = 0; cpu < 8; ++cpu) CPU_SET(cpu, &available);
+  ProcessCpus process;
+  for (unsigned cpu = 0; cpu < 8; ++cpu) CPU_SET(cpu, &process.allowed);
+  for (unsigned cpu = 0; cpu < 4; ++cpu) CPU_SET(cpu, &process.now);
   std::vector<std::string> copies{"/bin/program"};
   copies.insert(copies.end(), words.begin(), words.end());
   std::vector<char*> argv;
@@ -35,7 +35,7 @@ Parsed parse(const std::vector<std::string>& words) {
   const int argc = static_cast<int>(copies.size());
   Parsed parsed;
   rte_openlog_stream(stderr);
-  parsed.good = parse_command_line(argc, argv.data(), available, parsed.line);
+  parsed.good = parse_command_line(argc, argv.data(), process, parsed.line);
   for (int i = parsed.line.taken; parsed.good && i < argc; ++i)
     parsed.left.emplace_back(argv[static_cast<std::size_t>(i)]);
   return parsed;
@@ -81,7 +81,7 @@ TEST(DpdkOptions, HaveDpdksDefaults) {
   EXPECT_EQ(p.line.eal.iova_mode, RTE_IOVA_VA);
   EXPECT_EQ(p.line.eal.memory, 0u);
   EXPECT_TRUE(p.line.eal.shared());
-  EXPECT_THAT(wanted(p), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(wanted(p), ElementsAre(0, 1, 2, 3));
   EXPECT_EQ(p.line.lcores.main, 0u);
 }
 

@@ -78,4 +78,18 @@ Cpus Cpus::detect() noexcept {
   return cpus;
 }
 
+ProcessCpus ProcessCpus::detect() noexcept {
+  ProcessCpus cpus;
+  (void)::sched_getaffinity(0, sizeof(cpus.now), &cpus.now);
+  cpus.allowed = cpus.now;
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) CPU_SET(cpu, &all);
+  // The kernel leaves out those that the process' cpuset does not have.
+  if (::sched_setaffinity(0, sizeof(all), &all) != 0) return cpus;
+  (void)::sched_getaffinity(0, sizeof(cpus.allowed), &cpus.allowed);
+  (void)::sched_setaffinity(0, sizeof(cpus.now), &cpus.now);
+  return cpus;
+}
+
 }  // namespace extmem::dpdk

@@ -1,6 +1,6 @@
 // Processors and the NUMA nodes they are on, as sysfs has them.
 //
-// Thread-safety: detect() is for rte_eal_init(); the rest only reads.
+// Thread-safety: both detect() are for rte_eal_init(); the rest only reads.
 #pragma once
 
 #include <sched.h>
@@ -18,6 +18,15 @@ struct Cpus {
 
   /// Reads them anew. There is always at least one processor, and one node.
   static Cpus detect() noexcept;
+};
+
+/// The processors of the calling thread.
+struct ProcessCpus {
+  cpu_set_t now{};      ///< those that it may run on as it is pinned now
+  cpu_set_t allowed{};  ///< those that it can be pinned to: pinning is inherited, and no limit
+
+  /// Asks by pinning this thread to all processors, and back to where it was.
+  static ProcessCpus detect() noexcept;
 };
 
 /// The node of a processor; 0 where the machine does not tell.

@@ -88,9 +88,7 @@ int rte_eal_init(int argc, char** argv) {
     RTE_LOG(ERR, EAL, "rte_eal_init() has run before in this process\n");
     return fail(EALREADY);
   }
-  cpu_set_t process_cpus;
-  CPU_ZERO(&process_cpus);
-  (void)::sched_getaffinity(0, sizeof(process_cpus), &process_cpus);
+  const ProcessCpus process_cpus = ProcessCpus::detect();
   const Cpus cpus = Cpus::detect();
 
   CommandLine line;
@@ -113,11 +111,11 @@ int rte_eal_init(int argc, char** argv) {
     print_log_help(stdout);
     std::exit(EXIT_SUCCESS);
   }
-  RTE_LOG(INFO, EAL, "Detected CPU lcores: %d\n", CPU_COUNT(&process_cpus));
+  RTE_LOG(INFO, EAL, "Detected CPU lcores: %d\n", CPU_COUNT(&process_cpus.now));
   RTE_LOG(INFO, EAL, "Detected NUMA nodes: %d\n", cpus.sockets.count());
   if (line.version) RTE_LOG(CRIT, EAL, "RTE Version: '%s'\n", rte_version());
   (void)rte_get_tsc_hz();  // measured here, so that nobody's first reading takes long
-  if (start(line, cpus, process_cpus) != 0) {
+  if (start(line, cpus, process_cpus.now) != 0) {
     stage.store(Stage::fresh, std::memory_order_relaxed);
     return -1;
   }

@@ -327,7 +327,7 @@ class Parser {
 
 }  // namespace
 
-bool parse_command_line(int argc, char** argv, const cpu_set_t& available, CommandLine& line) {
+bool parse_command_line(int argc, char** argv, const ProcessCpus& cpus, CommandLine& line) {
   // getopt's state is the program's, too: it may parse its own arguments before and after.
   struct Getopt {
     int index = ::optind;
@@ -361,7 +361,7 @@ bool parse_command_line(int argc, char** argv, const cpu_set_t& available, Comma
   line.taken = ::optind > 0 ? ::optind - 1 : 0;
   if (argc > 0) argv[line.taken] = program;
   if (line.help) return true;
-  return check_options(line, available, parser.mem_given(), parser.unlink_never());
+  return check_options(line, cpus, parser.mem_given(), parser.unlink_never());
 }
 
 }  // namespace extmem::dpdk

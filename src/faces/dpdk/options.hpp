@@ -4,14 +4,13 @@
 // over several (options_check.cpp), the names of devices (option_devices.cpp), and the text of --help (usage.cpp). Nothing here touches memory or threads.
 #pragma once
 
-#include <sched.h>
-
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string_view>
 
+#include "faces/dpdk/cpus.hpp"
 #include "faces/dpdk/eal.hpp"
 
 namespace extmem::dpdk {
@@ -23,7 +22,7 @@ struct LcoreOptions {
   std::array<bool, kMaxLcores> wanted{};
   std::array<bool, kMaxLcores> service{};  ///< of those wanted, set aside
   std::array<cpu_set_t, kMaxLcores> cpus{};
-  bool named = false;  ///< -c, -l or --lcores was given; else every processor that the process may use
+  bool named = false;  ///< -c, -l or --lcores was given; else every processor that the process is pinned to
   std::optional<unsigned> main;
 };
 
@@ -36,13 +35,14 @@ struct CommandLine {
   int taken = 0;  ///< what rte_eal_init() returns
 };
 
-/// Reads the command line, moving the options to the front. `available`: the processors that the process may use.
+/// Reads the command line, moving the options to the front. Lcores are on `cpus.now` where the command line names none, and it
+/// may name any of `cpus.allowed`.
 /// Returns: false where something is wrong; the log says what.
-bool parse_command_line(int argc, char** argv, const cpu_set_t& available, CommandLine& line);
+bool parse_command_line(int argc, char** argv, const ProcessCpus& cpus, CommandLine& line);
 
 /// What must hold over several options, and the values that are left to be chosen (--proc-type=auto is not: it needs a
 /// look at the runtime directory). Returns: false where options do not go together; the log says which.
-bool check_options(CommandLine& line, const cpu_set_t& available, bool mem_given, bool unlink_never);
+bool check_options(CommandLine& line, const ProcessCpus& cpus, bool mem_given, bool unlink_never);
 
 void print_usage(const char* program, rte_usage_hook_t application);
 

@@ -1,7 +1,6 @@
 // The rules over several options, and the lcores that are left to be chosen.
 #include <rte_log.h>
 
-#include "faces/dpdk/cpus.hpp"
 #include "faces/dpdk/options.hpp"
 
 namespace extmem::dpdk {
@@ -27,15 +26,15 @@ void choose_lcores(LcoreOptions& lcores, const cpu_set_t& available) noexcept {
   }
 }
 
-bool check_lcores(LcoreOptions& lcores, const cpu_set_t& available) noexcept {
-  if (!lcores.named) choose_lcores(lcores, available);
+bool check_lcores(LcoreOptions& lcores, const ProcessCpus& cpus) noexcept {
+  if (!lcores.named) choose_lcores(lcores, cpus.now);
   for (unsigned id = 0; id < kMaxLcores; ++id) {
     if (!lcores.wanted[id]) {
       lcores.service[id] = false;
       continue;
     }
     cpu_set_t usable;
-    CPU_AND(&usable, &lcores.cpus[id], &available);
+    CPU_AND(&usable, &lcores.cpus[id], &cpus.allowed);
     if (CPU_EQUAL(&usable, &lcores.cpus[id]) == 0) {
       RTE_LOG(ERR, EAL, "lcore %u: this process may not use all of its processors\n", id);
       return false;
@@ -59,7 +58,7 @@ bool check_lcores(LcoreOptions& lcores, const cpu_set_t& available) noexcept {
 
 }  // namespace
 
-bool check_options(CommandLine& line, const cpu_set_t& available, bool mem_given, bool unlink_never) {
+bool check_options(CommandLine& line, const ProcessCpus& cpus, bool mem_given, bool unlink_never) {
   EalOptions& eal = line.eal;
   const Rule rules[] = {
       {mem_given && eal.has_socket_mem, "-m and --socket-mem: give one of them"},
@@ -79,7 +78,7 @@ bool check_options(CommandLine& line, const cpu_set_t& available, bool mem_given
     RTE_LOG(ERR, EAL, "%s\n", rule.what);
     return false;
   }
-  return check_lcores(line.lcores, available);
+  return check_lcores(line.lcores, cpus);
 }
 
 }  // namespace extmem::dpdk
