@@ -237,8 +237,8 @@ class DomainState {
   /// Removes grown regions that are empty, but one.
   void give_back(HeapLocal& heap) noexcept;
   void ask_to_unmap(std::uint32_t region) noexcept;
-  /// give_back, after a free: where something became empty. A hint without a lock; give_back looks for itself. It is of
-  /// slabs too, which empty when a magazine is flushed.
+  void keep_grown(std::uint32_t region) noexcept;
+  /// give_back, after a free or the flush of a magazine of slabs. A hint without a lock; give_back looks for itself.
   void tidy_growth(HeapLocal& heap) noexcept {
     if (heap.grows && core_.heap(heap.id).emptied != 0) [[unlikely]]
       give_back(heap);

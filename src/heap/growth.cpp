@@ -155,7 +155,13 @@ void DomainState::give_back(HeapLocal& heap) noexcept {
     const alloc::RegionCore& core = core_.region(region);
     if ((core.flags & alloc::kRegionGrown) != 0 && core_.region_empty_locked(region)) {
       if (kept || (core.asked & alloc::kAskedByHeap) != 0) {
-        if (!remove_locked(region, nullptr)) ask_to_unmap(region);
+        if (!remove_locked(region, nullptr)) {
+          ask_to_unmap(region);
+          // The others have let go of it, and a listener here has not.
+          if ((core.asked & alloc::kAskedByHeap) != 0 && bases_[region] != 0 &&
+              check_unmapped_elsewhere(region, nullptr))
+            keep_grown(region);
+        }
       } else {
         kept = true;
       }

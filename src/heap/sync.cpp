@@ -88,16 +88,31 @@ void DomainState::sync_locked(bool again) noexcept {
       if (bases_[region] == 0) index_.add_elsewhere(region);
     } else if ((core.flags & alloc::kRegionDraining) != 0 && core.asked != 0 &&
                (core.asked & ~alloc::kAskedByHeap) != participants_.self() &&
-               core_.region_empty_locked(region) && local.kind != BackingKind::external &&
-               notify(RegionEventKind::removing, region) == 0) {
+               core_.region_empty_locked(region) && local.kind != BackingKind::external) {
       // Somebody wants to remove it: nothing is there any more. What the caller mapped is the caller's to unmap.
-      forget_region(region);
-      index_.add_elsewhere(region);
-      if ((core.flags & alloc::kRegionGrown) != 0) core_.heap(core.heap).emptied = 1;  // see ask_to_unmap
+      if (notify(RegionEventKind::removing, region) == 0) {
+        forget_region(region);
+        index_.add_elsewhere(region);
+        if ((core.flags & alloc::kRegionGrown) != 0) core_.heap(core.heap).emptied = 1;  // see ask_to_unmap
+      } else if ((core.asked & alloc::kAskedByHeap) != 0) {
+        keep_grown(region);
+      }
     }
   }
   index_.touch();
   synced_.store(epoch, std::memory_order_release);
+}
+
+/// A listener here keeps a grown region that the heap wanted to give back: so it serves allocations again. The heap asks once
+/// more when the region is emptied again, or when statistics are asked for. Requires: the region lock.
+void DomainState::keep_grown(std::uint32_t region) noexcept {
+  alloc::RegionCore& core = core_.region(region);
+  auto slot = thread_slot();
+  if (!slot) return;
+  const alloc::HeapGuard guard(core_, *slot, core.heap);
+  if (!guard.held() || !core_.set_draining_locked(*slot, region, false)) return;
+  core.asked = 0;
+  announce();
 }
 
 void DomainState::publish_local(std::uint32_t region, std::uintptr_t base, const os::Mapping* mapping,

@@ -38,8 +38,9 @@ extern "C" {
 
 #define SOCKET_ID_ANY -1
 
-#define RTE_MEMSEG_FLAG_DO_NOT_FREE RTE_BIT32(0) /* the page was there from the start, and stays */
-#define RTE_MEMSEG_FLAG_DIRTY RTE_BIT32(1)       /* not used */
+#define RTE_MEMSEG_FLAG_DO_NOT_FREE \
+  RTE_BIT32(0) /* the page stays: it was there from the start, or the program wants it so */
+#define RTE_MEMSEG_FLAG_DIRTY RTE_BIT32(1) /* not used */
 
 /* A page of memory. */
 struct rte_memseg {

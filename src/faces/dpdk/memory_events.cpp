@@ -153,6 +153,10 @@ int added(const RegionInfo& info, HeapRole role, bool foreign) noexcept {
 int removing(const RegionInfo& info, HeapRole role) noexcept {
   const WriteMemory alone(WriteMemory::How::try_once);
   if (!alone.held()) return EBUSY;
+  if (info.grown) {
+    const RangePtr range = ranges::at(info.base);
+    if (range != nullptr && range->kept()) return EBUSY;
+  }
   if (role.is_heap()) tell(RTE_MEM_EVENT_FREE, info);
   ranges::remove(reinterpret_cast<std::uintptr_t>(info.base));
   return 0;

@@ -53,6 +53,13 @@ const rte_memseg_list* Range::list_if_made() const noexcept {
   return made_ ? &list_ : nullptr;
 }
 
+bool Range::kept() const noexcept {
+  if (list_if_made() == nullptr) return false;
+  const rte_memseg* const all = pages();
+  return std::any_of(all, all + page_count(),
+                     [](const rte_memseg& page) { return (page.flags & RTE_MEMSEG_FLAG_DO_NOT_FREE) != 0; });
+}
+
 void Range::fill_pages() noexcept {
   rte_memseg page{};
   page.len = page_size;

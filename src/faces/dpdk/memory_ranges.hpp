@@ -34,6 +34,8 @@ class Range {
   [[nodiscard]] bool contains(const void* p) const noexcept {
     return reinterpret_cast<std::uintptr_t>(p) - base < length;
   }
+  /// Whether the program has marked one of its pages as not to be given back. Pages that nobody has looked at are not.
+  [[nodiscard]] bool kept() const noexcept;
   [[nodiscard]] bool external() const noexcept { return role.kind != HeapKind::internal; }
 
   const RegionId region;

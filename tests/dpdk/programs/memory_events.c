@@ -119,6 +119,43 @@ static void test_growth(void) {
   EXPECT(rte_mem_event_callback_unregister("events", &a) == 0);
 }
 
+static void mark(const void* addr, size_t len, uint32_t flags) {
+  size_t done;
+  for (done = 0; done < len; done += rte_mem_virt2memseg_list(addr)->page_sz)
+    rte_mem_virt2memseg(RTE_PTR_ADD(addr, done), NULL)->flags = flags;
+}
+static void keep(enum rte_mem_event what, const void* addr, size_t len, void* arg) {
+  if (what == RTE_MEM_EVENT_ALLOC) mark(addr, len, RTE_MEMSEG_FLAG_DO_NOT_FREE);
+  note(*(char*)arg, what, addr, len);
+}
+
+/* What a program marks so is not given back. */
+static void test_keeping(void) {
+  struct rte_malloc_socket_stats before, now;
+  struct heard grown;
+  void *p, *q;
+  EXPECT(rte_malloc_get_socket_stats(0, &before) == 0);
+  EXPECT(rte_mem_event_callback_register("keep", keep, &a) == 0);
+  n_heard = 0;
+  p = rte_malloc(NULL, large, 0);
+  EXPECT(p != NULL && n_heard == 1);
+  grown = heard[0];
+  rte_free(p);
+  EXPECT(n_heard == 1);
+  EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
+  EXPECT(now.heap_totalsz_bytes == before.heap_totalsz_bytes + grown.len &&
+         now.alloc_count == before.alloc_count);
+  p = rte_malloc(NULL, large, 0); /* from what was kept */
+  EXPECT(p != NULL && n_heard == 1);
+  mark(grown.addr, grown.len, 0);
+  q = rte_malloc(NULL, 1000, 0);
+  rte_free(q);
+  rte_free(p);
+  EXPECT(n_heard == 2 && is(1, 'a', RTE_MEM_EVENT_FREE, grown.addr, grown.len));
+  EXPECT(rte_malloc_get_socket_stats(0, &now) == 0 && memcmp(&before, &now, sizeof now) == 0);
+  EXPECT(rte_mem_event_callback_unregister("keep", &a) == 0);
+}
+
 static unsigned asked;
 static size_t asked_limit, asked_length;
 static int answer;
@@ -237,6 +274,7 @@ int main(int argc, char** argv) {
   test_registration();
   test_external();
   test_growth();
+  test_keeping();
   test_validators();
 #ifdef RTE_LIB_EXTMEM
   test_inside();

@@ -99,6 +99,12 @@ static void obey(char* line) {
     reply_result(rte_extmem_detach(pointer(w[1]), LENGTH));
   } else if (strcmp(w[0], "known") == 0) {
     printf("%d\n", rte_mem_virt2memseg_list(pointer(w[1])) != NULL);
+  } else if (strcmp(w[0], "flags") == 0) { /* of all pages of the list */
+    struct rte_memseg_list* list = rte_mem_virt2memseg_list(pointer(w[1]));
+    size_t done;
+    for (done = 0; done < list->len; done += list->page_sz)
+      rte_mem_virt2memseg(RTE_PTR_ADD(list->base_va, done), list)->flags = (uint32_t)atoi(w[2]);
+    reply_result(0);
   } else if (strcmp(w[0], "events") == 0) {
     printf("%d\n", events);
     events = 0;
@@ -269,6 +275,35 @@ static void test_internal(void) {
   EXPECT(is(ask(&two, "events"), "1"));
   EXPECT(is(ask(&one, "stats 0"), before));
   EXPECT(is(ask(&one, "events"), "1"));
+  EXPECT(is(ask(&two, "stats 0"), before));
+  end(&two);
+  end(&one);
+}
+
+/* What one process wants to keep is kept, and used again, whoever empties it. */
+static void test_keeping(void) {
+  struct process one, two;
+  char p[64], before[512], kept[512];
+  start(&one, "primary", "keeping", "-m16");
+  start(&two, "secondary", "keeping", "-m16");
+  EXPECT(is(one.answer, "ready") && is(two.answer, "ready"));
+  strcpy(before, ask(&one, "stats 0"));
+  strcpy(p, ask(&two, "malloc 50000000 0"));
+  EXPECT(is(ask(&one, "lookup nothing"), "0"));
+  EXPECT(is(ask(&one, "flags %s 1", p), "0 0"));
+  EXPECT(failed_with(ask(&two, "free %s", p), 0));
+  EXPECT(is(ask(&one, "lookup nothing"), "0"));
+  EXPECT(is(ask(&one, "events"), "1"));
+  strcpy(kept, ask(&one, "stats 0"));
+  EXPECT(strcmp(kept, before) != 0);
+  EXPECT(is(ask(&two, "stats 0"), kept));
+  EXPECT(is(ask(&one, "stats 0"), kept));
+  EXPECT(is(ask(&one, "known %s", p), "1"));
+  EXPECT(is(ask(&two, "malloc 50000000 0"), p));
+  EXPECT(failed_with(ask(&one, "free %s", p), 0));
+  EXPECT(is(ask(&one, "flags %s 0", p), "0 0"));
+  (void)ask(&two, "stats 0"); /* lets go */
+  EXPECT(is(ask(&one, "stats 0"), before));
   EXPECT(is(ask(&two, "stats 0"), before));
   end(&two);
   end(&one);
@@ -446,6 +481,7 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   test_joining();
   test_internal();
+  test_keeping();
   test_external();
   test_kill_secondary();
   test_kill_primary();
