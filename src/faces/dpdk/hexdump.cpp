@@ -31,7 +31,7 @@ void rte_hexdump(FILE* f, const char* title, const void* buf, unsigned int len) 
 void rte_memdump(FILE* f, const char* title, const void* buf, unsigned int len) {
   const auto* bytes = static_cast<const unsigned char*>(buf);
   if (title != nullptr) std::fprintf(f, "%s: ", title);
-  for (unsigned i = 0; i < len; ++i) std::fprintf(f, i == 0 ? "%02X" : ":%02X", bytes[i]);
+  for (unsigned i = 0; i < len; ++i) std::fprintf(f, i == 0 ? "%02x" : ":%02x", bytes[i]);
   std::fputc('\n', f);
   std::fflush(f);
 }

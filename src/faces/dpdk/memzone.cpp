@@ -238,18 +238,14 @@ int rte_memzone_free(const struct rte_memzone* mz) {
 }
 
 const struct rte_memzone* rte_memzone_lookup(const char* name) {
-  if (name == nullptr || ::strnlen(name, RTE_MEMZONE_NAMESIZE) == RTE_MEMZONE_NAMESIZE) return nullptr;
+  if (name == nullptr || ::strnlen(name, RTE_MEMZONE_NAMESIZE) == RTE_MEMZONE_NAMESIZE) return refuse(ENOENT);
   const auto zone = domain().find_memzone(memzones::domain_name(name));
   if (zone) {
     if (const rte_memzone* const mz = memzones::described(*zone)) return mz;
-    return memzones::is_program_zone(*zone) ? memzones::describe(*zone) : nullptr;
+    return memzones::is_program_zone(*zone) ? memzones::describe(*zone) : refuse(ENOENT);
   }
-  if (zone.error().code() == ENOENT) {
-    memzones::forget(name);
-  } else {
-    rte_errno = zone.error().code();
-  }
-  return nullptr;
+  if (zone.error().code() == ENOENT) memzones::forget(name);
+  return refuse(zone.error().code());
 }
 
 void rte_memzone_dump(FILE* f) {

@@ -36,12 +36,12 @@ static void test_errors(void) {
   EXPECT_FAILS(rte_memzone_reserve(NULL, 100, SOCKET_ID_ANY, 0), NULL, EINVAL);
   EXPECT_FAILS(rte_memzone_reserve("new", (size_t)1 << 46, SOCKET_ID_ANY, 0), NULL, ENOMEM);
   EXPECT_FAILS(rte_memzone_reserve("new", (size_t)1 << 45, SOCKET_ID_ANY, 0), NULL, ENOMEM);
-  EXPECT(rte_memzone_lookup(NULL) == NULL);
-  EXPECT(rte_memzone_lookup(TOO_LONG) == NULL);
+  EXPECT_FAILS(rte_memzone_lookup(NULL), NULL, ENOENT);
   EXPECT(rte_memzone_max_get() == 2560);
   EXPECT(rte_memzone_max_set(10) == -1); /* too late */
 #endif
-  EXPECT(rte_memzone_lookup("new") == NULL);
+  EXPECT_FAILS(rte_memzone_lookup(TOO_LONG), NULL, ENOENT);
+  EXPECT_FAILS(rte_memzone_lookup("new"), NULL, ENOENT);
   EXPECT(rte_memzone_lookup(LONGEST) == mz);
   EXPECT(rte_memzone_free(NULL) == -EINVAL);
   EXPECT(rte_memzone_free(mz) == 0);

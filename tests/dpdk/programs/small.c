@@ -26,7 +26,7 @@ static int dumps(void) {
   FILE* f = tmpfile();
   CHECK(f != NULL);
   rte_hexdump(f, "title", bytes, 18);
-  rte_memdump(f, "line", bytes, 3);
+  rte_memdump(f, "line", bytes + 15, 3);
   rte_memdump(f, NULL, bytes, 0);
   rewind(f);
   length = fread(text, 1, sizeof text - 1, f);
@@ -37,7 +37,7 @@ static int dumps(void) {
   CHECK(strcmp(text + strlen(title),
                "00000000: 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 | 0123456789abcdef\n"
                "00000010: 01 7A                                           | .z\n"
-               "line: 30:31:32\n\n") == 0);
+               "line: 66:01:7a\n\n") == 0);
   return 0;
 }
 
