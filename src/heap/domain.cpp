@@ -74,7 +74,7 @@ Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
   const std::uint64_t map = room(RegionIndex::kMapBytes);  // whole pages, from a page on
   const std::uint64_t home = room(sizeof(DomainState));
   const std::uint64_t locals = room(regions * sizeof(RegionLocal));
-  const std::uint64_t entries = room(regions * sizeof(RegionIndex::Entry));
+  const std::uint64_t entries = room(RegionIndex::entry_bytes(regions));
   const std::uint64_t elsewhere = room(regions * sizeof(std::uint32_t));
   const std::uint64_t bases = room(regions * sizeof(std::uintptr_t));
   const std::uint64_t heaps = room(std::uint64_t{options.max_heaps} * sizeof(HeapLocal));
@@ -95,6 +95,7 @@ Result<DomainState*> DomainState::make(const DomainOptions& options) noexcept {
   state->tag_holders_ = reinterpret_cast<base::Relaxed<std::uint16_t>*>(memory + holders);
   state->serial_ = next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffffff;
   state->index_.bind(reinterpret_cast<RegionIndex::Entry*>(memory + entries),
+                     static_cast<std::uint32_t>(regions),
                      reinterpret_cast<RegionIndex::Granule*>(memory + map), state->locals_,
                      reinterpret_cast<std::uint32_t*>(memory + elsewhere), state->own_sequence_,
                      std::uint64_t{state->serial_} << 32);

@@ -70,12 +70,19 @@ class RegionIndex {
   static constexpr std::uint64_t kGranules = std::uint64_t{1} << (47 - kGranuleShift);  // beyond: a search
   static constexpr std::uint64_t kMapBytes = kGranules * sizeof(Granule);
   static constexpr std::uint32_t kMany = 0xffff;
+  /// Room for twice as many, so that there is some at both ends, and for what a reader takes for entries while a writer is at work.
+  static constexpr std::uint64_t entry_bytes(std::uint64_t slots) noexcept {
+    return 3 * slots * sizeof(Entry);
+  }
 
-  /// `map`: kMapBytes of zeroes, which take memory where regions are. `sequence`: the word to use: other processes may add 2 to it
-  /// when what our threads remember is stale.
-  void bind(Entry* entries, Granule* map, const RegionLocal* locals, std::uint32_t* elsewhere,
-            std::atomic<std::uint64_t>& sequence, std::uint64_t first_sequence) noexcept {
+  /// `entries`: entry_bytes(slots) of zeroes; there are at most `slots` regions. `map`: kMapBytes of zeroes, which take memory where
+  /// regions are. `sequence`: the word to use: other processes may add 2 to it when what our threads remember is stale.
+  void bind(Entry* entries, std::uint32_t slots, Granule* map, const RegionLocal* locals,
+            std::uint32_t* elsewhere, std::atomic<std::uint64_t>& sequence,
+            std::uint64_t first_sequence) noexcept {
     entries_ = entries;
+    slots_ = slots;
+    if (count_ == 0) begin_ = slots;
     map_ = map;
     elsewhere_ = elsewhere;
     locals_ = locals;
@@ -85,13 +92,15 @@ class RegionIndex {
   /// Another word from now on, whose value no thread has seen yet. The old one stays as it is: where threads may have
   /// seen it, it must change after this.
   void rebind(std::atomic<std::uint64_t>& sequence) noexcept {
-    bind(entries_, map_, locals_, elsewhere_, sequence, (sequence_->load(std::memory_order_relaxed) | 1) + 1);
+    bind(entries_, slots_, map_, locals_, elsewhere_, sequence,
+         (sequence_->load(std::memory_order_relaxed) | 1) + 1);
   }
   /// In a fork's child: whether its parent was writing.
   [[nodiscard]] bool torn() const noexcept { return (sequence_->load(std::memory_order_relaxed) & 1) != 0; }
   /// Forgets all regions. Requires: nobody looks.
   void clear() noexcept {
     count_ = 0;
+    begin_ = slots_;
     os::discard(map_, kMapBytes);  // reads as zeroes again
   }
   [[nodiscard]] std::uint64_t sequence() const noexcept { return sequence_->load(std::memory_order_acquire); }
@@ -125,8 +134,8 @@ class RegionIndex {
   /// A region that overlaps [base, base + length), or 0. Requires: the region lock.
   [[nodiscard]] std::uint32_t overlapping(std::uintptr_t base, std::uint64_t length) const noexcept {
     const std::uint32_t at = upper_bound(base);
-    if (at > 0 && base - entries_[at - 1].base < entries_[at - 1].length) return entries_[at - 1].slot;
-    if (at < count_ && entries_[at].base - base < length) return entries_[at].slot;
+    if (at > 0 && base - entry(at - 1).base < entry(at - 1).length) return entry(at - 1).slot;
+    if (at < count_ && entry(at).base - base < length) return entry(at).slot;
     return 0;
   }
 
@@ -146,20 +155,35 @@ class RegionIndex {
   void insert(std::uintptr_t base, std::uint64_t length, std::uint32_t slot) noexcept {
     const std::uint32_t at = upper_bound(base);
     begin_write();
-    for (std::uint32_t i = count_; i > at; --i) entries_[i] = entries_[i - 1];
-    entries_[at].base = base;
-    entries_[at].length = length;
-    entries_[at].slot = slot;
+    // The shorter part moves: none where each region lies above the last, or below, as the kernel places them.
+    const bool front = at < count_ - at;
+    if (front ? begin_ == 0 : begin_ + count_ == 2 * slots_) move_entries((2 * slots_ - count_) / 2);
+    if (front) begin_.add(~std::uint32_t{0});
+    Entry* const entries = &entry(0);
+    if (front) {
+      for (std::uint32_t i = 0; i < at; ++i) entries[i] = entries[i + 1];
+    } else {
+      for (std::uint32_t i = count_; i > at; --i) entries[i] = entries[i - 1];
+    }
+    entries[at].base = base;
+    entries[at].length = length;
+    entries[at].slot = slot;
     count_.add(1);
     redraw(base, length, slot);
     end_write();
   }
   void erase(std::uintptr_t base) noexcept {
     const std::uint32_t at = upper_bound(base) - 1;
-    if (at >= count_ || entries_[at].base != base) return;
+    if (at >= count_ || entry(at).base != base) return;
     begin_write();
-    const std::uint64_t length = entries_[at].length;
-    for (std::uint32_t i = at; i + 1 < count_; ++i) entries_[i] = entries_[i + 1];
+    Entry* const entries = &entry(0);
+    const std::uint64_t length = entries[at].length;
+    if (at < count_ / 2) {
+      for (std::uint32_t i = at; i > 0; --i) entries[i] = entries[i - 1];
+      begin_.add(1);
+    } else {
+      for (std::uint32_t i = at, last = count_ - 1; i < last; ++i) entries[i] = entries[i + 1];
+    }
     count_.add(~std::uint32_t{0});
     redraw(base, length, 0);
     end_write();
@@ -169,7 +193,7 @@ class RegionIndex {
   /// By the entries. Out of line: few regions lie three to a granule.
   [[nodiscard, gnu::noinline]] std::uint32_t search(std::uintptr_t address) const noexcept {
     const std::uint32_t at = upper_bound(address);
-    if (at > 0 && address - entries_[at - 1].base < entries_[at - 1].length) return entries_[at - 1].slot;
+    if (at > 0 && address - entry(at - 1).base < entry(at - 1).length) return entry(at - 1).slot;
     return 0;
   }
   /// Writes the granules of [base, base + length) anew, those that lie wholly inside as `slot`. Requires: begin_write(); the
@@ -185,15 +209,14 @@ class RegionIndex {
   }
   [[nodiscard]] std::uint64_t granule_word(std::uintptr_t start) const noexcept {
     std::uint32_t at = upper_bound(start);
-    if (at > 0 && start - entries_[at - 1].base < entries_[at - 1].length)
-      --at;  // it reaches into the granule
+    if (at > 0 && start - entry(at - 1).base < entry(at - 1).length) --at;  // it reaches into the granule
     std::uint32_t slots[2] = {0, 0};
     std::uint64_t split = kGranuleBytes;
-    for (std::uint32_t n = 0; at < count_ && entries_[at].base < start + kGranuleBytes; ++at, ++n) {
+    for (std::uint32_t n = 0; at < count_ && entry(at).base < start + kGranuleBytes; ++at, ++n) {
       if (n == 2) return std::uint64_t{kMany} << 16;  // split 0: every address is one of many
-      slots[n] = entries_[at].slot;
+      slots[n] = entry(at).slot;
       if (slots[n] == kMany) return std::uint64_t{kMany} << 16;
-      if (n == 1) split = entries_[at].base - start;
+      if (n == 1) split = entry(at).base - start;
     }
     return slots[0] | std::uint64_t{slots[1]} << 16 | split << 32;
   }
@@ -202,13 +225,24 @@ class RegionIndex {
     std::uint32_t high = count_;
     while (low < high) {
       const std::uint32_t middle = (low + high) / 2;
-      if (entries_[middle].base <= address) {
+      if (entry(middle).base <= address) {
         low = middle + 1;
       } else {
         high = middle;
       }
     }
     return low;
+  }
+  [[nodiscard]] Entry& entry(std::uint32_t i) const noexcept { return entries_[begin_ + i]; }
+  /// So that they begin there. Once in a while: then half of the room is free on each side.
+  void move_entries(std::uint32_t begin) noexcept {
+    const std::uint32_t from = begin_;
+    if (begin < from) {
+      for (std::uint32_t i = 0; i < count_; ++i) entries_[begin + i] = entries_[from + i];
+    } else {
+      for (std::uint32_t i = count_; i > 0; --i) entries_[begin + i - 1] = entries_[from + i - 1];
+    }
+    begin_ = begin;
   }
   void begin_write() noexcept {
     sequence_->fetch_add(1, std::memory_order_relaxed);
@@ -220,6 +254,9 @@ class RegionIndex {
   Entry* entries_ = nullptr;
   Granule* map_ = nullptr;
   const RegionLocal* locals_ = nullptr;  // by slot
+  std::uint32_t slots_ = 0;
+  base::Relaxed<std::uint32_t>
+      begin_;  // the entries are entries_[begin_, begin_ + count_), inside [0, 2 * slots_)
   base::Relaxed<std::uint32_t> count_;
   std::uint32_t* elsewhere_ = nullptr;
   std::uint32_t elsewhere_count_ = 0;

@@ -5,7 +5,9 @@
 #include <atomic>
 #include <bit>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
+#include <new>
 
 #include "base/relaxed.hpp"
 #include "faces/dpdk/fbarray.hpp"
@@ -102,39 +104,52 @@ class Places {
   void insert(Range& range) {
     Array* array = array_.load(std::memory_order_relaxed);
     const std::size_t count = array == nullptr ? 0 : array->count.get();
-    if (array == nullptr || count == array->size) {
+    const std::size_t at = array == nullptr ? 0 : lower_bound(array->used(), range.base);
+    // The shorter part moves: none where each range lies above the last, or below, as the kernel places them.
+    const bool front = at < count - at;
+    if (array == nullptr || (!array->has_room(front) && 2 * count > array->size)) {
       // The old one stays, unchanged: somebody may be reading it. All of them together are no longer than the last.
-      auto* const longer = new Array{std::max<std::size_t>(64, count * 2), array};
-      std::copy_n(array == nullptr ? nullptr : array->places.get(), count, longer->places.get());
-      longer->count = count;
+      auto* const longer = new Array{std::max<std::size_t>(64, count * 4), array};
+      longer->use((longer->size - count) / 2, count);
+      if (array != nullptr) std::copy_n(array->used().first, count, longer->used().first);
       array = longer;
     }
-    Place* const places = array->places.get();
-    const std::size_t at = lower_bound(*array, range.base);
     begin_write();
-    std::copy_backward(places + at, places + count, places + count + 1);
-    places[at].base = range.base;
-    places[at].length = range.length;
-    places[at].page_shift = static_cast<std::uint32_t>(std::countr_zero(range.page_size));
-    places[at].list = nullptr;
-    array->count = count + 1;
+    if (!array->has_room(front)) array->move_to_middle();
+    const std::size_t begin = array->begin() - (front ? 1 : 0);
+    Place* const first = array->places + begin;
+    if (front) {
+      std::copy_n(first + 1, at, first);
+    } else {
+      std::copy_backward(first + at, first + count, first + count + 1);
+    }
+    first[at].base = range.base;
+    first[at].length = range.length;
+    first[at].page_shift = static_cast<std::uint32_t>(std::countr_zero(range.page_size));
+    first[at].list = nullptr;
+    array->use(begin, count + 1);
     array_.store(array, std::memory_order_release);  // pairs with the acquire in read()
     end_write();
   }
   /// Requires: such a range is there.
   void erase(std::uintptr_t base) noexcept {
     Array& array = *array_.load(std::memory_order_relaxed);
-    Place* const places = array.places.get();
-    const std::size_t at = lower_bound(array, base);
+    const auto [first, count] = array.used();
+    const std::size_t at = lower_bound(array.used(), base);
+    const bool front = at < count / 2;
     begin_write();
-    std::copy(places + at + 1, places + array.count, places + at);
-    array.count = array.count - 1;
+    if (front) {
+      std::copy_backward(first, first + at, first + at + 1);
+    } else {
+      std::copy(first + at + 1, first + count, first + at);
+    }
+    array.use(array.begin() + (front ? 1 : 0), count - 1);
     end_write();
   }
   /// Notes a list that is there now. Requires: such a range is there.
   void note_list(std::uintptr_t base, rte_memseg_list* list, rte_memseg* pages) noexcept {
     Array& array = *array_.load(std::memory_order_relaxed);
-    Place& place = array.places[lower_bound(array, base)];
+    Place& place = array.used().first[lower_bound(array.used(), base)];
     begin_write();
     place.pages = pages;
     place.list = list;
@@ -149,29 +164,56 @@ class Places {
     base::Relaxed<rte_memseg_list*> list;  // null: not made yet
     base::Relaxed<rte_memseg*> pages;
   };
+  struct Used {
+    Place* first;
+    std::size_t count;
+  };
   struct Array {
+    /// Room for twice as many: who reads may take the first place of one moment and the count of another. What is not used is
+    /// not touched.
     Array(std::size_t n, const Array* before)
-        : size(n), older(before), places(std::make_unique<Place[]>(n)) {}
+        : size(n), older(before), places(static_cast<Place*>(std::calloc(2 * n, sizeof(Place)))) {
+      if (places == nullptr) throw std::bad_alloc();
+    }
     const std::size_t size;
     const Array* const older;  // the one that this took the place of
+    Place* const places;       // those in use are inside [0, size)
+    base::Relaxed<Place*> first;
     base::Relaxed<std::size_t> count;
-    const std::unique_ptr<Place[]> places;
+
+    [[nodiscard]] std::size_t begin() const noexcept { return static_cast<std::size_t>(first - places); }
+    [[nodiscard]] Used used() const noexcept { return {first, count}; }
+    void use(std::size_t begin, std::size_t n) noexcept {
+      first = places + begin;
+      count = n;
+    }
+    [[nodiscard]] bool has_room(bool front) const noexcept {
+      return front ? begin() != 0 : begin() + count != size;
+    }
+    void move_to_middle() noexcept {
+      const auto [from, n] = used();
+      Place* const to = places + (size - n) / 2;
+      if (to < from) {
+        std::copy_n(from, n, to);
+      } else {
+        std::copy_backward(from, from + n, to + n);
+      }
+      use((size - n) / 2, n);
+    }
   };
 
-  static std::size_t lower_bound(const Array& array, std::uintptr_t base) noexcept {
-    const Place* const places = array.places.get();
+  static std::size_t lower_bound(Used used, std::uintptr_t base) noexcept {
     return static_cast<std::size_t>(
-        std::lower_bound(places, places + array.count, base,
+        std::lower_bound(used.first, used.first + used.count, base,
                          [](const Place& place, std::uintptr_t key) { return place.base < key; }) -
-        places);
+        used.first);
   }
   Answer read(std::uintptr_t address, Found& found) const noexcept {
     const Array* const array = array_.load(std::memory_order_acquire);
     if (array == nullptr) return Answer::none;
-    std::size_t count = array->count;
+    auto [place, count] = array->used();
     if (count == 0) return Answer::none;
     // The last one whose base is not above the address, or the first one. Without a branch that depends on the address.
-    const Place* place = array->places.get();
     for (; count > 1; count -= count / 2) place += place[count / 2].base <= address ? count / 2 : 0;
     const std::uint64_t offset = address - place->base;
     if (offset >= place->length) return Answer::none;

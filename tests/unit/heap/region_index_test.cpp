@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -18,10 +19,10 @@ constexpr std::uint64_t kGranule = RegionIndex::kGranuleBytes;
 
 class World {
  public:
-  explicit World(std::uint32_t slots) : locals_(slots + 1), entries_(slots + 1) {
+  explicit World(std::uint32_t slots) : locals_(slots + 1), entries_(3 * (slots + 1)) {
     map_ = *os::reserve(RegionIndex::kMapBytes);
     EXPECT_TRUE(os::commit(map_, RegionIndex::kMapBytes));
-    index.bind(entries_.data(), reinterpret_cast<RegionIndex::Granule*>(map_), locals_.data(), nullptr,
+    index.bind(entries_.data(), slots, reinterpret_cast<RegionIndex::Granule*>(map_), locals_.data(), nullptr,
                sequence_, 2);
     for (std::uint32_t slot = slots; slot > 0; --slot) free_.push_back(slot);
   }
@@ -134,6 +135,21 @@ TEST(RegionIndex, ForgetsAllWhenCleared) {
   world.regions.clear();
   EXPECT_EQ(world.found(kGranule), 0u);
   EXPECT_EQ(world.found(kGranule * 2), 0u);
+}
+
+TEST(RegionIndex, TakesRegionsThatComeAtOneEndAndGoAtTheOther) {
+  for (const bool down : {false, true}) {
+    for (const std::uint32_t most : {1u, 2u, 3u, 8u, 15u, 16u}) {
+      SCOPED_TRACE(std::to_string(down) + " " + std::to_string(most));
+      World world(16);
+      const auto base_of = [&](std::uint32_t i) { return kGranule * 100 + (down ? 500 - i : i) * 8192; };
+      for (std::uint32_t i = 0; i < 200; ++i) {
+        if (i >= most) world.remove(base_of(i - most));
+        ASSERT_NE(world.add(base_of(i), 4096), 0u);
+        world.check();
+      }
+    }
+  }
 }
 
 TEST(RegionIndex, AgreesWithAMapOfIntervals) {
