@@ -22,6 +22,7 @@
 #include "heap/ordered_guard.hpp"
 #include "heap/records.hpp"
 #include "heap/region_index.hpp"
+#include "heap/thread_memory.hpp"
 #include "os/domain_folder.hpp"
 #include "os/page_mover.hpp"
 #include "shared/control_segment.hpp"
@@ -297,6 +298,10 @@ class DomainState {
   void bind_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   void format_tables(const Tables& tables, const shared::Geometry& geometry) noexcept;
   Result<std::uint32_t> claim_slot(std::uint32_t thread) noexcept;
+  [[nodiscard]] std::uint32_t slot_of(std::uint64_t owner) const noexcept;
+  Result<bool> take_slot(std::uint32_t slot, std::uint64_t me) noexcept;
+  void tidy_slots(std::uint64_t me) noexcept;
+  void give_slot_back(std::uint32_t slot) noexcept;
   Result<RegionId> add_locked(HeapLocal& heap, const RegionSpec& spec, const os::Mapping* mapping, bool grown,
                               bool unlink) noexcept;
   Result<RegionId> add_backing_locked(HeapLocal& heap, const BackingSpec& spec, bool grown) noexcept;
@@ -428,6 +433,11 @@ class DomainState {
   std::atomic<bool> forked_{false};
   bool severed_ = false;           // forked inside a callback: its locks are the parent's
   std::uint32_t forked_slot_ = 0;  // of the thread that forked
+  // Where claim_slot looks for a free slot first, and how many may be in use before it looks after threads that ended
+  // without giving theirs back. Relaxed: hints of this process, under which nothing is passed on.
+  std::atomic<std::uint32_t> free_slots_from_{1};
+  std::atomic<std::uint32_t> tidy_slots_at_{kFewSlots};
+  static constexpr std::uint32_t kFewSlots = 32;
   shared::Lock fork_lock_{};
   shared::Lock refresh_lock_{};  // guards the writing of HeapLocals
   shared::Participants participants_;
@@ -439,58 +449,6 @@ class DomainState {
   std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
   char name_[kMaxNameLength + 1] = {};
 };
-
-/// What a thread remembers: its last heap and its last region, with all that the fast paths need of them, and its slots
-/// in a few domains.
-/// Invariants:
-///  1. Both parts are of the time when the domain's sequence was `seen`: they are valid while it still is (no region or
-///     heap of the domain came or went since). Sequences of two domains never meet.
-///  2. Whoever renews one part at another sequence forgets the other part: a key that no handle has, a length of zero.
-///  3. `cache` is this thread's or empty, whatever the sequence: the cache of a heap that is destroyed is emptied and
-///     stays with its thread, which remembers another one before it uses the record again; the destroying thread's own
-///     goes to anybody, and so that thread forgets it. So popping needs no look at the sequence.
-///  4. One of heap_key and exact_key is a heap's, the other no handle's; so a binned heap's fast paths do not look for
-///     exact ones. Of region_mapped and region_exact one is 0 likewise.
-struct alignas(64) ThreadMemory {
-  static constexpr std::uint64_t kNoHeap = ~std::uint64_t{0};
-
-  std::uint64_t heap_key = kNoHeap;  // a binned heap's
-  const std::atomic<std::uint64_t>* sequence = nullptr;
-  std::uint64_t seen = 0;
-  alloc::ThreadCache* cache = nullptr;
-  alloc::Core::FastTables tables;
-  std::uint64_t region_bits = 0;  // slot << 48: the region's part of a RegionPtr
-  std::uintptr_t region_base = 0;
-  std::uint64_t region_length = 0;
-  std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
-  std::uint64_t region_cpu = 0;     // region_length, or 0 when the CPU cannot reach the region
-  const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
-  std::uint64_t exact_key = kNoHeap;         // an exact heap's
-  const std::byte* exact_segment = nullptr;  // of the domain of that heap; null where exact_key is no heap's
-  std::uint64_t region_exact = 0;  // bytes in whole pages of a region whose spans are cached, else 0
-  RegionLocal* region = nullptr;
-  struct Seat {
-    std::uint32_t serial = 0;
-    std::uint32_t slot = 0;
-  };
-  static constexpr std::uint32_t kSeats = 8;
-  Seat seats[kSeats];
-  std::uint32_t next_seat = 0;
-
-  void see(std::uint64_t sequence_now) noexcept {
-    if (seen == sequence_now) return;
-    heap_key = kNoHeap;
-    exact_key = kNoHeap;
-    exact_segment = nullptr;
-    region_length = 0;
-    region_mapped = 0;
-    region_exact = 0;
-    region_cpu = 0;
-    seen = sequence_now;
-  }
-};
-// Initial-exec (set for the whole library): one add, no call; no malloc at a thread's first touch.
-extern thread_local constinit ThreadMemory thread_memory;
 
 constexpr std::uint64_t make_heap_key(std::uint32_t serial, std::uint32_t generation,
                                       std::uint32_t id) noexcept {

@@ -1,5 +1,6 @@
 // Threads: claiming a slot at first use, returning everything at thread exit.
 
+#include <algorithm>
 #include <new>
 
 #include "base/crash_point.hpp"
@@ -138,58 +139,107 @@ Result<std::uint32_t> DomainState::thread_slot() noexcept {
   return slot;
 }
 
+/// The slot of a thread that has one and does not remember it; 0: it has none.
+std::uint32_t DomainState::slot_of(std::uint64_t owner) const noexcept {
+  const auto is_owner = [&](std::uint32_t slot) {
+    return core_.slot(slot).owner.load(std::memory_order_relaxed) == owner;
+  };
+  if (thread_memory.next_seat <= ThreadMemory::kSeats)  // no domain was pushed out of the seats
+    return forked_slot_ != 0 && is_owner(forked_slot_) ? forked_slot_ : 0;
+  for (std::uint32_t slot = 1; slot <= slots_high(); ++slot) {
+    if (is_owner(slot)) return slot;
+  }
+  return 0;
+}
+
 Result<std::uint32_t> DomainState::claim_slot(std::uint32_t thread) noexcept {
   const std::uint64_t me = owner_word(participants_.self(), thread);
-  const std::uint32_t high = slots_high();
-  for (std::uint32_t slot = 1; slot <= high; ++slot) {
-    if (core_.slot(slot).owner.load(std::memory_order_relaxed) == me) return slot;
-  }
+  if (const std::uint32_t own = slot_of(me); own != 0) return own;
   EXTMEM_TRY_VOID(os::on_thread_exit(&leave_all, this));
-  for (std::uint32_t slot = 1; slot <= core_.geometry().max_threads; ++slot) {
-    std::uint64_t nobody = 0;
-    if (!ground_.ensure_object(core_.slot(slot)) || !core_.ensure_cache_row(slot)) {
-      return EXTMEM_ERROR(ENOSPC,
-                          "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  for (bool tidied = false;; tidied = true) {
+    std::uint32_t from = free_slots_from_.load(std::memory_order_relaxed);
+    for (std::uint32_t slot = from; slot <= core_.geometry().max_threads; ++slot) {
+      if (!tidied && slot > slots_high() && slot > tidy_slots_at_.load(std::memory_order_relaxed)) break;
+      EXTMEM_TRY(taken, take_slot(slot, me));
+      if (!taken) continue;
+      // Unless a lower one was given back meanwhile.
+      free_slots_from_.compare_exchange_strong(from, slot + 1, std::memory_order_relaxed);
+      return slot;
     }
-    if (core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) continue;
-    // Before the slot is ours: a cleaner looks no further than this.
-    std::uint32_t seen = directory_->slots_high.get();
-    while (seen < slot &&
-           !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
-    }
-    base::crash_point("slot.counted");
-    if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) continue;
-    base::crash_point("slot.claimed");
-    if (shared_) participants_.welcome(slot);
-    return slot;
-  }
-  // A thread that came here again after its last exit hook has left its slot behind, at rest: it goes on as ours.
-  for (std::uint32_t slot = 1; slot <= directory_->slots_high; ++slot) {
-    std::uint64_t owner = core_.slot(slot).owner.load(std::memory_order_relaxed);
-    const auto last = static_cast<std::uint32_t>(owner);
-    if (owner == 0 || owner != owner_word(participants_.self(), last) || os::thread_lives(last)) continue;
-    // Acquire: with all that the ended thread did. Of two that want it, one wins.
-    if (core_.slot(slot).owner.compare_exchange_strong(owner, me, std::memory_order_acquire)) return slot;
+    if (tidied) break;
+    tidy_slots(me);
   }
   return EXTMEM_ERROR(ENOSPC, "more threads use the domain than DomainOptions::max_threads allows: raise it");
 }
 
+Result<bool> DomainState::take_slot(std::uint32_t slot, std::uint64_t me) noexcept {
+  const bool fresh = slot > slots_high();
+  if (!fresh && core_.slot(slot).owner.load(std::memory_order_relaxed) != 0) return false;
+  if (!ground_.ensure_object(core_.slot(slot)) || !core_.ensure_cache_row(slot)) {
+    return EXTMEM_ERROR(ENOSPC,
+                        "the tmpfs of the runtime directory is full: remove files, or mount it larger");
+  }
+  // Before the slot is ours: a cleaner looks no further than this.
+  std::uint32_t seen = directory_->slots_high.get();
+  while (seen < slot &&
+         !directory_->slots_high.atomic().compare_exchange_weak(seen, slot, std::memory_order_relaxed)) {
+  }
+  base::crash_point("slot.counted");
+  std::uint64_t nobody = 0;
+  // Acquire: pairs with the release by which the slot was given back, and with all that its last owner did.
+  if (!core_.slot(slot).owner.compare_exchange_strong(nobody, me, std::memory_order_acquire)) return false;
+  base::crash_point("slot.claimed");
+  if (shared_) participants_.welcome(slot);
+  return true;
+}
+
+/// Gives back what threads of this process have left behind that came here again after their last exit hook. Looks at
+/// every slot and asks the system about each thread; so it is done only when as many slots are in use as twice those
+/// that were left last time: each thread pays for a few looks, however many come and go.
+void DomainState::tidy_slots(std::uint64_t me) noexcept {
+  const std::uint32_t slots = slots_high();
+  std::uint32_t in_use = 0;
+  for (std::uint32_t slot = 1; slot <= slots; ++slot) {
+    std::uint64_t owner = core_.slot(slot).owner.load(std::memory_order_relaxed);
+    if (owner == 0) continue;
+    ++in_use;
+    const auto thread = static_cast<std::uint32_t>(owner);
+    if (owner != owner_word(participants_.self(), thread) || owner == me || os::thread_lives(thread))
+      continue;
+    // Acquire: with all that the ended thread did, which is at rest. Of two that want it, one wins.
+    if (!core_.slot(slot).owner.compare_exchange_strong(owner, me, std::memory_order_acquire)) continue;
+    give_slot_back(slot);
+    --in_use;
+  }
+  tidy_slots_at_.store(std::max(kFewSlots, 2 * in_use), std::memory_order_relaxed);
+  free_slots_from_.store(1, std::memory_order_relaxed);
+}
+
+/// Requires: the slot is this thread's.
+void DomainState::give_slot_back(std::uint32_t slot) noexcept {
+  for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
+    if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr)
+      (void)core_.drop_cache(slot, *cache);
+  }
+  (void)core_.drop_spare_caches(slot, slot);
+  if (shared_) {
+    (void)participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
+  } else {
+    core_.slot(slot).owner.store(0, std::memory_order_release);  // pairs with take_slot
+  }
+  std::uint32_t from = free_slots_from_.load(std::memory_order_relaxed);
+  while (slot < from && !free_slots_from_.compare_exchange_weak(from, slot, std::memory_order_relaxed)) {
+  }
+}
+
 void DomainState::leave_thread(std::uint32_t thread) noexcept {
   const std::uint64_t me = owner_word(participants_.self(), thread);
-  for (std::uint32_t slot = 1; slot <= slots_high(); ++slot) {
-    if (core_.slot(slot).owner.load(std::memory_order_relaxed) != me) continue;
-    for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {
-      if (alloc::ThreadCache* cache = core_.cache_of(slot, heap); cache != nullptr)
-        (void)core_.drop_cache(slot, *cache);
-    }
-    (void)core_.drop_spare_caches(slot, slot);
-    if (shared_) {
-      (void)participants_.free_slot(slot, slot);  // not while an heir looks whether we are dead
-    } else {
-      core_.slot(slot).owner.store(0, std::memory_order_release);
-    }
-    return;
+  std::uint32_t slot = 0;
+  for (const ThreadMemory::Seat& seat : thread_memory.seats) {
+    if (seat.serial == serial_) slot = seat.slot;
   }
+  if (slot == 0 || core_.slot(slot).owner.load(std::memory_order_relaxed) != me) slot = slot_of(me);
+  if (slot != 0) give_slot_back(slot);
 }
 
 Result<alloc::ThreadCache*> DomainState::thread_cache(std::uint32_t slot, const HeapLocal& heap) noexcept {

@@ -226,8 +226,7 @@ TEST_P(RandomKills, LoseNothing) {
     }
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 40'000));
     if (!the_source.running()) break;
-    if (GetParam().source && random() % 4 == 0 && read_so_far() < packets_ &&
-        due(next_source_kill, 300)) {
+    if (GetParam().source && random() % 4 == 0 && read_so_far() < packets_ && due(next_source_kill, 300)) {
       the_source.kill();
       ++source_kills;
       // Now and then the readers are killed before the next source comes, or while it begins.

@@ -22,7 +22,8 @@ int main(void) {
     take_text(ours);
   }
   if (dlclose(library) != 0) return puts("deepbind: failed: dlclose"), 1;
-  if (dlopen("no such library", RTLD_NOW | RTLD_DEEPBIND) != NULL) return puts("deepbind: failed: no error"), 1;
+  if (dlopen("no such library", RTLD_NOW | RTLD_DEEPBIND) != NULL)
+    return puts("deepbind: failed: no error"), 1;
   puts("deepbind: passed");
   return 0;
 }
