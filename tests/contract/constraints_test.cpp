@@ -287,5 +287,37 @@ INSTANTIATE_TEST_SUITE_P(, Constraints,
                                   (std::get<1>(test.param) == Style::binned ? "_Binned" : "_Exact");
                          });
 
+TEST(Iovas, AreThoseOfTheTableWithAndWithoutBadPages) {
+  auto domain = Domain::create();
+  ASSERT_TRUE(domain);
+  auto heap = domain->create_heap("h");
+  ASSERT_TRUE(heap);
+  constexpr std::size_t kPages = 200;
+  const Memory memory(kPages * kOsPage);
+  RegionSpec spec;
+  spec.base = memory.base();
+  spec.length = memory.length();
+  spec.os_page_size = kOsPage;
+  // One region after the other, in the same place: scattered pages, with bad ones among them or not.
+  for (const std::size_t bad : {0u, 3u, 0u, 1u, 0u, 200u, 0u}) {
+    SCOPED_TRACE(bad);
+    std::vector<Iova> iovas(kPages);
+    for (std::size_t i = 0; i < kPages; ++i) iovas[i] = Iova{(i * 77 % kPages * 2 + 1) * kOsPage};
+    for (std::size_t i = 0; bad != 0 && i < kPages; i += (kPages + bad - 1) / bad) iovas[i] = kBadIova;
+    spec.iovas = iovas;
+    auto region = domain->add_region(*heap, spec);
+    ASSERT_TRUE(region) << region.error().message();
+    for (std::size_t i = 0; i < kPages; ++i) {
+      for (const std::size_t byte : {std::size_t{0}, std::size_t{77}, kOsPage - 1}) {
+        const auto found = domain->iova_of(static_cast<std::byte*>(spec.base) + i * kOsPage + byte);
+        ASSERT_TRUE(found);
+        EXPECT_EQ(*found,
+                  iovas[i] == kBadIova ? kBadIova : Iova{static_cast<std::uint64_t>(iovas[i]) + byte});
+      }
+    }
+    ASSERT_TRUE(domain->remove_region(*region));
+  }
+}
+
 }  // namespace
 }  // namespace extmem::test
