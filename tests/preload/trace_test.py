@@ -227,6 +227,10 @@ class Replay(Case):
             self.assertEqual(report["allocator"], path)
             self.assertLessEqual(len(report["samples"]), 8)
         self.extmem("replay", TRACES / "perl.trace", "--allocator", "/no/such/library.so", status=3)
+        # What the loader ignores is not taken for an allocator, nor a library without a malloc.
+        for library in ("/etc/passwd", PROGRAMS.parent / "lib" / "preload_plugin.so"):
+            done = self.extmem("replay", TRACES / "perl.trace", "--allocator", library, status=3)
+            self.assertIn(b"has no malloc", done.stderr)
 
     def test_the_c_librarys_memory_is_that_of_the_trace(self):
         # Not what the command has itself, such as the trace.
@@ -247,6 +251,9 @@ class Replay(Case):
         root = ElementTree.parse(self.folder / "memory.svg").getroot()
         self.assertTrue(root.tag.endswith("svg"))
         self.assertEqual(len(root.findall(".//{http://www.w3.org/2000/svg}polyline")), 4)
+        done = self.extmem("replay", TRACES / "perl.trace", "--svg", "no/such/memory.svg", status=3)
+        self.assertIn(b"No such file or directory; say where it goes with --svg FILE", done.stderr)
+        self.assertEqual(done.stdout, b"", "not after the replay")
 
     def test_bad_command_lines(self):
         for options in (["--region", "anon"], ["--region", "tape=1M"], ["--region", "anon=1Q"], ["--style", "odd"]):
@@ -259,6 +266,11 @@ class Replay(Case):
             done = self.extmem("replay", TRACES / "perl.trace", "--allocator", "process", *option, status=2)
             self.assertIn(b"--allocator heap", done.stderr)
         self.assertIn(b"path of a library", self.extmem("replay", TRACES / "perl.trace", "--allocator", "jemalloc", status=2).stderr)
+
+    def test_what_is_no_trace_is_not_read_to_its_end(self):
+        for path in ("/dev/zero", "/dev/urandom", "/dev/null", "/etc/passwd"):
+            self.assertIn(b"is no trace", self.extmem("advise", path, status=3).stderr)
+        self.assertIn(b"cannot read /proc/self/mem", self.extmem("advise", "/proc/self/mem", status=3).stderr)
 
     def test_damaged_traces(self):
         seed = int(os.environ.get("EXTMEM_SEED", random.randrange(1 << 30)))

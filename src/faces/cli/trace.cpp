@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -251,13 +252,24 @@ Trace read_trace(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Impossible(fmt::format("{}: {}", path, std::strerror(errno)));
   if (std::filesystem::is_directory(path)) throw Impossible(path + " is a folder: name the trace in it");
-  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   Trace trace;
+  std::string bytes;
+  // Piece by piece: what does not begin as a trace (a device, say) need not have an end.
+  for (std::size_t more = sizeof trace.header; file; more = std::size_t{1} << 20) {
+    const std::size_t had = bytes.size();
+    bytes.resize(had + more);
+    errno = 0;
+    file.read(bytes.data() + had, static_cast<std::streamsize>(more));
+    bytes.resize(had + static_cast<std::size_t>(file.gcount()));
+    if (file.bad())
+      throw Impossible(fmt::format("cannot read {}: {}", path, std::strerror(errno == 0 ? EIO : errno)));
+    if (had != 0) continue;
+    if (bytes.size() < sizeof trace.header) throw Impossible(path + " is no trace: it is too short");
+    std::memcpy(&trace.header, bytes.data(), sizeof trace.header);
+    if (trace.header.magic != record::kTraceMagic)
+      throw Impossible(path + " is no trace of this version of extmem: make one with extmem record");
+  }
   trace.file_bytes = bytes.size();
-  if (bytes.size() < sizeof trace.header) throw Impossible(path + " is no trace: it is too short");
-  std::memcpy(&trace.header, bytes.data(), sizeof trace.header);
-  if (trace.header.magic != record::kTraceMagic)
-    throw Impossible(path + " is no trace of this version of extmem: make one with extmem record");
   trace.header.program[sizeof trace.header.program - 1] = '\0';
 
   std::vector<Cursor> cursors;

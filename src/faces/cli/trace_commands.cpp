@@ -1,4 +1,5 @@
 // `extmem record`, `extmem replay`, `extmem advise`: a program's allocations, written down, done again, and weighed.
+#include <dlfcn.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -28,8 +29,8 @@ namespace extmem::cli {
 namespace {
 
 void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
   errno = 0;
+  std::ofstream file(path, std::ios::binary);
   file << text << '\n';
   file.flush();
   if (!file)
@@ -237,6 +238,18 @@ int run_replay(const ReplayChoices& choices, bool json, const Console& console) 
   return result.corruptions == 0 && result.breaches == 0 ? kPassed : kCheckFailed;
 }
 
+/// Ends the command where the loader did not take the library, or found no malloc in it: the figures would be another allocator's.
+void check_preloaded(const std::string& library) {
+  Dl_info found{};
+  Dl_info c_library{};
+  if (::dladdr(::dlsym(RTLD_DEFAULT, "malloc"), &found) == 0 ||
+      ::dladdr(::dlsym(RTLD_DEFAULT, "gnu_get_libc_version"), &c_library) == 0 ||
+      found.dli_fbase != c_library.dli_fbase)
+    return;
+  throw Failure(kImpossible, fmt::format("--allocator {}: it cannot be loaded, or has no malloc", library),
+                ENOEXEC);
+}
+
 /// A library's malloc can only be that of a whole process: the command begins anew with the library preloaded.
 [[noreturn]] void run_replay_on(const ReplayChoices& choices, const ShellOptions& shell) {
   const std::string& library = choices.allocator;
@@ -346,7 +359,9 @@ void add_replay_command(CLI::App& app, int& exit_code) {
         throw Failure(kUsage, fmt::format("{} is for --allocator heap: {} has memory of its own", option,
                                           c->allocator == "process" ? "a process' malloc" : c->allocator));
     }
+    if (!c->svg.empty()) check_writable(c->svg, "the picture", "--svg");
     if (c->allocator != "heap" && c->allocator != "process") run_replay_on(*c, *shell);
+    if (!c->name.empty()) check_preloaded(c->name);
     return run_replay(*c, shell->json, console);
   });
 }
