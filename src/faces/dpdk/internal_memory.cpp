@@ -6,6 +6,7 @@
 #include <rte_log.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include "faces/dpdk/memory_heaps.hpp"
 #include "os/hugepages.hpp"
 #include "os/mapping.hpp"
+#include "os/memory_left.hpp"
 
 namespace extmem::dpdk {
 namespace {
@@ -102,9 +104,26 @@ int plan_first_memory(const EalOptions& options, InternalMemory& plan) noexcept 
   return 0;
 }
 
+/// About as much memory as the machine, or a control group of this process, has left: not more.
+std::uint64_t memory_left() noexcept {
+  std::uint64_t left = kNoHugeStep;
+  while (left < kNoLimit && os::check_memory_left(2 * left)) left *= 2;
+  for (std::uint64_t more = left / 2; more > left / 16; more /= 2)
+    if (os::check_memory_left(left + more)) left += more;
+  return left;
+}
+
+/// What a heap without hugepages may grow by where nothing is said: half of what is left beside the first memory. Programs allocate
+/// until they get nothing, and ordinary pages have no pool that ends before the system does.
+std::uint64_t limit_without_hugepages(const InternalMemory& plan) noexcept {
+  std::uint64_t left = memory_left();
+  for (const std::uint64_t first : plan.from_start) left -= std::min(left, first);
+  return left / 2 / std::max(1u, rte_socket_count());
+}
+
 std::uint64_t limit_of(const EalOptions& options, const InternalMemory& plan, unsigned index) noexcept {
   const std::uint64_t limit = options.has_socket_limit ? options.socket_limit[index] : 0;
-  if (limit == 0) return kNoLimit;
+  if (limit == 0) return options.no_huge ? limit_without_hugepages(plan) : kNoLimit;
   return limit > plan.from_start[index] ? limit - plan.from_start[index] : 0;
 }
 

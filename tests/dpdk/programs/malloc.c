@@ -233,6 +233,18 @@ static void test_sensitive(void) {
   EXPECT(is_zero(secret, 4) && secret[4] == 5);
 }
 
+/* What the machine has left, in bytes; or 0. */
+static size_t available(void) {
+  FILE* f = fopen("/proc/meminfo", "r");
+  unsigned long kibibytes = 0;
+  char line[128];
+  while (f != NULL && fgets(line, sizeof line, f) != NULL &&
+         sscanf(line, "MemAvailable: %lu", &kibibytes) != 1)
+    continue;
+  if (f != NULL) fclose(f);
+  return (size_t)kibibytes << 10;
+}
+
 /* Beyond the 64 MiB that the heap begins with. */
 static void test_growth(void) {
   struct rte_malloc_socket_stats before, now;
@@ -253,6 +265,8 @@ static void test_growth(void) {
   rte_free(q);
   EXPECT(rte_malloc_get_socket_stats(0, &now) == 0);
   EXPECT(memcmp(&before, &now, sizeof now) == 0); /* it was given back */
+  EXPECT(rte_malloc(NULL, available() / 5 * 4, 0) ==
+         NULL); /* as much would leave the system without memory */
 }
 #endif
 

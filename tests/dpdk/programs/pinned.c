@@ -19,7 +19,8 @@ static unsigned first, last; /* the processors that this process may use */
 static int runs_on(void* arg) {
   cpu_set_t now;
   CPU_ZERO(&now);
-  return sched_getaffinity(0, sizeof now, &now) == 0 && CPU_COUNT(&now) == 1 && CPU_ISSET(*(unsigned*)arg, &now);
+  return sched_getaffinity(0, sizeof now, &now) == 0 && CPU_COUNT(&now) == 1 &&
+         CPU_ISSET(*(unsigned*)arg, &now);
 }
 
 static int pinned_to_first(void) { return runs_on(&first); }
