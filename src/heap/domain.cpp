@@ -275,7 +275,6 @@ Result<Heap> DomainState::create_heap(std::string_view name, const HeapOptions& 
   tx.add(record.generation, 1);
   tx.set(record.node, node);
   record.on_death = static_cast<std::uint32_t>(options.on_death);
-  record.grown_bytes = 0;
   record.growths.store(0, std::memory_order_relaxed);
   record.growth = share(options.growth);
   record.user_data = options.user_data;

@@ -1,6 +1,7 @@
 // Growth: a heap takes memory from a backing by itself, and gives it back. And where backings are placed.
 #include <algorithm>
 
+#include "alloc/chains.hpp"
 #include "alloc/heap_guard.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
@@ -28,6 +29,16 @@ constexpr std::uint64_t kHighestPlace = std::uint64_t{1} << 46;
 // kernel chooses, as it does where something lies at a place already.)
 constexpr std::uint64_t kWindow = std::uint64_t{48} << 40;
 constexpr std::uint64_t kWindowBytes = std::uint64_t{8} << 40;
+
+/// By how much the heap has grown. Its list says it, which changes as a whole: a count beside it would be one region off after
+/// a death in between, and the limit with it. Requires: the region lock.
+std::uint64_t grown_bytes(const alloc::Core& core, std::uint32_t heap) noexcept {
+  std::uint64_t sum = 0;
+  (void)alloc::for_each_region(core, core.heap(heap), [&](std::uint32_t, const alloc::RegionCore& region) {
+    if ((region.flags & alloc::kRegionGrown) != 0) sum += region.length;
+  });
+  return sum;
+}
 }  // namespace
 
 Result<void> DomainState::check_growth(const GrowthPolicy& growth) noexcept {
@@ -87,8 +98,8 @@ bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growt
   const GrowthPolicy& policy = heap.growth;
   // In whole OS pages, as the backing maps them: else rounding up would go beyond the limit.
   const std::uint64_t page = growth_page(policy.backing);
-  const std::uint64_t room =
-      base::align_down(policy.limit > record.grown_bytes ? policy.limit - record.grown_bytes : 0, page);
+  const std::uint64_t grown = grown_bytes(core_, heap.id);
+  const std::uint64_t room = base::align_down(policy.limit > grown ? policy.limit - grown : 0, page);
   const std::uint64_t wanted = std::max(policy.step, bytes);
   const std::uint64_t length = wanted >= room ? room : base::align_up(wanted, page);
   if (length < bytes || length == 0) {
@@ -109,7 +120,6 @@ bool DomainState::grow(HeapLocal& heap, std::uint64_t bytes, std::uint64_t growt
     return false;
   }
   added = *region;
-  record.grown_bytes.add(core_.region(added.slot).length);
   record.growths.fetch_add(1, std::memory_order_release);
   return true;
 }

@@ -44,8 +44,8 @@ struct alignas(64) HeapRecord {
   base::Relaxed<std::uint32_t> generation;  // changes with each use of the record
   base::Relaxed<std::int32_t> node;         // the NUMA node that the heap stands for, or kAnyNode
   base::Relaxed<std::uint32_t> memzones;
-  base::Relaxed<std::uint32_t> on_death;     // OnDeath
-  base::Relaxed<std::uint64_t> grown_bytes;  // of regions that growth added (region lock)
+  base::Relaxed<std::uint32_t> on_death;  // OnDeath
+  base::Relaxed<std::uint64_t> padding;
   std::atomic<std::uint64_t> growths;  // how often it grew: tells a loser of the race that it may try again
   SharedGrowth growth;                 // region lock
   base::Relaxed<std::uint64_t> user_data;

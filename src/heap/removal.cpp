@@ -76,10 +76,6 @@ Result<void> DomainState::remove_locked(std::uint32_t region, HolderReport* hold
     core_.detach_region_locked(region);
   }
   base::crash_point("remove.detached");
-  if (core.flags & alloc::kRegionGrown) {
-    auto& grown = heaps_[heap_id].grown_bytes;
-    grown = grown - std::min(grown.get(), core.length.get());
-  }
   forget_region(region);
   base::crash_point("remove.unmapped");
   release_region(slot, region);

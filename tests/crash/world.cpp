@@ -124,8 +124,8 @@ World::World(bool large) {
   kept.style = Style::exact;
   kept_exact_ = must(domain_.create_heap("kept exact", kept), "create kept exact");
   HeapOptions grown;
-  grown.growth.step = 2u << 20;
-  grown.growth.limit = 8u << 20;
+  grown.growth.step = kGrowthStep;
+  grown.growth.limit = kGrowthSteps * kGrowthStep;
   grown_ = must(domain_.create_heap("grown", grown), "create grown");
   BackingSpec spec;
   spec.length = large ? 128u << 20 : 16u << 20;
@@ -447,6 +447,7 @@ bool World::settle(const std::string& what) {
   check_another(what);
   check_zones(what);
   free_unknown(in_flight, what);
+  if (what.starts_with("allocate_growth")) check_growth(what);
   remove_what_was_added(what);
   for (int i = 0; i < 3; ++i) {
     for (const std::uint32_t size : {48u, 64u, 128u, 256u, 1000u, 8000u, 150'000u})

@@ -50,6 +50,8 @@ class World {
  public:
   static constexpr Kill kNever{};
   static constexpr int kLogs = 4;
+  static constexpr std::uint64_t kGrowthStep = 2u << 20;  // of the heap that grows
+  static constexpr std::uint64_t kGrowthSteps = 4;        // its limit
 
   /// `large`: with room for a million objects.
   explicit World(bool large = false);
@@ -100,6 +102,7 @@ class World {
   void remove_what_was_added(const std::string& what);
   /// Frees what nobody owns or knows in the heaps that keep: what the dead had allocated, or were to free, and had not written down.
   void free_unknown(std::uint64_t most, const std::string& what);
+  void check_growth(const std::string& what);
   void check_balance(const std::string& what);
   void reconcile(Log& log, const std::string& what);
   void own_step(std::uint64_t random);

@@ -55,6 +55,28 @@ void World::check_another(const std::string& what) {
     problem(what + ": the domain cannot be removed: " + removed.error().message());
 }
 
+/// A heap that grows can still grow as far as it may, and no further.
+void World::check_growth(const std::string& what) {
+  std::vector<void*> all;
+  Error full;
+  for (;;) {
+    auto p = grown_.allocate(kGrowthStep * 3 / 4);
+    if (!p) {
+      full = p.error();
+      break;
+    }
+    all.push_back(*p);
+  }
+  if (full.code() != ENOMEM) problem(what + ": the heap cannot grow: " + full.message());
+  if (all.size() != kGrowthSteps)
+    problem(what + ": the heap grows to " + std::to_string(all.size()) + " steps, its limit are " +
+            std::to_string(kGrowthSteps));
+  for (void* p : all) {
+    if (auto freed = grown_.deallocate(p); !freed)
+      problem(what + ": an object cannot be freed: " + freed.error().message());
+  }
+}
+
 std::string World::metadata() const {
   std::ostringstream text;
   alloc::Core& core = state_->core_;
