@@ -439,6 +439,7 @@ bool World::settle(const std::string& what) {
       problem(what + ": " + when + ": " + std::to_string(breaches) + " breaches, the first: " + first);
   };
   verify("recovered");
+  check_lists(domain_, what);
   std::uint64_t in_flight = 0;
   for (Log* log : logs_) {
     in_flight += log->in_flight();

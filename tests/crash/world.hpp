@@ -110,7 +110,8 @@ class World {
   /// Before anybody recovers anything: who only looks finds no breach, wherever somebody died.
   void look(const char* name, const std::string& what);
   void check_copy(Child& child, const Snapshot& state, const std::string& what);
-  [[nodiscard]] std::string metadata() const;
+  void check_lists(Domain& domain, const std::string& what);
+  [[nodiscard]] std::string metadata();
   void forget(Log& log);
 
   std::string directory_;

@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 
+#include "crash/lists.hpp"
 #include "crash/role.hpp"
 #include "crash/snapshot.hpp"
 #include "crash/world.hpp"
@@ -77,7 +78,11 @@ void World::check_growth(const std::string& what) {
   }
 }
 
-std::string World::metadata() const {
+void World::check_lists(Domain& domain, const std::string& what) {
+  if (const std::string wrong = wrong_lists(domain); !wrong.empty()) problem(what + ": " + wrong);
+}
+
+std::string World::metadata() {
   std::ostringstream text;
   alloc::Core& core = state_->core_;
   const auto space = [&](const char* name, alloc::MetaSpace& meta) {
@@ -115,7 +120,7 @@ std::string World::metadata() const {
   for (std::uint32_t i = 1; i <= core.geometry().max_regions; ++i)
     regions += core.region(i).flags != 0 || core.region(i).changing != 0;
   text << "regions in use: " << regions << '\n';
-  return text.str();
+  return text.str() + wrong_lists(domain_);
 }
 
 void World::check_copy(Child& child, const Snapshot& state, const std::string& what) {
@@ -136,6 +141,7 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
     Domain& copy = *opened;
     auto breaches = copy.verify([&](const Breach& breach) { problem(what + ": " + breach.what); });
     if (!breaches) problem(what + ": verify: " + breaches.error().message());
+    check_lists(copy, what);
     const Log& log = *child.log;
     for (std::uint32_t i = 0; i < log.entries; ++i) {
       const Entry& entry = log.entry[i];
@@ -207,6 +213,7 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
       problem(what + ": " + std::to_string(kept) + " objects are kept, at most " + std::to_string(most) +
               " were held");
     breaches = copy.verify([&](const Breach& breach) { problem(what + ": in the end: " + breach.what); });
+    check_lists(copy, what + ": in the end");
   }
   (void)Domain::remove(kCopy, directory_.c_str());
 }

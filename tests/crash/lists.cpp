@@ -1,0 +1,143 @@
+#include "crash/lists.hpp"
+
+#include <cstdint>
+#include <sstream>
+
+#include "heap/domain_state.hpp"
+
+namespace extmem::crash {
+
+namespace {
+
+// Private members, by which nobody else than this test needs to get at the tables: a template's explicit instantiation may name
+// them.
+struct State {
+  using Class = Domain;
+  using Type = heap::DomainState*;
+  friend Type& of(Domain& object, State);
+};
+struct Directory {
+  using Class = heap::DomainState;
+  using Type = heap::Directory*;
+  friend Type& of(heap::DomainState& object, Directory);
+};
+struct Heaps {
+  using Class = heap::DomainState;
+  using Type = heap::NameTable<heap::HeapRecord>;
+  friend Type& of(heap::DomainState& object, Heaps);
+};
+struct Tags {
+  using Class = heap::DomainState;
+  using Type = heap::NameTable<heap::TagName>;
+  friend Type& of(heap::DomainState& object, Tags);
+};
+struct Memzones {
+  using Class = heap::DomainState;
+  using Type = heap::NameTable<heap::MemzoneRecord>;
+  friend Type& of(heap::DomainState& object, Memzones);
+};
+struct Holders {
+  using Class = heap::DomainState;
+  using Type = heap::HolderRecord*;
+  friend Type& of(heap::DomainState& object, Holders);
+};
+struct TagRecords {
+  using Class = alloc::Core;
+  using Type = alloc::TagRecord*;
+  friend Type& of(alloc::Core& object, TagRecords);
+};
+template <typename Tag, typename Tag::Type Tag::Class::*Member>
+struct Shown {
+  friend typename Tag::Type& of(typename Tag::Class& object, Tag) { return object.*Member; }
+};
+template struct Shown<State, &Domain::state_>;
+template struct Shown<Directory, &heap::DomainState::directory_>;
+template struct Shown<Heaps, &heap::DomainState::heaps_>;
+template struct Shown<Tags, &heap::DomainState::tags_>;
+template struct Shown<Memzones, &heap::DomainState::memzones_>;
+template struct Shown<Holders, &heap::DomainState::holders_>;
+template struct Shown<TagRecords, &alloc::Core::tags_>;
+
+/// `used`: how many of the records [from, high) are in use. `link(i)`: record i's link word.
+template <typename Link>
+void check(std::ostringstream& text, const char* name, const shared::IndexList& list, std::uint32_t from,
+           std::uint32_t used, Link&& link) {
+  std::uint32_t unused = 0;
+  std::uint32_t last = 0;
+  for (std::uint32_t next = list.first; next != 0 && unused <= list.high; next = link(next - 1), ++unused) {
+    if (next > list.high) {
+      text << "the list of unused " << name << " goes to " << next << " of " << list.high << '\n';
+      return;
+    }
+    last = next;
+  }
+  if (last != list.last) text << "the list of unused " << name << " does not end where it should\n";
+  if (from + used + unused != list.high)
+    text << name << ": " << used << " used, " << unused << " unused, of " << list.high - from << '\n';
+}
+
+}  // namespace
+
+std::string wrong_lists(Domain& domain) {
+  std::ostringstream text;
+  heap::DomainState& state = *of(domain, State{});
+  alloc::Core& core = state.core_;
+  const heap::Directory& directory = *of(state, Directory{});
+  const auto named = [&](const char* name, const auto& table, const shared::IndexList& list) {
+    std::uint32_t used = 0;
+    for (std::uint32_t i = 0; i < table.high(); ++i) used += table[i].used != 0;
+    check(text, name, list, 0, used, [&](std::uint32_t i) { return table[i].hash_next.get(); });
+  };
+  named("heaps", of(state, Heaps{}), directory.heaps);
+  named("tags", of(state, Tags{}), directory.tags);
+  named("memzones", of(state, Memzones{}), directory.memzones);
+
+  std::uint32_t used = 0;
+  for (std::uint32_t i = 0; i < directory.regions.high; ++i)
+    used += core.region(i + 1).flags != 0 || core.region(i + 1).changing != 0;
+  check(text, "regions", directory.regions, 0, used,
+        [&](std::uint32_t i) { return core.region(i + 1).next.get(); });
+
+  const heap::HolderRecord* const holders = of(state, Holders{});
+  used = 0;
+  for (std::uint32_t i = alloc::kFirstTagHolder; i < directory.holders.high; ++i) used += holders[i].tag != 0;
+  check(text, "holders", directory.holders, alloc::kFirstTagHolder, used,
+        [&](std::uint32_t i) { return holders[i].next.get(); });
+
+  const alloc::CoreRoots& roots = core.roots();
+  used = 0;
+  for (std::uint32_t i = 0; i < roots.slab_list.high; ++i) used += core.slab(i).objects != 0;
+  check(text, "slabs", roots.slab_list, 0, used,
+        [&](std::uint32_t i) { return core.slab(i).all_next.get(); });
+
+  const alloc::TagRecord* const tags = of(core, TagRecords{});
+  std::uint32_t caches = 0;
+  used = 0;
+  for (std::uint32_t id = 0; id < core.geometry().max_heaps; ++id) {
+    const alloc::HeapCore& h = core.heap(id);
+    for (std::uint32_t link = h.first_cache; link != 0 && caches <= roots.cache_list.high;
+         link = core.cache(link - 1).next)
+      ++caches;
+    for (const auto& bucket : h.tags) {
+      for (std::uint32_t link = bucket; link != 0 && used <= roots.tag_list.high; link = tags[link - 1].next)
+        ++used;
+    }
+  }
+  check(text, "tags of heaps", roots.tag_list, 0, used, [&](std::uint32_t i) { return tags[i].next.get(); });
+  std::uint32_t spare = 0;
+  for (std::uint32_t slot = 1; slot <= core.geometry().max_threads; ++slot) {
+    for (std::uint32_t link = core.slot(slot).spare_caches; link != 0 && spare <= roots.cache_list.high;
+         link = core.cache(link - 1).next)
+      ++spare;
+    for (std::uint32_t id = 0; id < core.geometry().max_heaps; ++id) {
+      const alloc::ThreadCache* const cache = core.cache_of(slot, id);
+      if (cache != nullptr && (cache->used == 0 || cache->slot != slot || cache->heap != id))
+        text << "slot " << slot << " has another one's cache for heap " << id << '\n';
+    }
+  }
+  check(text, "caches", roots.cache_list, 0, caches + spare,
+        [&](std::uint32_t i) { return core.cache(i).next.get(); });
+  return text.str();
+}
+
+}  // namespace extmem::crash
