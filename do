@@ -11,7 +11,7 @@ extmem: named heaps over memory you already own
   ./do run [ARGS]      set up, build, and run the main job: extmem demo ARGS
   ./do test            set up, build and pass every test: gcc, clang, release, sanitizers, fuzzing, lint
   ./do test --quick    only the gcc build's tests
-  ./do crash [ARGS]    kill processes everywhere and recover (--quick: a few minutes; --full; --only OPERATION; --json FILE; --seed N)
+  ./do crash [ARGS]    kill processes everywhere and recover (--quick: a few minutes; --full; --only PART; --json FILE; --seed N)
   ./do bench [ARGS]    set up, build and run the benchmarks (--quick --json FILE for a short run)
   ./do check           formatting and lint;  --fix formats,  --tidy runs clang-tidy too
   ./do docs            build the man pages

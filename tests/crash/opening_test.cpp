@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/crash_point.hpp"
 #include "crash/role.hpp"
 #include "extmem/domain.hpp"
 
@@ -123,6 +124,26 @@ TEST_F(CrashOpening, FileOfARegionGoesWithTheRegion) {
   EXPECT_EQ(files(), 1u);
   EXPECT_TRUE(domain->remove_region(*region));
   EXPECT_EQ(files(), 0u);
+}
+
+// The directory's lock, which a cleaner needs only where a heap keeps what the dead held: here it opens it all the same.
+TEST_F(CrashOpening, LockOfADeadProcessIsOpenedAlsoWhereNothingIsKept) {
+  auto survivor = open();
+  ASSERT_TRUE(survivor) << survivor.error().message();
+  const pid_t dead = process([&] {
+    auto domain = open();
+    base::crash_point_hook = [](const char* name) {
+      if (std::strcmp(name, "heap.named") == 0) ::kill(::getpid(), SIGKILL);
+    };
+    return domain && domain->create_heap("half").ok();
+  });
+  const int status = status_of(dead);
+  ASSERT_TRUE(WIFSIGNALED(status)) << status;
+  auto recovered = survivor->recover();
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_EQ(recovered->participants, 1u);
+  auto heap = survivor->create_heap("half");
+  EXPECT_TRUE(heap) << heap.error().message();
 }
 
 }  // namespace

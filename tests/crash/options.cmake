@@ -1,7 +1,7 @@
 # The child is a program of its own; so is the long run (./do crash).
-target_sources(${name} PRIVATE ${folder}/world.cpp ${folder}/world_copy.cpp ${folder}/lists.cpp ${folder}/snapshot.cpp ${folder}/world_random.cpp ${folder}/role.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
-add_executable(crash_child ${folder}/child_main.cpp ${folder}/role.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
-add_executable(crash_run ${folder}/run_main.cpp ${folder}/world.cpp ${folder}/world_copy.cpp ${folder}/lists.cpp ${folder}/snapshot.cpp ${folder}/world_random.cpp ${folder}/role.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
+target_sources(${name} PRIVATE ${folder}/world.cpp ${folder}/world_copy.cpp ${folder}/instruction.cpp ${folder}/lists.cpp ${folder}/snapshot.cpp ${folder}/world_random.cpp ${folder}/role.cpp ${folder}/role_operations.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
+add_executable(crash_child ${folder}/child_main.cpp ${folder}/role.cpp ${folder}/role_operations.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
+add_executable(crash_run ${folder}/run_main.cpp ${folder}/world.cpp ${folder}/world_copy.cpp ${folder}/instruction.cpp ${folder}/lists.cpp ${folder}/snapshot.cpp ${folder}/world_random.cpp ${folder}/role.cpp ${folder}/role_operations.cpp ${folder}/operations.cpp ${folder}/role_random.cpp)
 foreach(program IN ITEMS crash_child crash_run)
   target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${program} PRIVATE extmem_static extmem_flags Threads::Threads)

@@ -76,6 +76,7 @@ class Role {
   Heap grown_;
   Heap own_;  // made by prepare()
   RegionId region_{};
+  RegionId first_region_{};  // of two of own_
   Tag tag_{};
   bool patient_ = false;  // without memory it goes on with something else
   std::uint32_t next_entry_ = 0;

@@ -1,10 +1,13 @@
-// The long run of the crash tests: ./do crash [--quick|--full] [--json FILE] [--seed N] [--only OPERATION]...
+// The long run of the crash tests: ./do crash [--quick|--full] [--json FILE] [--seed N] [--only PART]...
+// A part is an operation, or what else there is: kOthers.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <random>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -67,7 +70,12 @@ void recover_a_million(Totals& totals) {
   add(totals, world);
 }
 
-/// `only`: these operations, and nothing else. Empty: all there is.
+constexpr const char* kCleaners = "cleaners";  // killed while they clean
+constexpr const char* kAtRandom = "random";
+constexpr const char* kMillion = "million";
+constexpr const char* kOthers[] = {kCleaners, kAtRandom, kMillion};
+
+/// `only`: these parts, and nothing else. Empty: all there is.
 int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::string>& only) {
   Totals totals;
   const auto start = std::chrono::steady_clock::now();
@@ -76,7 +84,11 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
   };
   std::printf("%-18s %8s %8s %12s %8s\n", "operation", "hits", "kills", "instructions", "copies");
   bool elsewhere = false;
-  for (const std::string& operation : only.empty() ? operations() : only) {
+  const auto wanted = [&](const std::string& part) {
+    return only.empty() || std::ranges::find(only, part) != only.end();
+  };
+  for (const std::string& operation : operations()) {
+    if (!wanted(operation)) continue;
     World world;
     elsewhere = !elsewhere;
     const std::uint64_t hits = sweep_points(world, operation, full ? 1 : 60, elsewhere);
@@ -102,7 +114,8 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
     std::fflush(stdout);
     add(totals, world);
   }
-  for (const Victim& victim : only.empty() ? victims() : std::vector<Victim>{}) {
+  for (const Victim& victim : victims()) {
+    if (!wanted(kCleaners)) break;
     World world;
     sweep_cleaner(world, victim, full ? 1 : 100);
     totals.cleaner_kills += world.tally().kills;
@@ -111,14 +124,14 @@ int run(bool full, const char* json, std::uint64_t seed, const std::vector<std::
                 static_cast<unsigned long long>(world.tally().kills));
     add(totals, world);
   }
-  if (only.empty()) {
+  if (wanted(kAtRandom)) {
     World world;
     std::printf("at random: seed %llu\n", static_cast<unsigned long long>(seed));
     world.run_at_random(3, full ? 5000 : 1000, seed, full ? 900 : 25);
     totals.random_kills = world.tally().kills;
     add(totals, world);
   }
-  if (only.empty()) recover_a_million(totals);
+  if (wanted(kMillion)) recover_a_million(totals);
   for (const char* name : kPointNames) {
     if (only.empty() && !totals.points.contains(name))
       std::printf("  PROBLEM no process was killed at %s\n", name);
@@ -171,12 +184,13 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
       seed = std::strtoull(argv[++i], nullptr, 0);
     } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc &&
-               std::ranges::find(extmem::crash::operations(), argv[i + 1]) !=
-                   extmem::crash::operations().end()) {
+               (std::ranges::find(extmem::crash::operations(), argv[i + 1]) !=
+                    extmem::crash::operations().end() ||
+                std::ranges::find(extmem::crash::kOthers, std::string_view(argv[i + 1])) !=
+                    std::end(extmem::crash::kOthers))) {
       only.emplace_back(argv[++i]);
     } else if (std::strcmp(argv[i], "--quick") != 0) {
-      std::fprintf(stderr, "usage: %s [--quick|--full] [--json FILE] [--seed N] [--only OPERATION]...\n",
-                   argv[0]);
+      std::fprintf(stderr, "usage: %s [--quick|--full] [--json FILE] [--seed N] [--only PART]...\n", argv[0]);
       return 2;
     }
   }

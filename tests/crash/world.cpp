@@ -173,7 +173,7 @@ Child World::start(const std::string& operation, Kill kill, int number, bool els
           reinterpret_cast<std::uint64_t>(must(domain_.region_info(id), "region_info").base);
     }
   }
-  if (operation == "free_remote" || operation == "free_shared") lend(log);
+  if (operation == "free_remote" || operation == "free_shared" || operation == "flush_remote") lend(log);
   const std::string fd = std::to_string(log_fds_[number]);
   const char* const child = CRASH_CHILD;
   const char* argv[] = {

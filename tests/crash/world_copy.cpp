@@ -9,12 +9,10 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <filesystem>
-#include <iterator>
 #include <sstream>
 #include <string>
-#include <system_error>
 
+#include "crash/instruction.hpp"
 #include "crash/lists.hpp"
 #include "crash/role.hpp"
 #include "crash/snapshot.hpp"
@@ -219,11 +217,10 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
 }
 
 namespace {
-/// Whether a process has one thread.
+/// Whether a process has one thread. The folder of its threads has that many links more than an empty one.
 bool is_alone(pid_t pid) {
-  std::error_code error;
-  const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(pid) + "/task", error);
-  return !error && std::distance(begin(tasks), end(tasks)) == 1;
+  struct stat status {};
+  return ::stat(("/proc/" + std::to_string(pid) + "/task").c_str(), &status) == 0 && status.st_nlink == 3;
 }
 }  // namespace
 
@@ -234,8 +231,11 @@ void World::step_copying(Child& child, std::uint64_t stride, int seconds, const 
   };
   bool stopped = next_stop();
   Snapshot state(directory_ + "/crash/control");
+  NextInstruction instruction;
+  bool may_differ = true;  // from the last look: else what is compared is the same
   std::uint64_t next = 1;
   while (stopped && child.log->phase.load(std::memory_order_relaxed) != Phase::acted) {
+    may_differ |= !instruction.stores_nothing_in(child.pid);
     stopped = ::ptrace(PTRACE_SINGLESTEP, child.pid, nullptr, nullptr) == 0 && next_stop();
     if (!stopped) break;
     ++child.steps;
@@ -244,9 +244,14 @@ void World::step_copying(Child& child, std::uint64_t stride, int seconds, const 
       tally_.cut = true;
       break;
     }
-    if (!is_alone(child.pid)) continue;  // only the one thread is stepped: with others a copy is no instant
+    if (!is_alone(child.pid)) {  // only the one thread is stepped: with others a copy is no instant
+      may_differ = true;
+      continue;
+    }
     next = child.steps + stride;
     ++tally_.instructions;
+    if (!may_differ) continue;
+    may_differ = false;
     if (!state.take(*child.log)) continue;
     check_copy(child, state, what + ", after instruction " + std::to_string(child.steps));
     if (tally_.problems.size() >= 20) break;
