@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -12,8 +13,8 @@
 namespace extmem::crash {
 
 /// Where to kill an operation that has run whole: at the first and the last hit of each of its points, and at every
-/// `stride`-th hit of all.
-inline std::vector<Kill> where_to_kill(const Log& log, std::uint64_t stride) {
+/// `stride`-th hit of all. `early`: also at the second hit, the fourth and so on, as what the first ones left may be in the way.
+inline std::vector<Kill> where_to_kill(const Log& log, std::uint64_t stride, bool early) {
   const std::uint64_t hits = std::min<std::uint64_t>(log.hits, kSequence);
   std::uint32_t seen[kPointCount + 1] = {};
   std::uint32_t in_all[kPointCount + 1] = {};
@@ -22,7 +23,8 @@ inline std::vector<Kill> where_to_kill(const Log& log, std::uint64_t stride) {
   for (std::uint64_t i = 0; i < hits; ++i) {
     const std::uint32_t point = log.sequence[i];
     const std::uint32_t nth = ++seen[point];
-    if (nth == 1 || nth == in_all[point] || i % stride == 0) chosen.push_back(Kill{point, nth});
+    if (nth == 1 || nth == in_all[point] || i % stride == 0 || (early && std::has_single_bit(nth)))
+      chosen.push_back(Kill{point, nth});
   }
   return chosen;
 }
@@ -38,7 +40,7 @@ inline std::uint64_t sweep_points(World& world, const std::string& operation, st
   world.finish(whole);
   if (const std::string wrong = World::trouble(whole); !wrong.empty())
     world.problem(operation + ", whole: " + wrong);
-  const std::vector<Kill> kills = where_to_kill(*whole.log, stride);
+  const std::vector<Kill> kills = where_to_kill(*whole.log, stride, true);
   const std::uint64_t all = whole.log->hits;
   world.settle(operation + ", whole");
   for (const Kill kill : kills) {
@@ -65,7 +67,7 @@ inline void clean_after(World& world, const std::string& operation, Kill victim_
   for (const Child* child : {&victim, &cleaner}) {
     if (const std::string wrong = World::trouble(*child); !wrong.empty()) world.problem(what + ": " + wrong);
   }
-  if (kills != nullptr) *kills = where_to_kill(*cleaner.log, stride);
+  if (kills != nullptr) *kills = where_to_kill(*cleaner.log, stride, false);
   world.settle(what);
 }
 
