@@ -36,6 +36,16 @@ struct Memzones {
   using Type = heap::NameTable<heap::MemzoneRecord>;
   friend Type& of(heap::DomainState& object, Memzones);
 };
+struct MemzonesByPtr {
+  using Class = heap::DomainState;
+  using Type = base::Relaxed<std::uint32_t>*;
+  friend Type& of(heap::DomainState& object, MemzonesByPtr);
+};
+struct MemzoneMask {
+  using Class = heap::DomainState;
+  using Type = std::uint32_t;
+  friend Type& of(heap::DomainState& object, MemzoneMask);
+};
 struct Holders {
   using Class = heap::DomainState;
   using Type = heap::HolderRecord*;
@@ -55,6 +65,8 @@ template struct Shown<Directory, &heap::DomainState::directory_>;
 template struct Shown<Heaps, &heap::DomainState::heaps_>;
 template struct Shown<Tags, &heap::DomainState::tags_>;
 template struct Shown<Memzones, &heap::DomainState::memzones_>;
+template struct Shown<MemzonesByPtr, &heap::DomainState::memzones_by_ptr_>;
+template struct Shown<MemzoneMask, &heap::DomainState::memzone_mask_>;
 template struct Shown<Holders, &heap::DomainState::holders_>;
 template struct Shown<TagRecords, &alloc::Core::tags_>;
 
@@ -92,17 +104,35 @@ std::string wrong_lists(Domain& domain) {
   named("tags", of(state, Tags{}), directory.tags);
   named("memzones", of(state, Memzones{}), directory.memzones);
 
+  const auto& memzones = of(state, Memzones{});
+  const base::Relaxed<std::uint32_t>* const by_ptr = of(state, MemzonesByPtr{});
+  std::uint32_t chained = 0;
+  for (std::uint32_t i = 0; i <= of(state, MemzoneMask{}); ++i) {
+    for (std::uint32_t link = by_ptr[i]; link != 0 && chained <= memzones.high();
+         link = memzones[link - 1].ptr_next, ++chained) {
+      if (memzones[link - 1].used == 0) text << "an unused memzone is found by its address\n";
+    }
+  }
+  if (chained != directory.memzone_count)
+    text << chained << " memzones are found by their addresses, of " << directory.memzone_count << '\n';
+
+  const heap::HolderRecord* const holders = of(state, Holders{});
+  const auto& names = of(state, Tags{});
+  chained = 0;
+  for (std::uint32_t i = 0; i < names.high(); ++i) {
+    for (std::uint32_t link = names[i].used != 0 ? names[i].holders.get() : 0;
+         link != 0 && chained <= directory.holders.high; link = holders[link - 1].next)
+      ++chained;
+  }
+  if (chained + alloc::kFirstTagHolder != directory.holders.high)
+    text << chained << " holders are found by their tags, of "
+         << directory.holders.high - alloc::kFirstTagHolder << '\n';
+
   std::uint32_t used = 0;
   for (std::uint32_t i = 0; i < directory.regions.high; ++i)
     used += core.region(i + 1).flags != 0 || core.region(i + 1).changing != 0;
   check(text, "regions", directory.regions, 0, used,
         [&](std::uint32_t i) { return core.region(i + 1).next.get(); });
-
-  const heap::HolderRecord* const holders = of(state, Holders{});
-  used = 0;
-  for (std::uint32_t i = alloc::kFirstTagHolder; i < directory.holders.high; ++i) used += holders[i].tag != 0;
-  check(text, "holders", directory.holders, alloc::kFirstTagHolder, used,
-        [&](std::uint32_t i) { return holders[i].next.get(); });
 
   const alloc::CoreRoots& roots = core.roots();
   used = 0;

@@ -146,5 +146,33 @@ TEST_F(CrashOpening, LockOfADeadProcessIsOpenedAlsoWhereNothingIsKept) {
   EXPECT_TRUE(heap) << heap.error().message();
 }
 
+// Whoever dies before it has told the others of a region: its cleaner tells them.
+TEST_F(CrashOpening, RegionThatADeadProcessHasNotToldOfIsFoundByOthers) {
+  auto survivor = open();
+  ASSERT_TRUE(survivor) << survivor.error().message();
+  auto heap = survivor->create_heap("h");
+  ASSERT_TRUE(heap) << heap.error().message();
+  ASSERT_FALSE(heap->allocate(100)) << "it has no memory";
+  ASSERT_TRUE(survivor->poll());
+  const pid_t dead = process([&] {
+    auto domain = open();
+    if (!domain) return false;
+    base::crash_point_hook = [](const char* name) {
+      if (std::strcmp(name, "add.attached") == 0) ::kill(::getpid(), SIGKILL);
+    };
+    BackingSpec spec;
+    spec.length = 2u << 20;
+    return domain->add_backing(*domain->find_heap("h"), spec).ok();
+  });
+  ASSERT_TRUE(WIFSIGNALED(status_of(dead)));
+  const pid_t cleaner = process([&] {
+    auto domain = open();  // recovers
+    return domain.ok();
+  });
+  ASSERT_EQ(status_of(cleaner), 0);
+  auto p = heap->allocate(100);
+  EXPECT_TRUE(p) << p.error().message();
+}
+
 }  // namespace
 }  // namespace extmem::crash
