@@ -10,11 +10,17 @@ extern "C" {
 #endif
 
 /* For reading: into all caches; into the second level and beyond; the third; into as little of the caches as can be. */
-static inline void rte_prefetch0(const volatile void* p) { __builtin_prefetch((const void*)p, 0, 3); }
-static inline void rte_prefetch1(const volatile void* p) { __builtin_prefetch((const void*)p, 0, 2); }
-static inline void rte_prefetch2(const volatile void* p) { __builtin_prefetch((const void*)p, 0, 1); }
+static inline void rte_prefetch0(const volatile void* p) {
+  __builtin_prefetch((const void*)(uintptr_t)p, 0, 3);
+}
+static inline void rte_prefetch1(const volatile void* p) {
+  __builtin_prefetch((const void*)(uintptr_t)p, 0, 2);
+}
+static inline void rte_prefetch2(const volatile void* p) {
+  __builtin_prefetch((const void*)(uintptr_t)p, 0, 1);
+}
 static inline void rte_prefetch_non_temporal(const volatile void* p) {
-  __builtin_prefetch((const void*)p, 0, 0);
+  __builtin_prefetch((const void*)(uintptr_t)p, 0, 0);
 }
 
 /* For writing. */

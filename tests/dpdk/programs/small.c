@@ -1,7 +1,9 @@
-/* rte_hexdump.h, rte_time.h, rte_io.h; and what programs get from a header without asking for it. */
+/* rte_hexdump.h, rte_time.h, rte_io.h, rte_test.h; and what programs get from a header without asking for it. */
 #include <rte_hexdump.h>
 #include <rte_io.h>
+#include <rte_prefetch.h>
 #include <rte_rwlock.h>
+#include <rte_test.h>
 #include <rte_time.h>
 
 #include <string.h>
@@ -68,4 +70,25 @@ static int registers(void) {
   return 0;
 }
 
-int main(void) { return brought_along() || dumps() || times() || registers(); }
+/* Which of the assertions fails: those before it hold. */
+static int assertions(int fails) {
+  const int* none = NULL;
+  RTE_TEST_ASSERT(fails != 1, "one");
+  RTE_TEST_ASSERT_EQUAL(fails == 2, 0, "%d", fails);
+  RTE_TEST_ASSERT_NOT_EQUAL(fails, 3, "%d is %s", fails, "three");
+  RTE_TEST_ASSERT_SUCCESS(fails == 4, "four");
+  RTE_TEST_ASSERT_FAIL(fails != 5, "five");
+  RTE_TEST_ASSERT_NULL(fails == 6 ? &fails : none, "six");
+  RTE_TEST_ASSERT_NOT_NULL(fails == 7 ? none : &fails, "seven");
+  return fails;
+}
+
+static int testing(void) {
+  int i;
+  for (i = 1; i <= 7; i++) CHECK(assertions(i) == -1);
+  CHECK(assertions(0) == 0 && assertions(8) == 8);
+  rte_prefetch0(&i);
+  return 0;
+}
+
+int main(void) { return brought_along() || dumps() || times() || registers() || testing(); }
