@@ -81,6 +81,30 @@ TEST_F(FbarrayShare, TheFileIsOursAloneAndGoesWithTheArray) {
   EXPECT_NE(::lstat(path_of("file").c_str(), &status), 0);
 }
 
+TEST_F(FbarrayShare, LargeArraysTakeMemoryWhereTheyAreTouched) {
+  constexpr unsigned kLength = 1u << 20, kSize = 8192;  // 8 GiB
+  const auto memory_of = [this](const char* name) {
+    struct stat status {};
+    EXPECT_EQ(::lstat(path_of(name).c_str(), &status), 0);
+    return status.st_blocks * 512;
+  };
+  ASSERT_NO_FATAL_FAILURE(make("small", 1000, kSize));
+  EXPECT_GE(memory_of("small"), 1000 * kSize);
+  destroy();
+  ASSERT_NO_FATAL_FAILURE(make("large", kLength, kSize));
+  rte_fbarray* const array = &page_->array;
+  EXPECT_GE(memory_of("large"), kLength / 8);
+  EXPECT_LT(memory_of("large"), 4 << 20);
+  auto* const last = static_cast<char*>(rte_fbarray_get(array, kLength - 1));
+  EXPECT_EQ(last - static_cast<char*>(array->data), std::ptrdiff_t{kLength - 1} * kSize);
+  EXPECT_EQ(rte_fbarray_find_idx(array, last), static_cast<int>(kLength - 1));
+  last[kSize - 1] = 1;
+  EXPECT_EQ(rte_fbarray_set_used(array, kLength - 1), 0);
+  EXPECT_EQ(rte_fbarray_find_next_used(array, 0), static_cast<int>(kLength - 1));
+  EXPECT_LT(memory_of("large"), 4 << 20);
+  destroy();
+}
+
 TEST_F(FbarrayShare, AnswersAsTheModel) {
   for (const unsigned len : {1u, 64u, 65u, 1000u}) {
     make("model", len);

@@ -69,14 +69,15 @@ int open_locked(int directory, const char* name, int flags, short type, int& res
   return EBUSY;
 }
 
-/// Gives the file `bytes` bytes of zeroes with memory behind each, so that no later touch finds the directory full.
-int make_zeroes(int fd, std::uint64_t bytes) noexcept {
+/// Gives the file `bytes` bytes of zeroes with memory behind the first `with_memory`, so that no later touch of these finds the
+/// directory full.
+int make_zeroes(int fd, std::uint64_t bytes, std::uint64_t with_memory) noexcept {
   if (bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) return ENOMEM;
   const auto length = static_cast<off_t>(bytes);
   if (::ftruncate(fd, 0) != 0 || ::ftruncate(fd, length) != 0) return ENOMEM;
   int failed = 0;
   do {
-    failed = ::fallocate(fd, 0, 0, length) == 0 ? 0 : errno;
+    failed = ::fallocate(fd, 0, 0, static_cast<off_t>(with_memory)) == 0 ? 0 : errno;
   } while (failed == EINTR);
   return failed == 0 || failed == EOPNOTSUPP ? 0 : ENOMEM;
 }
@@ -94,7 +95,8 @@ ArrayFile::~ArrayFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-int ArrayFile::create(const char* directory, const char* name, std::uint64_t bytes) noexcept {
+int ArrayFile::create(const char* directory, const char* name, std::uint64_t bytes,
+                      std::uint64_t with_memory) noexcept {
   FileName file;
   if (!file_name(name, file)) return EINVAL;
   const os::Descriptor folder = open_directory(directory);
@@ -102,7 +104,7 @@ int ArrayFile::create(const char* directory, const char* name, std::uint64_t byt
   int fd = -1;
   if (const int error = open_locked(folder.get(), file.data(), O_CREAT, F_WRLCK, fd); error != 0)
     return error;
-  const int error = make_zeroes(fd, bytes);
+  const int error = make_zeroes(fd, bytes, with_memory);
   if (error != 0) {
     ::unlinkat(folder.get(), file.data(), 0);
     ::close(fd);

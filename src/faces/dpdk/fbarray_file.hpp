@@ -20,10 +20,12 @@ class ArrayFile {
   ArrayFile& operator=(ArrayFile&& other) noexcept;
   ~ArrayFile();
 
-  /// Makes the file, or takes over the one that dead processes left, with `bytes` bytes of zeroes; holds the write lock.
+  /// Makes the file, or takes over the one that dead processes left, with `bytes` bytes of zeroes, of which the first
+  /// `with_memory` have memory behind them at once; holds the write lock.
   /// Errors: EINVAL a '/' in the name; EBUSY a living process has it; EPERM a file of somebody else, or no regular one;
   /// ELOOP a symbolic link; ENOMEM no room; what open says.
-  int create(const char* directory, const char* name, std::uint64_t bytes) noexcept;
+  int create(const char* directory, const char* name, std::uint64_t bytes,
+             std::uint64_t with_memory) noexcept;
   /// Opens the file; holds the read lock. Errors: as above; ENOENT; EINVAL it is shorter than `bytes`; EBUSY it is being
   /// made or destroyed.
   int open(const char* directory, const char* name, std::uint64_t bytes) noexcept;

@@ -81,12 +81,18 @@ std::unique_ptr<Attached> new_attached(const char* name, std::uint64_t bytes) no
   return made;
 }
 
+/// Elements get their memory when an array is made, so that no touch of theirs can fail; but not those of arrays that are so large
+/// that few programs use all of them.
+constexpr std::uint64_t kMemoryAtOnce = std::uint64_t{256} << 20;
+
 /// The part of init after the checks. Returns: 0, or an errno value, and then there is neither file nor mapping.
 int make_array(Attached& made, bool shared, unsigned len, unsigned elt_sz, rte_fbarray* array) noexcept {
   const char* const directory = rte_eal_get_runtime_dir();
   if (shared) {
     if (*directory == '\0') return E_RTE_NO_CONFIG;
-    if (const int error = made.file.create(directory, made.name, made.bytes); error != 0) return error;
+    const std::uint64_t at_once = made.bytes <= kMemoryAtOnce ? made.bytes : bytes_before_elements(len);
+    if (const int error = made.file.create(directory, made.name, made.bytes, at_once); error != 0)
+      return error;
     base::crash_point("fbarray_created");
   }
   void* const mapping = map_anywhere(made.file.fd(), made.bytes, made.name, options().base_virtaddr);
