@@ -24,6 +24,7 @@
 #include "alloc/slab.hpp"
 #include "alloc/thread_cache.hpp"
 #include "base/always_inline.hpp"
+#include "base/apart.hpp"
 #include "base/error.hpp"
 #include "shared/control_segment.hpp"
 #include "shared/index_list.hpp"
@@ -197,22 +198,24 @@ class Core {
   };
   [[nodiscard]] FastTables fast_tables() const noexcept { return FastTables{states_, slabs_ - 1}; }
 
-  /// Pops an object of the class for an untagged holder: its address. 0: not that easily, use allocate_small.
+  /// Pops an object for an untagged holder from the magazine at `place` (magazine_of_last): its address.
+  /// 0: not that easily, use allocate_small.
   static EXTMEM_ALWAYS_INLINE std::uint64_t pop(const FastTables& tables, ThreadCache& cache,
-                                                std::uint32_t cls) noexcept {
+                                                std::uint64_t place) noexcept {
     if (!cache.gate.try_enter()) [[unlikely]]
       return 0;
-    const std::uint32_t top = cache.magazines[cls].top;
-    const CachedObject& object = cache.entry(top);
-    const std::uint64_t address = object.address;
+    std::uint64_t top = cache.magazine(place * sizeof(Magazine)).top;
+    const std::uint64_t address = cache.entry(top).address;
     if (address == 0) [[unlikely]] {
       cache.gate.leave();
       return 0;
     }
-    tables.states[object.state].store(cache.held, std::memory_order_relaxed);
+    base::set_apart(top);
+    tables.states[cache.entry(top).state].store(cache.held, std::memory_order_relaxed);
     std::atomic_signal_fence(
         std::memory_order_seq_cst);  // held first: a cleaner believes the state, not the stack
-    cache.magazines[cls].top = top - static_cast<std::uint32_t>(sizeof(CachedObject));
+    base::set_apart(place);
+    cache.magazine(place * sizeof(Magazine)).top = static_cast<std::uint32_t>(top - sizeof(CachedObject));
     cache.gate.leave();
     return address;
   }
@@ -239,17 +242,24 @@ class Core {
       return refuse(cache);
     if (place.number >= slab.objects.stable()) [[unlikely]]
       return refuse(cache);
-    const std::uint32_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
+    std::uint64_t state = slab.first_state.stable() + static_cast<std::uint32_t>(place.number);
+    base::set_apart(state);
     std::atomic<std::uint16_t>& word = tables.states[state];
     if (word.load(std::memory_order_relaxed) != cache.held.stable()) [[unlikely]]
       return refuse(cache);
-    Magazine& magazine = cache.magazine(slab.magazine.stable());
-    const std::uint32_t top = magazine.top;
-    if (top >= magazine.limit.stable()) [[unlikely]]
+    std::uint64_t at = slab.magazine.stable();
+    std::uint64_t top = cache.magazine(at).top;
+    base::set_apart(at);
+    if (top >= cache.magazine(at).limit.stable()) [[unlikely]]
       return refuse(cache);
-    const std::uint32_t next = top + static_cast<std::uint32_t>(sizeof(CachedObject));
-    cache.entry(next) = CachedObject{address, state, link};
-    magazine.top = next;
+    constexpr auto kEntry = sizeof(CachedObject);
+    cache.entry(top + kEntry).address = address;
+    base::set_apart(top);
+    cache.entry(top + kEntry).state = static_cast<std::uint32_t>(state);
+    base::set_apart(top);
+    cache.entry(top + kEntry).slab = link;
+    base::set_apart(at);
+    cache.magazine(at).top = static_cast<std::uint32_t>(top + kEntry);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     word.store(cache.cached, std::memory_order_relaxed);
     cache.gate.leave();

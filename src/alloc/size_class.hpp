@@ -77,9 +77,6 @@ static_assert(kSizeClasses[kOutboxes - 1].size == 1024);
 /// The class whose objects hold `size` bytes. Requires: size <= kMaxClassSize.
 constexpr std::uint32_t class_of(std::uint64_t size) noexcept { return kClassTable[(size + 15) >> 4]; }
 
-/// The same, for a caller that has compared the offset of the last byte. Requires: last < kMaxClassSize.
-constexpr std::uint32_t class_of_last(std::uint64_t last) noexcept { return kClassTable[(last >> 4) + 1]; }
-
 /// Whether an object of a class is right for a size that it did not have before: it holds it, and is not much too large.
 constexpr bool fits_well(std::uint64_t size, std::uint64_t object) noexcept {
   return size <= object && (size > object / 2 || object <= 64);

@@ -90,7 +90,7 @@ struct alignas(64) ThreadCache {
 
   /// Whether its magazines are those of an exact heap: SpanMagazines.
   [[nodiscard]] bool exact() const noexcept { return home == 0; }
-  [[nodiscard]] CachedObject& entry(std::uint32_t at) noexcept {
+  [[nodiscard]] CachedObject& entry(std::uint64_t at) noexcept {
     return *reinterpret_cast<CachedObject*>(reinterpret_cast<std::byte*>(this) + at);
   }
   [[nodiscard]] CachedObject* objects(std::uint32_t cls) noexcept { return &stacks[cls][1]; }
@@ -105,7 +105,7 @@ struct alignas(64) ThreadCache {
   static constexpr std::uint16_t magazine_at(std::uint32_t cls) noexcept {
     return static_cast<std::uint16_t>(offsetof(ThreadCache, magazines) + cls * sizeof(Magazine));
   }
-  [[nodiscard]] Magazine& magazine(std::uint32_t at) noexcept {
+  [[nodiscard]] Magazine& magazine(std::uint64_t at) noexcept {
     return *reinterpret_cast<Magazine*>(reinterpret_cast<std::byte*>(this) + at);
   }
   /// The top of a stack of n objects.
@@ -139,5 +139,23 @@ struct alignas(64) ThreadCache {
     }
   }
 };
+
+namespace detail {
+constexpr ClassTable make_place_table() noexcept {
+  ClassTable table{};
+  for (std::uint32_t i = 0; i < table.size(); ++i) {
+    table[i] =
+        static_cast<std::uint8_t>(offsetof(ThreadCache, magazines) / sizeof(Magazine) + kClassTable[i]);
+  }
+  return table;
+}
+}  // namespace detail
+static_assert(offsetof(ThreadCache, magazines) % sizeof(Magazine) == 0);
+
+inline constexpr detail::ClassTable kPlaceTable = detail::make_place_table();
+
+/// Which magazine has objects that hold the byte at offset `last`, counted from the cache's start: the class' number
+/// and where the magazines begin in one. Requires: last < kMaxClassSize.
+constexpr std::uint64_t magazine_of_last(std::uint64_t last) noexcept { return kPlaceTable[(last >> 4) + 1]; }
 
 }  // namespace extmem::alloc

@@ -168,6 +168,9 @@ class DomainState {
   Result<void*> reallocate(HeapLocal& heap, void* p, std::size_t new_size,
                            const AllocOptions& options) noexcept;
   Result<void> deallocate(HeapLocal* heap, void* p) noexcept;
+  // What the hot paths want of a handle (hot_paths.hpp).
+  static std::uint64_t key_of(const Heap& heap) noexcept { return heap.key_; }
+  static Result<void> deallocate_shared(Heap heap, void* p) noexcept { return heap.deallocate_shared(p); }
   /// The same for memory that need not be mapped here.
   Result<void> deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept;
   bool cache_span(std::uint32_t slot, const HeapLocal& heap, RegionPtr ptr) noexcept;

@@ -8,11 +8,14 @@
 #include "extmem/domain.hpp"
 #include "heap/domain_state.hpp"
 #include "heap/exact_paths.hpp"
+#include "heap/hot_paths.hpp"
 
 namespace extmem {
 
+using heap::current;
 using heap::DomainState;
 using heap::HeapLocal;
+using heap::HotPaths;
 using heap::pop_exact;
 using heap::push_exact;
 using heap::ThreadMemory;
@@ -32,11 +35,6 @@ EXTMEM_ALWAYS_INLINE bool living(const HeapLocal* local, std::uint64_t key) noex
   return local->key.load(std::memory_order_relaxed) == key;
 }
 
-/// Whether nothing of the thread's memory went since. Requires: it has a heap. See ThreadMemory.
-EXTMEM_ALWAYS_INLINE bool current(const ThreadMemory& memory) noexcept {
-  // Acquire: pairs with the release of the writer that made the sequence what it is.
-  return memory.sequence->load(std::memory_order_acquire) == memory.seen;
-}
 /// Whether it is of this living heap.
 bool remembered(const ThreadMemory& memory, std::uint64_t key) noexcept {
   return memory.heap_key == key && current(memory);
@@ -52,19 +50,6 @@ bool cpu_reaches(DomainState& state, const void* p) noexcept {
 [[gnu::noinline]] bool cpu_reaches_also(DomainState& state, std::uintptr_t at) noexcept {
   const heap::RegionLocal* region = state.look_up(reinterpret_cast<const void*>(at));
   return region != nullptr && at - region->base < region->cpu;
-}
-
-/// The start of every plain allocation: an object from the magazine, or 0.
-EXTMEM_ALWAYS_INLINE std::uintptr_t pop(const ThreadMemory& memory, std::uint64_t key,
-                                        std::size_t size) noexcept {
-  const std::size_t last = size - 1;
-  // One test after the other: each falls through, and nothing needs to be kept for a way back.
-  if (last >= alloc::kMaxClassSize) [[unlikely]]
-    return 0;
-  // If the heap is gone, its cache is empty: invariant 3 of ThreadMemory.
-  if (memory.heap_key != key) [[unlikely]]
-    return 0;
-  return alloc::Core::pop(memory.tables, *memory.cache, alloc::class_of_last(last));
 }
 
 /// Whether this alignment is one that every span of an exact heap has.
@@ -217,27 +202,19 @@ Result<void*> allocate_living(HeapLocal* local, std::uint64_t key, std::size_t s
 
 Result<void*> Heap::allocate(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  const std::uintptr_t p = pop(memory, key_, size);
+  const std::uintptr_t p = HotPaths::pop(memory, *this, size);
   if (p == 0) [[unlikely]]
     return allocate_exact(size);
   return reinterpret_cast<void*>(p);
 }
 
 Result<void> Heap::deallocate(void* p) noexcept {
-  const ThreadMemory& memory = heap::thread_memory;
-  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(p) - memory.region_base;
-  if (offset >= memory.region_mapped) [[unlikely]]
-    return deallocate_exact(p);
-  if (memory.heap_key != key_) [[unlikely]]
-    return deallocate_slowly(p);
-  if (!current(memory)) [[unlikely]]
-    return deallocate_slowly(p);
-  const std::uint32_t link = memory.region_slab_map[offset >> alloc::kSlabMapShift];
-  if (!alloc::Core::free_fast(memory.tables, *memory.cache, link, offset | memory.region_bits,
-                              reinterpret_cast<std::uintptr_t>(p))) [[unlikely]] {
-    return deallocate_shared(p);
-  }
-  return {};
+  const HotPaths::Push pushed = HotPaths::push(heap::thread_memory, *this, p);
+  if (pushed == HotPaths::Push::done) [[likely]]
+    return {};
+  if (pushed == HotPaths::Push::shared) return deallocate_shared(p);
+  if (pushed == HotPaths::Push::exact) return deallocate_exact(p);
+  return deallocate_slowly(p);
 }
 
 // ---- Heap: the rest ----------------------------------------------------------------------------------------
@@ -287,7 +264,7 @@ Result<void*> Heap::allocate(std::size_t size, const AllocOptions& options) noex
 }
 Result<void*> Heap::zalloc(std::size_t size) noexcept {
   const ThreadMemory& memory = heap::thread_memory;
-  const std::uintptr_t popped = pop(memory, key_, size);
+  const std::uintptr_t popped = HotPaths::pop(memory, *this, size);
   if (popped - memory.region_base < memory.region_cpu && popped != 0 && current(memory)) [[likely]] {
     return std::memset(reinterpret_cast<void*>(popped), 0, size);
   }
@@ -319,7 +296,7 @@ Result<void*> Heap::reallocate(void* p, std::size_t new_size) noexcept {
       [[likely]] {
     const std::size_t size = held.slab->size();
     if (alloc::fits_well(new_size, size)) return p;
-    const std::uintptr_t to = held.offset < memory.region_cpu ? pop(memory, key_, new_size) : 0;
+    const std::uintptr_t to = held.offset < memory.region_cpu ? HotPaths::pop(memory, *this, new_size) : 0;
     if (to != 0 && (to - memory.region_base < memory.region_cpu || cpu_reaches_also(*local_->state, to)))
         [[likely]] {
       std::memcpy(reinterpret_cast<void*>(to), p, std::min(size, new_size));

@@ -1,7 +1,7 @@
 // malloc and its family, as the C library declares them, on the process' heap.
 //
-// Each function is its fast path: one call into the heap. What fails there goes on in a function of its own: the first
-// call of the process, size 0, out of memory, a foreign pointer.
+// Each function is its fast path: the heap's own, in line (heap/hot_paths.hpp). What fails there goes on in functions of their
+// own, by a call into the heap: an empty magazine, the first call of the process, size 0, out of memory, a foreign pointer.
 // errno: ENOMEM where nothing can be had; free leaves it alone. Size 0 is an object of its own, realloc(p, 0) frees, as
 // in the GNU C library.
 #include <malloc.h>
@@ -18,9 +18,12 @@
 #include "faces/preload/exported.hpp"
 #include "faces/preload/large.hpp"
 #include "faces/preload/process_heap.hpp"
+#include "heap/hot_paths.hpp"
 #include "os/mapping.hpp"
 
 namespace extmem::preload {
+
+using heap::HotPaths;
 
 namespace {
 
@@ -52,12 +55,18 @@ void* no_memory() noexcept {
   return p ? *p : no_memory();
 }
 
-EXTMEM_ALWAYS_INLINE void* allocate(std::size_t size, const void* caller) noexcept {
-  if (!process.settings.tags) [[likely]] {
-    if (const Result<void*> p = process.heap.allocate(size)) [[likely]]
+/// What the thread's magazine does not have. `caller`: as allocate_slowly.
+[[gnu::noinline]] void* allocate_otherwise(std::size_t size, const void* caller) noexcept {
+  if (Heap quick = process.quick) [[likely]] {
+    if (const Result<void*> p = quick.allocate(size)) [[likely]]
       return *p;
   }
   return allocate_slowly(size, 0, false, caller);
+}
+
+void* allocate(std::size_t size, const void* caller) noexcept {
+  const std::uintptr_t p = HotPaths::pop(heap::thread_memory, process.quick, size);
+  return p != 0 ? reinterpret_cast<void*>(p) : allocate_otherwise(size, caller);
 }
 
 void* allocate_zeroed(std::size_t count, std::size_t size, const void* caller) noexcept {
@@ -68,8 +77,8 @@ void* allocate_zeroed(std::size_t count, std::size_t size, const void* caller) n
     if (p != nullptr) zero_large(p, bytes);
     return p;
   }
-  if (!process.settings.tags) [[likely]] {
-    if (const Result<void*> p = process.heap.zalloc(bytes)) [[likely]]
+  if (Heap quick = process.quick) [[likely]] {
+    if (const Result<void*> p = quick.zalloc(bytes)) [[likely]]
       return *p;
   }
   return allocate_slowly(bytes, 0, true, caller);
@@ -86,7 +95,7 @@ void* allocate_aligned(std::size_t align, std::size_t size, const void* caller) 
 
 void* allocate_from(std::size_t size, const void* caller) noexcept {
   if (begun().malloc_in_front) return ::malloc(size);  // delete ends in its free
-  return allocate_slowly(size, 0, false, caller);
+  return allocate_otherwise(size, caller);
 }
 void* allocate_aligned_from(std::size_t align, std::size_t size, const void* caller) noexcept {
   if (begun().malloc_in_front) return ::memalign(align, size);
@@ -100,9 +109,23 @@ namespace {
   tell_bad_free("free", p, error);
 }
 
-EXTMEM_ALWAYS_INLINE void release(void* p) noexcept {
+/// What is not in a slab of the thread's own, or has no room in the magazine.
+[[gnu::noinline]] void release_shared(void* p) noexcept {
+  if (const Result<void> freed = heap::DomainState::deallocate_shared(process.heap, p); !freed) [[unlikely]]
+    free_slowly(p, freed.error());
+}
+/// All else: large objects, other regions than the last, the null pointer, mistakes.
+[[gnu::noinline]] void release_otherwise(void* p) noexcept {
   if (const Result<void> freed = process.heap.deallocate(p); !freed) [[unlikely]]
     free_slowly(p, freed.error());
+}
+
+EXTMEM_ALWAYS_INLINE void release(void* p) noexcept {
+  const HotPaths::Push pushed = HotPaths::push(heap::thread_memory, process.heap, p);
+  if (pushed == HotPaths::Push::done) [[likely]]
+    return;
+  if (pushed == HotPaths::Push::shared) return release_shared(p);
+  release_otherwise(p);
 }
 
 void* cannot_resize(void* p, Error error) noexcept {
@@ -153,7 +176,12 @@ std::size_t os_page() noexcept { return os::page_size(); }
 using namespace extmem::preload;
 namespace base = extmem::base;
 
-EXTMEM_EXPORTED_C void* malloc(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
+EXTMEM_EXPORTED_C void* malloc(std::size_t size) {
+  const std::uintptr_t p = HotPaths::pop(extmem::heap::thread_memory, process.quick, size);
+  if (p == 0) [[unlikely]]
+    return allocate_otherwise(size, __builtin_return_address(0));
+  return reinterpret_cast<void*>(p);
+}
 EXTMEM_EXPORTED_C void free(void* p) { release(p); }
 EXTMEM_EXPORTED_C void* calloc(std::size_t count, std::size_t size) {
   return allocate_zeroed(count, size, __builtin_return_address(0));

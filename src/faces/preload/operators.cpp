@@ -15,8 +15,11 @@
 #include "base/always_inline.hpp"
 #include "faces/preload/exported.hpp"
 #include "faces/preload/process_heap.hpp"
+#include "heap/hot_paths.hpp"
 
 namespace extmem::preload {
+
+using heap::HotPaths;
 
 namespace {
 
@@ -29,10 +32,7 @@ Function next(const char* mangled) noexcept {
 }
 
 EXTMEM_ALWAYS_INLINE void* quick(std::size_t size) noexcept {
-  if (process.slow_new) [[unlikely]]
-    return nullptr;
-  const Result<void*> p = process.heap.allocate(size);
-  return p ? *p : nullptr;
+  return reinterpret_cast<void*>(HotPaths::pop(heap::thread_memory, process.quick_new, size));
 }
 
 [[gnu::noinline]] void* plain_slowly(std::size_t size, const void* caller) {

@@ -57,6 +57,10 @@ union LastingDomain {
 
 struct ProcessHeap {
   Heap heap;
+  // The same for malloc and operator new; empty before that, and where they have more to do than to allocate: find a tag, call
+  // the program's own.
+  Heap quick;
+  Heap quick_new;
   Phase phase = Phase::none;
   Bootstrap bootstrap;
   Mishaps mishaps;
@@ -71,7 +75,6 @@ struct ProcessHeap {
   // Operators new that the program has instead of ours: the other forms must end in them.
   bool replaced_new = false;
   bool replaced_aligned_new = false;
-  bool slow_new = false;              // one of the above, or tags
   os::KeptDescriptor standard_error;  // for the statistics: many programs close theirs before the end
   os::KeptDescriptor path_lock;       // settings.path, with its lock
   bool path_made = false;             // by this process: it was not there

@@ -27,7 +27,8 @@ void find_replaced() noexcept {
   process.replaced_new = any_instead({"_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t"});
   process.replaced_aligned_new =
       any_instead({"_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t"});
-  process.slow_new = process.settings.tags || process.replaced_new || process.malloc_in_front;
+  if (!process.settings.tags) process.quick = process.heap;
+  if (!process.replaced_new && !process.malloc_in_front) process.quick_new = process.quick;
 }
 
 void forget_forwarding_malloc() noexcept {

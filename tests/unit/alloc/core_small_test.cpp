@@ -366,7 +366,7 @@ TEST(CoreSmall, ACacheThatAnotherThreadDropsStaysWithItsSlot) {
   EXPECT_EQ(world.heap().caches, 0u);
   EXPECT_EQ(world.core().cache_of(5, CoreWorld::kHeap), nullptr);
   // What slot 5 was about to do with it does no harm.
-  EXPECT_EQ(Core::pop(world.core().fast_tables(), cache, 3), 0u);
+  EXPECT_EQ(Core::pop(world.core().fast_tables(), cache, magazine_of_last(63)), 0u);
   EXPECT_EQ(world.core().allocate_small(5, cache, 3, kHolderUntagged).error().code(), ESTALE);
   EXPECT_EQ(world.core().allocate_small(5, cache, 3, kFirstTagHolder).error().code(), ESTALE);
   EXPECT_EQ(world.core().find_tag_locked(world.heap(), kFirstTagHolder), nullptr);

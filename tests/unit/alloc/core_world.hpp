@@ -104,7 +104,8 @@ class CoreWorld {
     if (bytes <= kMaxClassSize) {
       ThreadCache& mine = cache(slot, heap);
       if (holder == kHolderUntagged) {
-        if (const std::uint64_t ptr = Core::pop(core_.fast_tables(), mine, class_of(bytes)); ptr != 0)
+        if (const std::uint64_t ptr = Core::pop(core_.fast_tables(), mine, magazine_of_last(bytes - 1));
+            ptr != 0)
           return ptr;
       }
       auto small = core_.allocate_small(slot, mine, class_of(bytes), holder);
