@@ -20,7 +20,8 @@ function(extmem_preload_library target name layer)
     -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free)
   target_link_libraries(${target} PRIVATE ${ARGN} extmem_library_flags Threads::Threads ${CMAKE_DL_LIBS})
   target_link_options(${target} PRIVATE
-    LINKER:--version-script=${map} LINKER:-z,now,-z,relro,-z,nodelete LINKER:--no-undefined -static-libgcc)
+    LINKER:--version-script=${map} LINKER:-z,now,-z,relro,-z,nodelete LINKER:--no-undefined -static-libgcc
+    LINKER:--as-needed)  # no C++ library for C programs: see no_throw.cpp
   if(EXTMEM_LTO)
     target_link_options(${target} PRIVATE -flto=auto -ftls-model=initial-exec)
   endif()

@@ -4,7 +4,7 @@
 // nothing aborts on bad input.
 // Thread-safety: values; no shared state.
 //
-// An Error is one pointer to a constant ErrorInfo that lives in read-only data, so making one costs nothing,
+// An Error is one pointer to a static ErrorInfo that does not change any more, so making one costs nothing,
 // allocates nothing, and a Result<void*> travels in two registers. Each failing check has an ErrorInfo of its
 // own, whose message says what was wrong *and what to do about it*.
 #pragma once

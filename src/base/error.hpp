@@ -1,9 +1,10 @@
 // How the layers make an Error: EXTMEM_ERROR for a check of ours, EXTMEM_SYS_ERROR for a failed system call.
 //
-// Both give an Error that points at read-only data, so that failing never allocates (see result.hpp).
+// Both give an Error that points at static data, so that failing never allocates (see result.hpp).
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 
@@ -17,10 +18,10 @@
   }())
 
 /// An Error for a system call that failed with `errno_variable` (known only at run time), with this message.
-#define EXTMEM_SYS_ERROR(errno_variable, text)                                        \
-  ([](int errno_now) noexcept -> ::extmem::Error {                                    \
-    static constexpr auto kInfos = ::extmem::base::error_infos_for_every_errno(text); \
-    return ::extmem::Error(&kInfos[::extmem::base::errno_index(errno_now)]);          \
+#define EXTMEM_SYS_ERROR(errno_variable, text)                  \
+  ([](int errno_now) noexcept -> ::extmem::Error {              \
+    static constinit ::extmem::base::SystemErrors made_here;    \
+    return ::extmem::Error(&made_here.of((errno_now), (text))); \
   }(errno_variable))
 
 #define EXTMEM_CONCAT_(a, b) a##b
@@ -44,18 +45,24 @@ namespace extmem::base {
 
 inline constexpr std::size_t kErrnoCount = 134;  // EHWPOISON (133) is Linux's last
 
-constexpr std::array<ErrorInfo, kErrnoCount> error_infos_for_every_errno(const char* message) noexcept {
-  std::array<ErrorInfo, kErrnoCount> infos{};
-  for (std::size_t i = 0; i < kErrnoCount; ++i) {
-    infos[i] = ErrorInfo{i == 0 ? EIO : static_cast<int>(i), message};
+/// The failures of one system call: an ErrorInfo for every errno value, each filled in when it first happens. As constant data each
+/// would hold its message's address, and the loader would write 6,700 of these at the start of every program.
+class SystemErrors {
+ public:
+  const ErrorInfo& of(int errno_now, const char* message) noexcept {
+    const int code = errno_now > 0 && static_cast<std::size_t>(errno_now) < kErrnoCount ? errno_now : EIO;
+    ErrorInfo& info = infos_[static_cast<std::size_t>(code)];
+    // Each word is written once, by whoever is first. Release and acquire pair with each other: all see both words.
+    int no_code = 0;
+    (void)std::atomic_ref(info.code).compare_exchange_strong(no_code, code, std::memory_order_acq_rel);
+    const char* no_message = nullptr;
+    (void)std::atomic_ref(info.message)
+        .compare_exchange_strong(no_message, message, std::memory_order_acq_rel);
+    return info;
   }
-  return infos;
-}
 
-constexpr std::size_t errno_index(int errno_now) noexcept {
-  return errno_now > 0 && static_cast<std::size_t>(errno_now) < kErrnoCount
-             ? static_cast<std::size_t>(errno_now)
-             : std::size_t{EIO};
-}
+ private:
+  std::array<ErrorInfo, kErrnoCount> infos_{};
+};
 
 }  // namespace extmem::base

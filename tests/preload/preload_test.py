@@ -37,6 +37,14 @@ class Interface(Ours):
                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20)))
         self.assertEqual(done.stdout.strip(), b"100000")
 
+    def test_a_c_program_loads_no_library_with_it(self):
+        done = self.run_on_heap("cat", "/proc/self/maps")
+        libraries = {line.split()[-1] for line in done.stdout.decode().splitlines() if ".so" in line}
+        of_heap = [name for name in libraries if "libextmem-preload" in name]
+        without = subprocess.run(["cat", "/proc/self/maps"], env=self.environment, stdout=subprocess.PIPE, text=True,
+                                 check=True).stdout
+        self.assertEqual(sorted(name for name in libraries if name not in without), of_heap)
+
 
     def test_a_program_that_may_have_little_data(self):
         import resource

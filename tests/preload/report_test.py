@@ -42,7 +42,7 @@ class Reports(Case):
 #include <unistd.h>
 int main(void) { char* volatile p = malloc(300000); if (vfork() == 0) _exit(0); wait(0); p = realloc(p, 5 << 20); _Exit(p == 0); }""")
         subprocess.run(["gcc", "-w", source, "-o", self.folder / "child"], check=True)
-        self.assertGreater(self.run_on_heap("./child").stats["used_bytes"], 5 << 20)
+        self.assertGreaterEqual(self.run_on_heap("./child").stats["used_bytes"], 5 << 20)
 
     def test_a_file_alone_means_text(self):
         subprocess.run([EXTMEM, "run", "--stats-file", "stats", "--", "true"], cwd=self.folder, env=self.environment, check=True)
@@ -146,7 +146,7 @@ class SharedDomain(Case):
         perl = "use POSIX; my @a = map { 'x' x $_ } 1 .. 500; "
         for program, status in ((["perl", "-e", perl], 0), (["perl", "-e", perl + "exit(3)"], 3),
                                 (["perl", "-e", perl + "POSIX::_exit(4)"], 4), (["sh", "-c", "exit 5"], 5),
-                                (["sh", "-c", "exec true"], 0), ([PROGRAMS / "preload_exits", "quick"], 7),
+                                (["sh", "-c", "exec sh -c 'exit 0'"], 0), ([PROGRAMS / "preload_exits", "quick"], 7),
                                 ([PROGRAMS / "preload_exits", "late"], 0)):
             with self.subTest(program=program):
                 command, _ = self.command(program, options)
