@@ -83,7 +83,7 @@ TEST_F(FbarrayShare, TheFileIsOursAloneAndGoesWithTheArray) {
 
 TEST_F(FbarrayShare, LargeArraysTakeMemoryWhereTheyAreTouched) {
   constexpr unsigned kLength = 1u << 20, kSize = 8192;  // 8 GiB
-  const auto memory_of = [this](const char* name) {
+  const auto memory_of = [](const char* name) {
     struct stat status {};
     EXPECT_EQ(::lstat(path_of(name).c_str(), &status), 0);
     return status.st_blocks * 512;
