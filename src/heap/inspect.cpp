@@ -85,7 +85,9 @@ Result<HeapStats> DomainState::stats(HeapLocal& heap) noexcept {
   const std::uint64_t caches = h.exact != 0 ? 0 : h.most_caches.get();
   const std::uint64_t unseen = caches * static_cast<std::uint64_t>(2 * alloc::kSpillBytes);
   s.peak_bytes = static_cast<std::uint64_t>(std::max({h.out_peak.get(), now, std::int64_t{0}})) + unseen;
-  s.peak_error = 2 * unseen + caches * magazine_bytes();
+  // What is in use now was in use: the peak is not below it.
+  s.peak_error =
+      std::min(2 * unseen + caches * magazine_bytes(), s.peak_bytes - std::min(s.peak_bytes, s.used_bytes));
   if (s.free_bytes != 0) {
     s.fragmentation = 1.0 - static_cast<double>(s.largest_free) / static_cast<double>(s.free_bytes);
   }

@@ -193,6 +193,7 @@ TEST_P(HeapContract, CountsWhatIsHeld) {
   const HeapStats s = stats();
   EXPECT_GE(s.peak_bytes, bytes);
   EXPECT_LE(s.peak_bytes, bytes + s.peak_error);
+  EXPECT_LE(s.peak_error, s.peak_bytes - s.used_bytes) << "a peak below what is in use now";
 }
 
 TEST_P(HeapContract, WalkAgreesWithStatistics) {
