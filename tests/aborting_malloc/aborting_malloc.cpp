@@ -2,6 +2,7 @@
 // ends the program, in old threads and in new ones.
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -145,8 +146,13 @@ void use_backings(extmem::Domain& domain) {
     spec.prefault = true;
     spec.thp = kind == extmem::BackingKind::anonymous;
     spec.unlink_on_remove = true;
-    if (kind == extmem::BackingKind::shm) spec.path = "/extmem_aborting_malloc";
-    if (kind == extmem::BackingKind::file) spec.path = "/tmp/extmem_aborting_malloc";
+    // Names of this process: the same program runs beside it, with the other library.
+    char path[64];
+    if (kind == extmem::BackingKind::shm)
+      std::snprintf(path, sizeof path, "/extmem_aborting_malloc-%d", ::getpid());
+    if (kind == extmem::BackingKind::file)
+      std::snprintf(path, sizeof path, "/tmp/extmem_aborting_malloc-%d", ::getpid());
+    if (kind == extmem::BackingKind::shm || kind == extmem::BackingKind::file) spec.path = path;
     const auto region = domain.add_backing(*heap, spec);
     REQUIRE(region.ok());
     use_heap(*heap, true);

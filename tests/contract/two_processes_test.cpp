@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <string>
 #include <thread>
@@ -204,13 +205,15 @@ TEST_P(TwoProcesses, RegionsAppearInBoth) {
     }
     EXPECT_TRUE(named) << "the refusal names who maps it";
     // The other lets it go at its next call.
+    std::atomic<bool> drained{false};
     std::thread polling([&] {
-      for (int i = 0; i < 100; ++i) {
+      while (!drained) {
         EXPECT_EQ(other.ask("poll"), "ok");
         ::usleep(5000);
       }
     });
-    EXPECT_EQ(face_->drain_region(region, std::chrono::seconds(5), nullptr), 0) << face_->message();
+    EXPECT_EQ(face_->drain_region(region, std::chrono::seconds(60), nullptr), 0) << face_->message();
+    drained = true;
     polling.join();
     EXPECT_EQ(face_->remove_region(region, &report), 0) << face_->message();
     EXPECT_EQ(other.code(words("address", bits)), EFAULT);

@@ -345,7 +345,7 @@ TEST_F(Cuda, AProcessMayUseAGpuUntilItsFilesAreClosed) {
   }
   char byte;
   ASSERT_EQ(::read(ready[0], &byte, 1), 1);
-  for (int i = 0; i < 1000 && !detail::may_use_gpu(child, "/dev/zero"); ++i) ::usleep(1000);
+  for (int i = 0; i < 30'000 && !detail::may_use_gpu(child, "/dev/zero"); ++i) ::usleep(1000);
   EXPECT_TRUE(detail::may_use_gpu(child, "/dev/zero"));
   EXPECT_TRUE(detail::may_use_gpu(child, "/dev/ze"));
   EXPECT_FALSE(detail::may_use_gpu(child, "/dev/nvidia"))
@@ -387,7 +387,7 @@ TEST_F(Cuda, WhatADeadProcessHeldIsNotFreedWhileItsGpuFilesAreOpen) {
   ASSERT_EQ(::read(ready[0], &byte, 1), 1);
   const auto freed_or_withheld = [&](bool freed) {
     std::uint64_t objects = 0;
-    for (int i = 0; i < 5000 && objects == 0; ++i) {
+    for (int i = 0; i < 30'000 && objects == 0; ++i) {
       const auto report = domain_.recover();
       EXPECT_TRUE(report.ok());
       objects = freed ? report->freed_objects : report->withheld_objects;

@@ -6,6 +6,7 @@ A program that is not installed is a skipped test (tools/packages.txt has them a
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -58,9 +59,15 @@ class Case(unittest.TestCase):
                 self.skipTest(f"{program} is not installed")
 
     def free_port(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            return s.getsockname()[1]
+        """One that nobody takes meanwhile: the kernel gives those below 32768 to nobody who does not ask for them by number."""
+        for port in random.sample(range(20000, 32000), 1000):
+            with socket.socket() as s:
+                try:
+                    s.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    pass
+        self.fail("no port is free")
 
     def start_server(self, *program, port, options=()):
         command, stats = self.command(program, options)

@@ -12,6 +12,8 @@ import time
 
 from preload_case import EXTMEM, PROGRAMS, Case, main
 
+PAUSE, NANOSLEEP = 34, 230  # system calls of x86-64
+
 
 class Reports(Case):
     def test_one_line_says_what_was_taken(self):
@@ -115,11 +117,23 @@ class SharedDomain(Case):
             time.sleep(0.05)
         self.fail(f"{program} does not get to {until}")
 
+    def wait_until_in(self, running, system_call):
+        """Until the program has done what it does before it waits in this system call."""
+        for _ in range(1200):
+            if pathlib.Path(f"/proc/{running.pid}/syscall").read_text().startswith(f"{system_call} "):
+                return
+            self.assertIsNone(running.poll())
+            time.sleep(0.05)
+        self.fail(f"process {running.pid} does not get to system call {system_call}")
+
     def test_programs_that_a_process_was_before_exec_are_gone(self):
         running = self.start("sh", "-c", "exec env env env sleep 60", until="sleep")
-        time.sleep(0.2)  # it has joined once it maps the domain, in a moment
-        processes = self.extmem("ls")["domains"][0]["processes"]
-        self.assertEqual([(one["pid"], one["dead"]) for one in processes], [(running.pid, False)])
+        for _ in range(600):  # it has joined, and cleaned up what it was before, in a moment
+            processes = [(one["pid"], one["dead"]) for one in self.extmem("ls")["domains"][0]["processes"]]
+            if processes == [(running.pid, False)]:
+                break
+            time.sleep(0.1)
+        self.assertEqual(processes, [(running.pid, False)])
         self.assertEqual(self.extmem("recover", "seen")["domains"][0]["participants"], 0)
         running.kill()
         running.wait()
@@ -160,7 +174,7 @@ class SharedDomain(Case):
                                       ([PROGRAMS / "preload_exits", "children"], "preload_exits", True)):  # its shell's
             with self.subTest(program=program):
                 running = self.start(*program, options=options, until=until)
-                time.sleep(0.5)
+                self.wait_until_in(running, PAUSE if freed else NANOSLEEP)
                 running.kill()
                 running.wait()
                 self.recovered(freed=freed, kept=True)

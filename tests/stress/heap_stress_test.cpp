@@ -29,11 +29,12 @@ TEST_P(HeapStress, ObjectsTravelBetweenThreads) {
   std::atomic<std::uint64_t> served{0};
   const auto work = [&](std::uint64_t seed) {
     Worker worker(stress_, heap_, seed, &places, tags_);
-    while (stress_.going()) worker.step();
-    served += worker.served();
+    for (std::uint64_t told = 0; stress_.going(); told = worker.served()) {
+      worker.step();
+      served += worker.served() - told;
+    }
   };
-  stress_.run([&] { work(1); }, [&] { work(2); }, [&] { work(3); });
-  EXPECT_GT(served, 1000u);
+  stress_.run_until([&] { return served > 1000; }, [&] { work(1); }, [&] { work(2); }, [&] { work(3); });
   free_places(stress_, heap_, places);
   stress_.check_empty(heap_);
 }
@@ -50,8 +51,8 @@ TEST_P(HeapStress, ThreadsEndWithFullCaches) {
       ++lives;
     }
   };
-  stress_.run([&] { generations(1); }, [&] { generations(2); }, [&] { generations(3); });
-  EXPECT_GT(lives, 20);
+  stress_.run_until([&] { return lives > 20; }, [&] { generations(1); }, [&] { generations(2); },
+                    [&] { generations(3); });
   free_places(stress_, heap_, places);
   stress_.check_empty(heap_);
 }
@@ -96,8 +97,7 @@ TEST_P(HeapStress, OthersLookMeanwhile) {
       ++looks;
     }
   };
-  stress_.run([&] { work(1); }, [&] { work(2); }, look);
-  EXPECT_GT(looks, 5);
+  stress_.run_until([&] { return looks > 5; }, [&] { work(1); }, [&] { work(2); }, look);
   free_places(stress_, heap_, places);
   stress_.check_empty(heap_);
   std::vector<TagStats> tags(8);
@@ -161,8 +161,7 @@ TEST_P(HeapStress, OfRacingFreesExactlyOneSucceeds) {
       }
     }
   };
-  stress_.run([&] { work(1); }, [&] { work(2); }, refill);
-  EXPECT_GT(taken, kObjects);
+  stress_.run_until([&] { return taken > kObjects; }, [&] { work(1); }, [&] { work(2); }, refill);
   stress_.check_heap(heap_);
 }
 

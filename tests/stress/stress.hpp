@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <random>
 #include <string>
@@ -39,15 +40,26 @@ class Stress {
     length_ =
         std::chrono::milliseconds(seconds != nullptr ? std::strtoll(seconds, nullptr, 10) * 1000 : 1500);
   }
-  /// Runs each body on a thread of its own until the time is over and all have returned.
+  /// Runs each body on a thread of its own until the time is over and all have returned. On a loaded machine longer, until
+  /// `enough` (which any of the threads may ask) has happened; the test fails where that does not come.
   template <typename... Bodies>
-  void run(Bodies&&... bodies) {
+  void run_until(const std::function<bool()>& enough, Bodies&&... bodies) {
+    enough_ = enough;
     end_ = std::chrono::steady_clock::now() + length_;
     std::array threads{std::thread([&] { bodies(); })...};
     for (std::thread& thread : threads) thread.join();
     EXPECT_EQ(first_failure_, "");
+    EXPECT_TRUE(enough() || failed_) << "not in " << kPatience.count() << " s";
   }
-  [[nodiscard]] bool going() const { return !failed_ && std::chrono::steady_clock::now() < end_; }
+  template <typename... Bodies>
+  void run(Bodies&&... bodies) {
+    run_until([] { return true; }, bodies...);
+  }
+  [[nodiscard]] bool going() const {
+    if (failed_) return false;
+    const auto now = std::chrono::steady_clock::now();
+    return now < end_ || (now < end_ + kPatience && !enough_());
+  }
 
   /// Notes a failure unless `good`; all threads then stop. Returns `good`.
   bool check(bool good, const std::string& what) {
@@ -88,7 +100,9 @@ class Stress {
   }
 
  private:
+  static constexpr std::chrono::seconds kPatience{100};
   std::chrono::milliseconds length_{};
+  std::function<bool()> enough_;
   std::chrono::steady_clock::time_point end_;
   std::atomic<bool> failed_{false};
   std::mutex mutex_;
