@@ -109,8 +109,11 @@ Result<void> Core::attach_region(std::uint32_t slot, std::uint32_t region, base:
   if (!guard.held())
     return guard.refused(EXTMEM_ERROR(EDEADLK, "a region cannot be added inside a walk over its heap"));
   PageAllocator allocator = pages(region);
+  // The slab map whole: every free reads it, of whatever address.
   if (!ground_.ensure_object(allocator.desc(0)) ||
-      !ground_.ensure_object(allocator.desc(r.pages.pages - 1))) {
+      !ground_.ensure_object(allocator.desc(r.pages.pages - 1)) ||
+      !ground_.ensure(slab_map(r),
+                      slab_map_words(r.pages.pages, r.pages.page_shift) * sizeof(std::uint32_t))) {
     return EXTMEM_ERROR(ENOSPC,
                         "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }

@@ -188,8 +188,10 @@ Result<bool> Core::resize_span(std::uint32_t slot, std::uint32_t heap, std::uint
       EXTMEM_TRY_VOID(flush_all_locked(slot, heap, false));
       if (allocator.free_after(page, length) < wanted - length) return false;
     }
+    if (!allocator.ensure_run(page, wanted)) return false;
     allocator.grow(tx, page, length, wanted - length);
   } else {
+    if (!allocator.ensure_run(page, wanted)) return true;  // what it has is more than it needs
     allocator.shrink(tx, page, length, wanted);
   }
   const std::int64_t delta = (std::int64_t{wanted} - std::int64_t{length}) * (std::int64_t{1} << shift);

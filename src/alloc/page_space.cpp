@@ -327,13 +327,14 @@ void PageAllocator::set_holder(shared::Transaction& tx, std::uint32_t page, std:
 
 std::uint32_t PageAllocator::find_head(std::uint32_t page) const noexcept {
   const auto covers = [&](std::uint32_t head) {
-    return head <= page && descs_[head].kind() == PageKind::held_head && page - head < descs_[head].length();
+    return head <= page && there(head) && descs_[head].kind() == PageKind::held_head &&
+           page - head < descs_[head].length();
   };
   for (unsigned k = 0; k < 32; ++k) {
     const auto at = static_cast<std::uint32_t>(base::align_down(page, std::uint64_t{1} << k));
     const PageDesc& desc = descs_[at];
     if (covers(at)) return at;
-    if (desc.kind() == PageKind::mark || (desc.kind() == PageKind::held_tail && at == page)) {
+    if (there(at) && (desc.kind() == PageKind::mark || (desc.kind() == PageKind::held_tail && at == page))) {
       if (desc.low() < space_.pages && covers(desc.low())) return desc.low();
     }
     if (at == 0) break;

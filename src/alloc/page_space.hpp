@@ -164,11 +164,16 @@ class PageAllocator {
                  std::uint32_t slab) noexcept;
   /// Pages that directly follow the run and are free.
   [[nodiscard]] std::uint32_t free_after(std::uint32_t page, std::uint32_t length) const noexcept;
-  /// Makes a held run longer, into the free run behind it; it is shared then. Requires: free_after >= more.
+  /// Makes a held run longer, into the free run behind it; it is shared then. Requires: free_after >= more; ensure_run.
   void grow(shared::Transaction& tx, std::uint32_t page, std::uint32_t length, std::uint32_t more) noexcept;
-  /// Makes a held run shorter; it is shared then. Requires: 0 < new_length < length.
+  /// Makes a held run shorter; it is shared then. Requires: 0 < new_length < length; ensure_run.
   void shrink(shared::Transaction& tx, std::uint32_t page, std::uint32_t length,
               std::uint32_t new_length) noexcept;
+  /// Makes sure that the descriptors which a held run of this place touches can be stored to: before grow() and shrink(), of the run
+  /// that it will be. False: the tmpfs is full.
+  [[nodiscard]] bool ensure_run(std::uint32_t page, std::uint32_t length) const noexcept;
+  /// Whether a descriptor was ever stored to: else it is zero, and must not be read (shared::Ground).
+  [[nodiscard]] bool there(std::uint32_t page) const noexcept { return ground_.there(descs_[page]); }
   /// Changes who holds a run; it is shared then.
   void set_holder(shared::Transaction& tx, std::uint32_t page, std::uint16_t holder) noexcept;
 
@@ -213,9 +218,6 @@ class PageAllocator {
   [[nodiscard]] Choice choose_plain(std::uint32_t pages, bool high) const noexcept;
   std::uint32_t take(shared::Transaction& tx, const Choice& choice, std::uint32_t pages, std::uint16_t holder,
                      std::uint64_t owner) noexcept;
-
-  /// Makes sure that the descriptors which a held run touches have memory behind them.
-  [[nodiscard]] bool ensure_run(std::uint32_t page, std::uint32_t length) const noexcept;
 
   PageSpace& space_;
   PageDesc* descs_;

@@ -387,7 +387,8 @@ class DomainState {
                                                      std::uint32_t region) const noexcept {
     return mapped_[std::uint64_t{participant} * (core_.geometry().max_regions + 1) + region];
   }
-
+  /// The same to be read: 0 also where a participant's row has no space yet.
+  [[nodiscard]] std::uint32_t mapped_by(std::uint32_t participant, std::uint32_t region) const noexcept;
   MemzoneInfo make_memzone_info(const MemzoneRecord& record) noexcept;
   Result<RegionPtr> allocate_biggest(HeapLocal& heap, const AllocOptions& options,
                                      std::uint64_t& length) noexcept;
@@ -447,8 +448,7 @@ class DomainState {
   shared::Ground ground_;
   os::DomainFolder folder_;
   int token_fd_ = -1;
-  // The directory's epoch that this process has seen. Release/acquire: with what it saw.
-  std::atomic<std::uint64_t> synced_{0};
+  std::atomic<std::uint64_t> synced_{0};        // the directory's epoch seen here. Release/acquire: with that
   std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
   char name_[kMaxNameLength + 1] = {};
 };

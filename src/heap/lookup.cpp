@@ -1,4 +1,4 @@
-// Addresses: pointer -> region -> IOVA and back. All but the first reverse lookup of a region are lock-free.
+// Addresses: pointer -> region -> IOVA, without a lock; and back, under the region lock.
 #include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
 #include "heap/domain_state.hpp"
@@ -147,7 +147,7 @@ Result<RegionPtr> DomainState::to_region_ptr(const void* p) noexcept {
 }
 
 Result<void*> DomainState::from_region_ptr(RegionPtr ptr) noexcept {
-  if (shared_ && ptr.slot() != 0 && ptr.slot() <= core_.geometry().max_regions && bases_[ptr.slot()] == 0 &&
+  if (shared_ && ptr.slot() != 0 && ptr.slot() <= regions_high() && bases_[ptr.slot()] == 0 &&
       (core_.region(ptr.slot()).flags & alloc::kRegionAttached) != 0) {
     EXTMEM_TRY_VOID(mapped_here(ptr.slot()));
   }

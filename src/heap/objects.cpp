@@ -197,7 +197,7 @@ ObjectInfo DomainState::object_in(std::uint32_t region, std::uint64_t offset, st
   if (page >= core.pages.pages) return info;
   const alloc::PageAllocator pages = core_.pages(region);
   const alloc::PageDesc& desc = pages.desc(page);
-  if (desc.kind() == alloc::PageKind::slab) {
+  if (pages.there(page) && desc.kind() == alloc::PageKind::slab) {
     const std::uint32_t index = desc.slab();
     if (!core_.slab_covers(index, region, page)) return info;
     const alloc::Slab& slab = core_.slab(index);
@@ -272,6 +272,8 @@ Result<void> DomainState::deallocate_at(HeapLocal& heap, RegionPtr ptr) noexcept
   if (ptr.offset() >> core.pages.page_shift >= core.pages.pages) {
     return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address: it is the region's unusable end");
   }
+  if (!core_.pages(region).there(page))
+    return EXTMEM_ERROR(EALREADY, "nothing is allocated at this address, and never was");
   Result<void> freed = EXTMEM_ERROR(ENOTBLK, "not tried");
   // A page may turn from a slab's to a span's between the two looks only when p is not allocated: then one of
   // them says so at the second try.

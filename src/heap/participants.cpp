@@ -109,7 +109,9 @@ Result<void> DomainState::clean(std::uint32_t dead, std::uint32_t slot, Recovery
       clean_regions([&](std::uint32_t s) { return participants_.of_slot(s) == dead; }, slot, report));
   EXTMEM_TRY_VOID(remove_leftovers(dead, slot));
   base::crash_point("clean.regions");
-  for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(dead, region) = 0;
+  for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) {
+    if (mapped_by(dead, region) != 0) mapped(dead, region) = 0;
+  }
   for (std::uint32_t s = 1; s <= slots; ++s) {
     if (participants_.of_slot(s) != dead) continue;
     if (!core_.drop_spare_caches(slot, s))

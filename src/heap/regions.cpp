@@ -106,7 +106,7 @@ Result<std::span<const Iova>> physical_iovas(const RegionSpec& spec, std::uint64
 }  // namespace
 
 Result<std::uint32_t> DomainState::checked_region(RegionId id) noexcept {
-  if (id.slot == 0 || id.slot > core_.geometry().max_regions || id.generation == 0 ||
+  if (id.slot == 0 || id.slot > regions_high() || id.generation == 0 ||
       (core_.region(id.slot).flags & alloc::kRegionUsed) == 0 ||
       core_.region(id.slot).generation != id.generation) {
     return EXTMEM_ERROR(ENOENT, "no such region: it was removed, or the id is of another domain");

@@ -185,7 +185,7 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
   } else if (reach == Reach::holder) {
     bool held = false;
     for (std::uint32_t i = 1; i <= shared::kMaxParticipants && fd < 0; ++i) {
-      const std::uint32_t has = mapped(i, region);
+      const std::uint32_t has = mapped_by(i, region);
       if (i == participants_.self() || has == 0) continue;
       held = true;
       if (has < 2) continue;
@@ -371,11 +371,16 @@ Result<RegionFile> DomainState::region_file(RegionId id) noexcept {
   return RegionFile{local.mapping.fd, 0, local.length, local.kind};
 }
 
+std::uint32_t DomainState::mapped_by(std::uint32_t participant, std::uint32_t region) const noexcept {
+  const auto& word = mapped(participant, region);
+  return ground_.there(word) ? word.get() : 0;
+}
+
 Result<void> DomainState::check_unmapped_elsewhere(std::uint32_t region, HolderReport* holders) noexcept {
   if (!shared_) return {};
   bool elsewhere = false;
   for (std::uint32_t i = 1; i <= shared::kMaxParticipants; ++i) {
-    if (i == participants_.self() || mapped(i, region) == 0 || participants_.dead(i)) continue;
+    if (i == participants_.self() || mapped_by(i, region) == 0 || participants_.dead(i)) continue;
     elsewhere = true;
     if (holders == nullptr) continue;
     if (holders->count == HolderReport::kMax) {

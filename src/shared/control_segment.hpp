@@ -123,6 +123,12 @@ class ControlSegment {
   void discard(std::uint64_t offset, std::uint64_t length) noexcept;
   /// Takes space for a range, if that was not done before. False: the tmpfs is full; nothing has changed.
   [[nodiscard]] bool ensure(std::uint64_t offset, std::uint64_t length) noexcept;
+  /// Whether the byte has its space. Reading one that has not takes some, too, or ends the process where there is none.
+  [[nodiscard]] bool there(std::uint64_t offset) const noexcept {
+    if (fd_ < 0) return true;
+    const std::uint64_t unit = offset / kUnit;  // relaxed: as in ensure()
+    return (held_bits()[unit / 64].load(std::memory_order_relaxed) >> unit % 64 & 1) != 0;
+  }
   /// Bytes backed by memory now.
   [[nodiscard]] std::uint64_t resident_bytes() const noexcept;
 
@@ -143,8 +149,8 @@ class ControlSegment {
   int fd_ = -1;
 };
 
-/// What a segment stands on: for a segment in a file, space must be taken before a first store, or a full tmpfs would
-/// end the process. Default: memory of this process alone, which needs no such care.
+/// What a segment stands on: for a segment in a file, space must be taken before a first store, and where nothing was ever
+/// stored nothing is read, or a full tmpfs would end the process. Default: memory of this process alone, which needs no such care.
 class Ground {
  public:
   Ground() noexcept = default;
@@ -159,6 +165,13 @@ class Ground {
   template <typename T>
   [[nodiscard]] bool ensure_object(const T& object) const noexcept {
     return ensure(&object, sizeof(T));
+  }
+  /// Whether something may have been stored in an object, so that it can be read: else it is zero. Requires: it lies in one unit
+  /// (64 KiB) of the segment.
+  template <typename T>
+  [[nodiscard]] bool there(const T& object) const noexcept {
+    return segment_ == nullptr || segment_->there(static_cast<std::uint64_t>(
+                                      reinterpret_cast<const std::byte*>(&object) - segment_->base()));
   }
 
  private:
