@@ -35,7 +35,9 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
     for (int i = 0; i < pauses; ++i) os::cpu_relax();
     spins += pauses;
   }
-  const std::uint64_t start = peers.shared ? os::monotonic_ns() : 0;
+  // Of the turn that we wait for: a lock that goes from one holder to the next is not stuck, however long we are unlucky.
+  std::uint64_t start = peers.shared ? os::monotonic_ns() : 0;
+  std::uint32_t turn = turns_.load(std::memory_order_relaxed);
   std::int64_t nap = kFirstNapNs;
   // From here on we take the lock with the sleepers bit set: we cannot know whether others sleep too.
   for (;;) {
@@ -60,8 +62,14 @@ Locked Lock::lock_slow(std::uint32_t slot, const Peers& peers) noexcept {
     const bool timed = peers.all != nullptr;
     (void)os::futex_wait(word_, seen | kSleepers, timed ? nap : -1, peers.shared);
     nap = std::min(nap * 2, kLongestNapNs);
-    if (timed && os::monotonic_ns() - start > patience_ns.load(std::memory_order_relaxed))
+    if (!timed) continue;
+    const std::uint64_t now = os::monotonic_ns();
+    if (const std::uint32_t turn_now = turns_.load(std::memory_order_relaxed); turn_now != turn) {
+      turn = turn_now;
+      start = now;
+    } else if (now - start > patience_ns.load(std::memory_order_relaxed)) {
       return Locked::stuck;
+    }
   }
 }
 

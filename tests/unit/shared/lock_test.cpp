@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <thread>
@@ -102,6 +103,41 @@ TEST_P(LockTest, WakesEveryoneWhoSleeps) EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
     for (std::thread& thread : threads) thread.join();  // a lost wake hangs here
   }
   EXPECT_EQ(guarded().value, 80);
+}
+
+/// The words of a lock, as others' processes change them.
+struct Words {
+  std::atomic<std::uint32_t> holder, turns;
+};
+
+// Between processes who waits for long asks whether the holder goes on. What counts is how long that one has it, not how long the wait
+// has taken: where many want a lock, or processors are few, others may come first again and again.
+TEST(LockBetweenProcesses, IsStuckByOneHolderAloneNotByMany) EXTMEM_NO_THREAD_SAFETY_ANALYSIS {
+  constexpr milliseconds kPatience{300};
+  Lock::patience_ns = std::uint64_t{std::chrono::nanoseconds(kPatience).count()};
+  std::vector<Participant> records(kMaxParticipants + 1);
+  std::vector<ThreadSlot> slots(8);  // nobody's: so none of them is dead
+  Participants all;
+  all.bind(nullptr, 0, records.data(), slots.data(), 7, -1, -1);
+  const Peers peers(all);
+  const auto lock = std::make_unique<Lock>();
+  auto& words = reinterpret_cast<Words&>(*lock);
+  words.holder = 2;
+  EXPECT_EQ(lock->lock(1, peers), Locked::stuck);
+
+  std::atomic<bool> waits{true};
+  std::thread others([&] {  // far longer than the patience
+    for (int turn = 0; turn < 100; ++turn) {
+      std::this_thread::sleep_for(kPatience / 30);
+      words.turns = words.turns + 1;
+    }
+    EXPECT_TRUE(waits) << "it gave up";
+    words.holder = 0;
+  });
+  EXPECT_EQ(lock->lock(1, peers), Locked::yes);
+  waits = false;
+  others.join();
+  Lock::patience_ns = Lock::kPatienceNs;
 }
 
 }  // namespace
