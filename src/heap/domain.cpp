@@ -403,6 +403,7 @@ Result<void> DomainState::destroy_heap(Heap handle, HolderReport* users) noexcep
   core.backoff = 0;
   core.hits = 0;
   core.closed_frees = 0;
+  core.tight = 0;
   auto tx = transaction(slot);
   heaps_.erase(tx, heap->id);
   tx.commit();

@@ -110,10 +110,11 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
     std::memset(address(*ptr), 0, got);
   }
   base::crash_point("memzone.allocated");
-  std::uint32_t index;
-  {
-    const alloc::HeapGuard heap_guard(core_, slot, heap.id);
-    if (!heap_guard.held()) return heap_guard.refused(locked());
+  Error refused{};
+  std::uint32_t index = memzones_.kNone;
+  if (const alloc::HeapGuard heap_guard(core_, slot, heap.id); !heap_guard.held()) {
+    refused = heap_guard.refused(locked());
+  } else {
     auto tx = transaction(slot);
     index = memzones_.insert(tx, name, hash, ground_);
     if (index != memzones_.kNone) {
@@ -132,6 +133,7 @@ Result<MemzoneInfo> DomainState::reserve_memzone(Heap handle, std::string_view n
   }
   if (index == memzones_.kNone) {
     (void)deallocate_at(heap, *ptr);
+    if (refused) return refused;
     return EXTMEM_ERROR(
         ENOSPC, "no room for another memzone: raise DomainOptions::max_memzones (or its tmpfs is full)");
   }

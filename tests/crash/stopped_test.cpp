@@ -74,6 +74,9 @@ TEST_F(CrashStopped, HolderOfAHeapsLockIsNamedWhileFastPathsGoOn) {
   auto stats = heap.stats();
   ASSERT_FALSE(stats);
   expect_timeout(stats.error(), child);
+  auto zone = world_.domain().reserve_memzone(heap, "not to be had", 64);
+  ASSERT_FALSE(zone);
+  expect_timeout(zone.error(), child);         // and settle() misses no object
   auto recovered = world_.domain().recover();  // it is not dead: nothing to do
   ASSERT_TRUE(recovered) << recovered.error().message();
   EXPECT_EQ(recovered->participants, 0u);
