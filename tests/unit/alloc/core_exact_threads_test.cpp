@@ -8,6 +8,7 @@
 
 #include "unit/alloc/exact_world.hpp"
 #include "unit/alloc/on_slots.hpp"
+#include "unit/alloc/racing_frees.hpp"
 #include "unit/alloc/seed.hpp"
 #include "unit/alloc/shadow.hpp"
 
@@ -32,9 +33,7 @@ TEST_P(CoreExactThreads, OfRacingFreesExactlyOneSucceeds) {
   world_.add_region(1 * kMiB);
   for (std::uint32_t slot = 1; slot <= 3; ++slot) world_.begin(slot);
   constexpr std::size_t kSpans = 24;
-  std::vector<std::uint64_t> spans(kSpans);
-  std::vector<std::atomic<int>> successes(kSpans);
-  std::atomic<int> other_codes{0};
+  RacingFrees race(kSpans);
   std::atomic<int> biased{0};
   std::barrier sync(3);
   on_slots(3, [&](std::uint32_t slot) {
@@ -42,29 +41,21 @@ TEST_P(CoreExactThreads, OfRacingFreesExactlyOneSucceeds) {
       if (slot == 1) {
         reopen(1);
         world_.begin(1);  // opens it
-        for (auto& ptr : spans) ptr = world_.must_allocate(1, 64u << round % 7);
-        for (auto& n : successes) n = 0;
-        biased += world_.head(spans[0]).owner() == 1 ? 1 : 0;
+        for (auto& ptr : race.objects) ptr = world_.must_allocate(1, 64u << round % 7);
+        race.begin();
+        biased += world_.head(race.objects[0]).owner() == 1 ? 1 : 0;
       }
       sync.arrive_and_wait();
-      for (std::size_t i = 0; i < kSpans; ++i) {
-        const int code = world_.free_code(slot, spans[i]);
-        if (code == 0) {
-          ++successes[i];
-        } else if (code != EALREADY) {
-          ++other_codes;
-        }
-      }
+      for (std::size_t i = 0; i < kSpans; ++i) race.free(world_, slot, i);
       sync.arrive_and_wait();
       if (slot == 1) {
-        for (const auto& n : successes) EXPECT_EQ(n.load(), 1);
+        race.expect_each_once();
         if (round % 16 == 0) {
           EXPECT_EQ(world_.breaches(1), "");
         }
       }
     }
   });
-  EXPECT_EQ(other_codes, 0);
   EXPECT_EQ(biased > 500, GetParam());  // without membarrier nothing is biased
   EXPECT_EQ(world_.leftovers(), "");
 }

@@ -7,6 +7,7 @@
 
 #include "unit/alloc/core_world.hpp"
 #include "unit/alloc/on_slots.hpp"
+#include "unit/alloc/racing_frees.hpp"
 
 namespace extmem::alloc {
 namespace {
@@ -237,46 +238,37 @@ TEST_P(CoreForeignThreads, OfRacingFreesExactlyOneSucceedsWhileTheSlabIsOwnedAga
   for (std::uint32_t slot = 1; slot <= 3; ++slot) (void)world_.cache(slot);
   constexpr int kRounds = 400;
   constexpr std::size_t kObjects = 48;
-  std::vector<std::uint64_t> objects(kObjects);
-  std::vector<std::uint64_t> own(
-      kObjects);  // nothing is allocated during a race: it might be what was freed in it
-  std::vector<std::atomic<int>> successes(kObjects);
-  std::atomic<int> other_codes{0};
+  RacingFrees race(kObjects);
+  // Nothing is allocated during a race: it might be what was freed in it.
+  std::vector<std::uint64_t> own(kObjects);
   const std::uint32_t cls = class_of(64);
   std::barrier sync(3);
   on_slots(3, [&](std::uint32_t slot) {
     for (int round = 0; round < kRounds; ++round) {
       if (slot == 1) {
         for (std::size_t i = 0; i < kObjects; ++i) {
-          objects[i] = world_.must_allocate(1, 64);
+          race.objects[i] = world_.must_allocate(1, 64);
           own[i] = world_.must_allocate(1, 64);
         }
-        for (auto& n : successes) n = 0;
+        race.begin();
       }
       sync.arrive_and_wait();
       for (std::size_t i = 0; i < kObjects; ++i) {
-        const std::size_t which = slot == 2 ? kObjects - 1 - i : i;
         if (slot == 1) {
           world_.cache(1).patience[cls] = 0;
           world_.must_free(1, own[i]);
         }
-        const int code = world_.free_code(slot, objects[which]);
-        if (code == 0) {
-          ++successes[which];
-        } else if (code != EALREADY) {
-          ++other_codes;
-        }
+        race.free(world_, slot, slot == 2 ? kObjects - 1 - i : i);
       }
       sync.arrive_and_wait();
       if (slot == 1) {
-        for (const auto& n : successes) EXPECT_EQ(n.load(), 1);
+        race.expect_each_once();
         EXPECT_EQ(world_.breaches(1), "");
       }
       sync.arrive_and_wait();
       if (::testing::Test::HasFailure()) return;
     }
   });
-  EXPECT_EQ(other_codes, 0);
   EXPECT_EQ(world_.leftovers(), "");
 }
 

@@ -7,6 +7,7 @@
 
 #include "unit/alloc/core_world.hpp"
 #include "unit/alloc/on_slots.hpp"
+#include "unit/alloc/racing_frees.hpp"
 #include "unit/alloc/seed.hpp"
 #include "unit/alloc/shadow.hpp"
 
@@ -39,9 +40,7 @@ TEST_P(CoreThreads, OfRacingFreesExactlyOneSucceeds) {
     SCOPED_TRACE(race.size);
     constexpr int kRounds = 150;
     constexpr std::size_t kObjects = 24;
-    std::vector<std::uint64_t> objects(kObjects);
-    std::vector<std::atomic<int>> successes(kObjects);
-    std::atomic<int> other_codes{0};
+    RacingFrees race_of(kObjects);
     std::barrier sync(3);
     on_slots(3, [&](std::uint32_t thread) {
       const std::uint32_t slot = race.owner_races ? thread : thread + 1;
@@ -49,31 +48,24 @@ TEST_P(CoreThreads, OfRacingFreesExactlyOneSucceeds) {
       for (int round = 0; round < kRounds; ++round) {
         if (thread == 1) {
           if (race.draining) world_.set_draining(region, false, 1);
-          for (auto& ptr : objects) ptr = world_.must_allocate(1, race.size, kFirstTagHolder + 3);
-          for (auto& n : successes) n = 0;
+          for (auto& ptr : race_of.objects) ptr = world_.must_allocate(1, race.size, kFirstTagHolder + 3);
+          race_of.begin();
           if (race.shared_before) world_.flush(1, true);
           if (race.draining) world_.set_draining(region, true, 1);
         }
         sync.arrive_and_wait();
         const std::size_t start = below(random, kObjects);
         for (std::size_t i = 0; i < kObjects; ++i) {
-          const std::size_t which = (start * (round % 2 == 0 ? 0 : 1) + i) % kObjects;
-          const int code = world_.free_code(slot, objects[which]);
-          if (code == 0) {
-            ++successes[which];
-          } else if (code != EALREADY) {
-            ++other_codes;
-          }
+          race_of.free(world_, slot, (start * (round % 2 == 0 ? 0 : 1) + i) % kObjects);
         }
         sync.arrive_and_wait();
         if (thread == 1) {
-          for (const auto& n : successes) EXPECT_EQ(n.load(), 1);
+          race_of.expect_each_once();
           EXPECT_EQ(world_.breaches(1), "");
         }
       }
     });
     if (race.draining) world_.set_draining(region, false);
-    EXPECT_EQ(other_codes, 0);
     EXPECT_EQ(world_.tag_counts(kFirstTagHolder + 3).count, 0);
     EXPECT_EQ(world_.leftovers(), "");
     if (HasFailure()) return;
