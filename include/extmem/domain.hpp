@@ -113,7 +113,7 @@ class EXTMEM_API Domain {
 
   /// The IOVA of a byte; kBadIova (a value, not an error) where none is known. Errors: EFAULT in no region.
   Result<Iova> iova_of(const void* p) const noexcept;
-  /// The address that a device's address means. Errors: ENOENT no page has that IOVA.
+  /// The address that a device's address means; takes a lock. Errors: ENOENT no page has that IOVA; EDEADLK inside a listener or walk.
   Result<void*> address_of(Iova iova) const noexcept;
   /// Whether [p, p + n) is one run of consecutive known IOVAs. Errors: EFAULT not inside one region; EINVAL n 0.
   Result<bool> iova_contiguous(const void* p, std::size_t n) const noexcept;

@@ -127,7 +127,7 @@ typedef struct extmem_domain_options {
   uint32_t max_tags;
   uint32_t max_threads;    /* threads that use the domain at the same time */
   uint32_t reserved;       /* 0 */
-  uint64_t small_metadata; /* bytes for object states and thread caches, at most 8 GiB */
+  uint64_t small_metadata; /* bytes for object states, at most 8 GiB */
   uint64_t large_metadata; /* bytes for page maps and IOVA tables */
 } extmem_domain_options_t;
 #define EXTMEM_DOMAIN_OPTIONS_INIT                                                                \

@@ -180,7 +180,7 @@ struct DomainOptions {
   std::uint32_t max_threads = 1024;  ///< threads that use the domain at the same time; to one more
                                      ///< every call that needs a lock or a cache answers ENOSPC
   std::uint64_t small_metadata = std::uint64_t{4}
-                                 << 30;  ///< bytes for object states and thread caches, <= 8 GiB
+                                 << 30;  ///< bytes for object states, two for an object, <= 8 GiB
   std::uint64_t large_metadata = std::uint64_t{64} << 30;  ///< bytes for page maps and IOVA tables
 };
 
