@@ -154,13 +154,13 @@ Result<void*> Domain::from_region_ptr(RegionPtr ptr) const noexcept {
   if (state == nullptr) return closed();
   (void)tended(state);
   const heap::ThreadMemory& memory = heap::thread_memory;
-  if (memory.exact_segment == state->core_.segment() && heap::free_exact(*state, memory, p)) return {};
+  if (memory.exact_serial == state->serial_ && heap::free_exact(*state, memory, p)) return {};
   return state->deallocate(nullptr, p);
 }
 Result<void> Domain::deallocate(void* p) noexcept {
   const heap::ThreadMemory& memory = heap::thread_memory;
   // What was allocated last in the exact heap that the thread remembers, if that is of this domain.
-  if (state_ == nullptr || memory.exact_segment != state_->core_.segment() || !heap::push_exact(memory, p))
+  if (state_ == nullptr || memory.exact_serial != state_->serial_ || !heap::push_exact(memory, p))
       [[unlikely]]
     return deallocate_slowly(state_, p);
   return {};

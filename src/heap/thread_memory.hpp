@@ -39,8 +39,9 @@ struct alignas(64) ThreadMemory {
   std::uint64_t region_mapped = 0;  // region_length, or 0 when the region has no slab map
   std::uint64_t region_cpu = 0;     // region_length, or 0 when the CPU cannot reach the region
   const base::Relaxed<std::uint32_t>* region_slab_map = nullptr;
-  std::uint64_t exact_key = kNoHeap;         // an exact heap's
-  const std::byte* exact_segment = nullptr;  // of the domain of that heap; null where exact_key is no heap's
+  std::uint64_t exact_key = kNoHeap;  // an exact heap's
+  std::uint64_t exact_serial =
+      kNoHeap;                     // of that heap's domain. Not its address, which may be the next one's
   std::uint64_t region_exact = 0;  // bytes in whole pages of a region whose spans are cached, else 0
   RegionLocal* region = nullptr;
   struct Seat {
@@ -55,7 +56,7 @@ struct alignas(64) ThreadMemory {
     if (seen == sequence_now) return;
     heap_key = kNoHeap;
     exact_key = kNoHeap;
-    exact_segment = nullptr;
+    exact_serial = kNoHeap;
     region_length = 0;
     region_mapped = 0;
     region_exact = 0;

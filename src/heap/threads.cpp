@@ -269,7 +269,7 @@ void DomainState::remember(alloc::ThreadCache& cache, const HeapLocal& heap) noe
       cache.exact();  // by the cache itself: the record of a heap that goes may be another's now
   memory.heap_key = exact ? ThreadMemory::kNoHeap : known;
   memory.exact_key = exact ? known : ThreadMemory::kNoHeap;
-  memory.exact_segment = exact && key != 0 ? core_.segment() : nullptr;
+  memory.exact_serial = exact && key != 0 ? serial_ : ThreadMemory::kNoHeap;
   memory.sequence = index_.word();
   memory.cache = &cache;
   memory.tables = core_.fast_tables();
