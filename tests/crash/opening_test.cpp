@@ -174,5 +174,34 @@ TEST_F(CrashOpening, RegionThatADeadProcessHasNotToldOfIsFoundByOthers) {
   EXPECT_TRUE(p) << p.error().message();
 }
 
+TEST_F(CrashOpening, WhatAHeapKeepsHasItsTag) {
+  auto survivor = open();
+  ASSERT_TRUE(survivor) << survivor.error().message();
+  HeapOptions keeps;
+  keeps.on_death = OnDeath::keep;
+  auto heap = survivor->create_heap("keeps", keeps);
+  ASSERT_TRUE(heap) << heap.error().message();
+  BackingSpec spec;
+  spec.length = 2u << 20;
+  ASSERT_TRUE(survivor->add_backing(*heap, spec));
+  const pid_t dead = process([&] {
+    auto domain = open();
+    AllocOptions tagged;
+    tagged.tag = *domain->intern_tag("kept");
+    if (domain->find_heap("keeps")->allocate(100, tagged)) ::kill(::getpid(), SIGKILL);
+    return false;
+  });
+  ASSERT_TRUE(WIFSIGNALED(status_of(dead)));
+  auto recovered = survivor->recover();
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_EQ(recovered->kept_objects, 1u);
+  TagStats stats[8];
+  auto tags = heap->tag_stats(stats);
+  ASSERT_TRUE(tags) << tags.error().message();
+  std::uint64_t kept = 0;
+  for (const TagStats& one : stats) kept += std::strcmp(one.name, "kept") == 0 ? one.live_count : 0;
+  EXPECT_EQ(kept, 1u);
+}
+
 }  // namespace
 }  // namespace extmem::crash

@@ -42,6 +42,7 @@ const std::vector<std::string>& operations() {
       "add_existing",
       "remove_region",
       "drain_region",
+      "drain_region_shared",
       "memzone_reserve",
       "memzone_free",
       "create_heap",

@@ -66,6 +66,9 @@ void Role::prepare(const std::string& operation) {
     for (int i = 0; i < 40; ++i) allocate(small_, 64);
     allocate(small_, 150'000);
   } else if (op == "free_flush") {
+    // Beside its own: in its outbox what is of the survivor's slabs, and one of the survivor's in a slab that it keeps.
+    free_lent(log_.entries);
+    hand_over(*allocate(small_, 900));
     for (int i = 0; i < 400; ++i) allocate(small_, 256);
   } else if (op == "allocate_refill") {
     allocate(small_, 128);
@@ -147,9 +150,10 @@ void Role::act(const std::string& operation) {
   const std::string op = operation.starts_with(kKeep) ? operation.substr(kKeep.size()) : operation;
   AllocOptions tagged;
   // The others say it call by call.
-  for (const char* whole : {"add_backing", "add_external", "add_file", "add_file_aside", "add_existing",
-                            "remove_region", "drain_region", "create_heap", "destroy_heap", "flush", "look",
-                            "flush_remote", "destroy_foreign", "thread", "join", "leave", "create_domain"}) {
+  for (const char* whole :
+       {"add_backing", "add_external", "add_file", "add_file_aside", "add_existing", "remove_region",
+        "drain_region", "drain_region_shared", "create_heap", "destroy_heap", "flush", "look", "flush_remote",
+        "destroy_foreign", "thread", "join", "leave", "create_domain"}) {
     if (op == whole) log_.inside.store(1);
   }
   if (op == "allocate_first") {
@@ -256,6 +260,15 @@ void Role::act(const std::string& operation) {
     allocate(own_, 1500);
     HolderReport report;
     (void)domain_.remove_region(region_, &report);
+  } else if (op == "drain_region_shared") {
+    // One in which the survivor keeps slabs, and holds objects.
+    must(domain_.walk_regions([&](const RegionInfo& info) {
+      if (info.heap_id == small_.id()) region_ = info.id;
+      return info.heap_id != small_.id();
+    }),
+         "walk_regions");
+    if (domain_.drain_region(region_, 0s)) complain("a region is drained that others use", Error{});
+    must(domain_.undrain_region(region_), "undrain_region");
   } else if (op == "memzone_reserve") {
     reserve(small_, 0, 1000);
     reserve(small_, 1, 150'000);

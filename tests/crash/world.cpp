@@ -173,7 +173,9 @@ Child World::start(const std::string& operation, Kill kill, int number, bool els
           reinterpret_cast<std::uint64_t>(must(domain_.region_info(id), "region_info").base);
     }
   }
-  if (operation == "free_remote" || operation == "free_shared" || operation == "flush_remote") lend(log);
+  if (operation == "free_remote" || operation == "free_shared" || operation == "flush_remote" ||
+      operation == "free_flush")
+    lend(log);
   const std::string fd = std::to_string(log_fds_[number]);
   const char* const child = CRASH_CHILD;
   const char* argv[] = {
@@ -340,16 +342,18 @@ void World::check_zones(const std::string& what) {
 }
 
 void World::remove_what_was_added(const std::string& what) {
-  std::vector<RegionId> added;
+  std::vector<RegionId> added, drained;
   must(domain_.walk_regions([&](const RegionInfo& info) {
     bool known = false;
     for (const RegionId id : regions_) known |= id == info.id;
     if (!known) added.push_back(info.id);
+    if (known && info.draining) drained.push_back(info.id);
     if (info.draining && !what.starts_with("drain_region"))
       problem(what + ": a region drains that nobody drained");
     return true;
   }),
        "walk_regions");
+  for (const RegionId id : drained) must(domain_.undrain_region(id), "undrain_region");
   for (const RegionId id : added) {
     auto removed = domain_.remove_region(id);
     if (!removed) problem(what + ": a region that was added cannot be removed: " + removed.error().message());
