@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -172,6 +173,40 @@ TEST_F(CrashOpening, RegionThatADeadProcessHasNotToldOfIsFoundByOthers) {
   ASSERT_EQ(status_of(cleaner), 0);
   auto p = heap->allocate(100);
   EXPECT_TRUE(p) << p.error().message();
+}
+
+TEST_F(CrashOpening, HeapThatADeadProcessHasDestroyedIsStaleElsewhere) {
+  auto survivor = open();
+  ASSERT_TRUE(survivor) << survivor.error().message();
+  auto heap = survivor->create_heap("h");
+  ASSERT_TRUE(heap) << heap.error().message();
+  int opened[2];
+  int go[2];
+  ASSERT_EQ(::pipe(opened), 0);
+  ASSERT_EQ(::pipe(go), 0);
+  const pid_t dead = process([&] {
+    char byte = 0;
+    auto domain = open();
+    if (!domain || ::write(opened[1], &byte, 1) != 1 || ::read(go[0], &byte, 1) != 1) return false;
+    static bool emptied = false;
+    base::crash_point_hook = [](const char* name) {
+      emptied |= std::strcmp(name, "destroy.emptied") == 0;
+      if (emptied && std::strcmp(name, "transaction.committed") == 0) ::kill(::getpid(), SIGKILL);
+    };
+    return domain->destroy_heap(*domain->find_heap("h")).ok();
+  });
+  char byte = 0;
+  ASSERT_EQ(::read(opened[0], &byte, 1), 1);
+  ASSERT_TRUE(survivor->poll());  // it knows of all until here
+  ASSERT_EQ(::write(go[1], &byte, 1), 1);
+  ASSERT_TRUE(WIFSIGNALED(status_of(dead)));
+  for (const int fd : {opened[0], opened[1], go[0], go[1]}) ::close(fd);
+  auto recovered = survivor->recover();
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_FALSE(survivor->find_heap("h")) << "it was destroyed";
+  auto p = heap->allocate(100);
+  ASSERT_FALSE(p);
+  EXPECT_EQ(p.error().code(), ESTALE) << p.error().message();
 }
 
 TEST_F(CrashOpening, WhatAHeapKeepsHasItsTag) {
