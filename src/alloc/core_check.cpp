@@ -110,6 +110,9 @@ std::size_t Core::check_heap_locked(
       if (s.all_prev != previous)
         breach("the list of slabs is doubly linked", link - 1, previous, s.all_prev);
       if (!checks.derived) continue;
+      // Else it would never be released, and its region never empty.
+      if ((s.flags & kSlabDraining) != 0 && s.keeper != 0)
+        breach("a slab of a region that drains is nobody's", link - 1, 0, s.keeper);
       const SlabCount count = count_slab(s);
       cached_states += count.cached;
       if (count.free != s.all_free())

@@ -19,7 +19,7 @@
 //  2. listed (flag) exactly when the slab is in its keeper's list or, without keeper, in the heap's list of its class;
 //     a slab whose `free` is not 0 is listed unless its region is draining.
 //  3. objects == 0: the record is unused.
-//  4. owner != 0: it is the keeper.
+//  4. owner != 0: it is the keeper. A slab of a region that drains has none.
 //  5. returned != 0 exactly when the slab is in its keeper's list of those with returned objects.
 #pragma once
 

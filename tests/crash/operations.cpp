@@ -7,6 +7,7 @@ const std::vector<std::string>& operations() {
   static const std::vector<std::string> all = {
       "allocate_first",
       "allocate_hit",
+      "allocate_tagged",
       "allocate_refill",
       "allocate_slabs",
       "allocate_span",

@@ -89,7 +89,8 @@ const std::vector<std::string>& operations();
 /// Those that take fast paths, so short that a death after each of their instructions can be tried.
 inline bool is_fast(const std::string& operation) {
   return operation == "allocate_hit" || operation == "free_local" || operation == "free_shared" ||
-         operation.ends_with("exact_hit") || operation.ends_with("exact_push");
+         operation == "allocate_tagged" || operation.ends_with("exact_hit") ||
+         operation.ends_with("exact_push");
 }
 
 }  // namespace extmem::crash

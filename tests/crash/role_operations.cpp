@@ -62,6 +62,11 @@ void Role::prepare(const std::string& operation) {
   } else if (op == "allocate_hit") {
     allocate(small_, 64);
     allocate(small_, 64);
+  } else if (op == "allocate_tagged") {  // of which it holds nothing else
+    tag_ = must(domain_.intern_tag("before"), "intern_tag");
+    AllocOptions tagged;
+    tagged.tag = tag_;
+    free(small_, *allocate(small_, 500, tagged));
   } else if (op == "free_local" || op == "leave") {
     for (int i = 0; i < 40; ++i) allocate(small_, 64);
     allocate(small_, 150'000);
@@ -161,6 +166,9 @@ void Role::act(const std::string& operation) {
     free_all(small_);
   } else if (op == "allocate_hit") {
     allocate(small_, 64);
+  } else if (op == "allocate_tagged") {
+    tagged.tag = tag_;
+    free(small_, *allocate(small_, 500, tagged));
   } else if (op == "allocate_refill") {
     for (int i = 0; i < 150; ++i) allocate(small_, 128);
   } else if (op == "allocate_slabs") {

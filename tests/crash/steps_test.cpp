@@ -15,10 +15,10 @@ std::string problems(World& world) {
 class CrashSteps : public ::testing::TestWithParam<std::string> {};
 // The short ones; ./do crash steps through all of them.
 INSTANTIATE_TEST_SUITE_P(Operation, CrashSteps,
-                         ::testing::Values("allocate_first", "allocate_hit", "allocate_exact", "free_local",
-                                           "exact_hit", "exact_push", "exact_flush", "exact_foreign",
-                                           "free_coalescing", "free_remote", "free_shared", "free_foreign",
-                                           "hand_over", "memzone_reserve"),
+                         ::testing::Values("allocate_first", "allocate_hit", "allocate_tagged",
+                                           "allocate_exact", "free_local", "exact_hit", "exact_push",
+                                           "exact_flush", "exact_foreign", "free_coalescing", "free_remote",
+                                           "free_shared", "free_foreign", "hand_over", "memzone_reserve"),
                          [](const auto& test) { return test.param; });
 
 TEST_P(CrashSteps, AreSurvived) {
