@@ -219,6 +219,30 @@ EXTMEM_API int extmem_region_attach(extmem_domain_t* domain, extmem_region_id_t 
 EXTMEM_API int extmem_region_attach_file(extmem_domain_t* domain, extmem_region_id_t region, int fd,
                                          uint64_t offset);
 
+/**
+ * The reverse of extmem_region_attach, also for the process that added the region: memory of the caller's that this process
+ * goes without from now on, while the others keep it. What is allocated in it stays so; here it can be freed again after
+ * another extmem_region_attach.
+ *
+ * Requires: no thread of this process uses the memory meanwhile.
+ * Returns: 0; -errno.
+ * Errors: ENOENT no such region, or it is not mapped here; ENOTSUP extmem maps it by itself; what a listener answered;
+ * EDEADLK inside a callback.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_region_detach(extmem_domain_t* domain, extmem_region_id_t region);
+
+/**
+ * From now on this process maps backings at free addresses from `lowest` upwards, above the regions that are there already:
+ * small ones for devices, say. Where none is found the kernel chooses. 0, as from the start: a named domain's backings go
+ * to a window of addresses that Linux leaves free in every process (48 to 56 TiB), a private one's where the kernel likes.
+ *
+ * Returns: 0; -errno.
+ * Errors: EINVAL lowest is no multiple of 2 MiB, or above 2^46.
+ * Threads: any.
+ */
+EXTMEM_API int extmem_domain_place_backings(extmem_domain_t* domain, uint64_t lowest);
+
 #ifdef __cplusplus
 }
 #endif

@@ -326,6 +326,8 @@ class CFace final : public Face {
   int attach_region(RegionId region, void* base) override {
     return extmem_region_attach(domain_, c(region), base);
   }
+  int detach_region(RegionId region) override { return extmem_region_detach(domain_, c(region)); }
+  int place_backings(std::uint64_t lowest) override { return extmem_domain_place_backings(domain_, lowest); }
 
  private:
   template <typename Call>

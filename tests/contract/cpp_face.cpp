@@ -178,6 +178,8 @@ class CppFace final : public Face {
   int attach_region_file(RegionId region, int fd, std::uint64_t offset) override {
     return put(domain_.attach_region_file(region, fd, offset));
   }
+  int detach_region(RegionId region) override { return put(domain_.detach_region(region)); }
+  int place_backings(std::uint64_t lowest) override { return put(domain_.place_backings(lowest)); }
   int attach_region(RegionId region, void* base) override { return put(domain_.attach_region(region, base)); }
 
  private:

@@ -94,6 +94,8 @@ class Face {
   virtual int hand_over(const void* p, std::uint32_t participant) = 0;
   virtual int attach_region(RegionId region, void* base) = 0;
   virtual int attach_region_file(RegionId region, int fd, std::uint64_t offset) = 0;
+  virtual int detach_region(RegionId region) = 0;
+  virtual int place_backings(std::uint64_t lowest) = 0;
 
   // Shorthands.
   int create_heap(const char* name, Heap& heap) { return create_heap(name, HeapOptions{}, heap); }

@@ -362,6 +362,39 @@ TEST_P(TwoProcesses, AttachedMemoryOfTheCallerServesBoth) {
   EXPECT_EQ(face_->deallocate(at(bits)), 0);
 }
 
+TEST_P(TwoProcesses, AttachedMemoryCanBeDetached) {
+  Memory memory(4 * kMiB);
+  RegionSpec spec;
+  spec.base = memory.base();
+  spec.length = memory.length();
+  RegionId region;
+  ASSERT_EQ(face_->add_region(heap_, spec, region), 0) << face_->message();
+  const std::uint64_t bits = allocate(100, 16, 1);
+  ASSERT_EQ(face_->detach_region(region), 0) << face_->message();
+  EXPECT_EQ(face_->detach_region(region), -ENOENT);
+  EXPECT_NE(face_->message(), "");
+  void* p = nullptr;
+  EXPECT_EQ(face_->from_region_ptr(RegionPtr{bits}, p), -ENXIO) << face_->message();
+  EXPECT_EQ(face_->allocate(heap_, 100, p), -ENOMEM);
+  ASSERT_EQ(face_->attach_region(region, memory.base()), 0) << face_->message();
+  EXPECT_EQ(face_->deallocate(at(bits)), 0) << face_->message();
+  ASSERT_EQ(face_->remove_region(region, nullptr), 0) << face_->message();
+  EXPECT_EQ(face_->detach_region(region), -ENOENT);
+  EXPECT_EQ(face_->detach_region(add()), -ENOTSUP) << face_->message();
+}
+
+TEST_P(TwoProcesses, BackingsAreMappedWhereAsked) {
+  EXPECT_EQ(face_->place_backings(4096), -EINVAL) << face_->message();
+  constexpr std::uint64_t kLowest = std::uint64_t{40} << 40;
+  ASSERT_EQ(face_->place_backings(kLowest), 0) << face_->message();
+  const RegionId region = add();
+  RegionInfo info;
+  ASSERT_EQ(face_->region_info(region, info), 0) << face_->message();
+  EXPECT_GE(reinterpret_cast<std::uintptr_t>(info.base), kLowest);
+  EXPECT_LT(reinterpret_cast<std::uintptr_t>(info.base), kLowest + (std::uint64_t{1} << 40));
+  ASSERT_EQ(face_->place_backings(0), 0) << face_->message();
+}
+
 TEST_P(TwoProcesses, AStoppedOneIsNotTakenForDead) {
   add();
   Companion other;

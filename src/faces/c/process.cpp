@@ -91,3 +91,13 @@ int extmem_region_attach_file(extmem_domain_t* domain, extmem_region_id_t region
   EXTMEM_C_REQUIRE_DOMAIN(domain);
   return to_errno(domain->domain.attach_region_file(from_c(region), fd, offset));
 }
+
+int extmem_region_detach(extmem_domain_t* domain, extmem_region_id_t region) {
+  EXTMEM_C_REQUIRE_DOMAIN(domain);
+  return to_errno(domain->domain.detach_region(from_c(region)));
+}
+
+int extmem_domain_place_backings(extmem_domain_t* domain, uint64_t lowest) {
+  EXTMEM_C_REQUIRE_DOMAIN(domain);
+  return to_errno(domain->domain.place_backings(lowest));
+}
