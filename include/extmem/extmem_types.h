@@ -380,7 +380,7 @@ typedef struct extmem_tag_stats {
 typedef struct extmem_memzone_info {
   size_t struct_size;
   char name[EXTMEM_NAME_SIZE];
-  void* addr;
+  void* addr; /* NULL where its region is not mapped here: extmem_region_ptr_to_address says why */
   uint64_t length;
   extmem_iova_t iova; /* of the first byte, or EXTMEM_BAD_IOVA */
   uint64_t os_page_size;

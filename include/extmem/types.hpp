@@ -322,7 +322,7 @@ struct TagStats {
 
 struct MemzoneInfo {
   char name[kMaxNameLength + 1] = {};
-  void* addr = nullptr;
+  void* addr = nullptr;  ///< null where its region is not mapped here: from_region_ptr(ptr) says why
   std::uint64_t length = 0;
   Iova iova = kBadIova;  ///< of the first byte
   std::uint64_t os_page_size = 0;

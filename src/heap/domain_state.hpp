@@ -358,6 +358,7 @@ class DomainState {
   Result<void> clean_regions(FunctionRef<bool(std::uint32_t)> slot_died, std::uint32_t slot,
                              RecoveryReport& report) noexcept;
   static Result<void> remove_path(const RegionShare& share, bool of_group) noexcept;
+  Result<int> open_region_path(const RegionShare& share, const os::SharedFile& file) noexcept;
   static Result<void> remove_paths(os::DomainFolder& folder, int control) noexcept;
   [[nodiscard]] bool names_file(const os::SharedFile& file) const noexcept;
   Result<void> open_control(const OpenOptions& options) noexcept;
@@ -374,6 +375,7 @@ class DomainState {
   [[nodiscard]] std::uint32_t slots_high() const noexcept {
     return std::min(directory_->slots_high.get(), core_.geometry().max_threads);
   }
+  [[nodiscard]] bool lacks_region_of(const HeapLocal& heap) const noexcept;  // one not mapped here; a hint
   void leave() noexcept;
   void finish_leaving() noexcept;
   /// At the first use in a fork's child. Errors: those of joining; ESTALE; EDEADLK.
@@ -423,13 +425,11 @@ class DomainState {
 
   // Between processes.
   bool shared_ = false;
-  bool looking_ = false;  // the segment is an inspector's copy of a shared domain, and nobody works in it
+  bool looking_ = false;  // the segment is an inspector's own copy, in which nobody works
   bool remove_when_last_ = false;
-  bool same_address_ = false;  // OpenOptions::same_address
-  // place_backings(); 0: anywhere. Relaxed: looked at without the lock, to know whether it is needed.
-  base::Relaxed<std::uint64_t> lowest_address_;
-  // What opening recovered, until somebody asks. Pairs with nothing: written before there is a second user, and 1 is
-  // exchanged for 0 by one of those who ask.
+  bool same_address_ = false;                    // OpenOptions::same_address
+  base::Relaxed<std::uint64_t> lowest_address_;  // place_backings(); 0: anywhere. Read without the lock, too
+  // What opening recovered, until one exchanges 1 for 0. Pairs with nothing: written before there is a second user.
   RecoveryReport opening_{};
   std::atomic<std::uint32_t> opening_untold_{0};
   std::uint32_t users_ = 1;  // Domain handles of this process (threads.cpp's lock)
@@ -447,7 +447,7 @@ class DomainState {
   shared::Participants participants_;
   shared::Ground ground_;
   os::DomainFolder folder_;
-  int token_fd_ = -1;
+  os::WatchedDescriptor token_;
   std::atomic<std::uint64_t> synced_{0};        // the directory's epoch seen here. Release/acquire: with that
   std::atomic<std::uint64_t> own_sequence_{0};  // the index's word in a private domain
   char name_[kMaxNameLength + 1] = {};

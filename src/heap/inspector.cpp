@@ -81,7 +81,7 @@ Result<InspectorState*> InspectorState::open_fd(int fd, bool named) noexcept {
   auto* state = new (*memory) InspectorState;  // placement: the mapping is this object's home
   state->view_ = view;
   state->reader_ = shared::SegmentReader(fd, total);
-  state->fd_ = owned.release();
+  state->file_ = os::WatchedDescriptor(owned.release());
   state->named_ = named;
   state->mapping_bytes_ = bytes;
   state->copied_ = reinterpret_cast<std::uint64_t*>(*memory + copied);
@@ -93,7 +93,7 @@ Result<InspectorState*> InspectorState::open_fd(int fd, bool named) noexcept {
 }
 
 void InspectorState::close() noexcept {
-  os::close_file(fd_);
+  os::close_file(file_.get());
   view_->segment_.close();
   view_->unmake();
   const std::uint64_t bytes = mapping_bytes_;
@@ -101,7 +101,7 @@ void InspectorState::close() noexcept {
   os::unmap(this, bytes);
 }
 
-std::uint64_t InspectorState::resident_bytes() const noexcept { return os::occupied_bytes(fd_); }
+std::uint64_t InspectorState::resident_bytes() const noexcept { return os::occupied_bytes(file_.get()); }
 
 Result<void> InspectorState::refresh() noexcept {
   if (walking_) return inside_walk();
@@ -216,7 +216,8 @@ Result<void> InspectorState::walk_participants(FunctionRef<bool(const Participan
       const bool there = start && *start == record.start_time && !os::process_is_zombie(info.pid) &&
                          !view_->participants_.replaced(i);
       info.self = there && info.pid == static_cast<std::uint32_t>(::getpid());
-      info.dead = life == Life::dying || !there || !os::process_maps_file(info.pid, fd_);
+      info.dead =
+          life == Life::dying || !there || !os::process_maps_file(info.pid, file_.device(), file_.inode());
     } else {
       info.dead = life == Life::dying;
     }

@@ -136,7 +136,7 @@ class InspectorState {
 
   DomainState* view_ = nullptr;
   shared::SegmentReader reader_;
-  int fd_ = -1;
+  os::WatchedDescriptor file_;
   bool named_ = true;
   std::uint64_t mapping_bytes_ = 0;
   std::uint64_t* copied_ = nullptr;  // a bit for each 64 KiB of the segment: copied since begin_copy()

@@ -34,7 +34,8 @@ Error in_use() noexcept {
   return EXTMEM_ERROR(EBUSY, "living processes use the domain (`extmem ls` names them): end them first");
 }
 
-/// Counts the participants of a segment that this process has not open, in a copy of their records.
+/// Counts the participants of a segment that this process has not open, in a copy of their records. `token` -1: without looking
+/// at their tokens.
 Result<void> look_at(int control, int token, std::uint64_t participants_at, DomainInfo& info) noexcept {
   alignas(shared::Participant)
       std::byte bytes[(shared::kMaxParticipants + 1) * sizeof(shared::Participant)] = {};
@@ -138,6 +139,13 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
                           "this process has the domain open without same_address, so regions may be mapped "
                           "elsewhere: close it first, or ask for same_address from the start");
     }
+    if (open->forked_.load(
+            std::memory_order_acquire)) {  // a fork's child joins now, or hears here why it cannot
+      if (auto joined = open->after_fork(); !joined) {
+        drop_user(open);
+        return joined.error();
+      }
+    }
     if (o.mode == OpenMode::create_only) {
       drop_user(open);
       return EXTMEM_ERROR(EEXIST, "a domain of this name exists: open it, or remove it first");
@@ -154,12 +162,8 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   EXTMEM_TRY(state, make(sizes));
   const auto fail = [&](Error why) {
     // Under the folder's lock: what has no control segment is nobody's, so a failed creation leaves nothing behind.
-    if (auto there = state->folder_.open_file(os::kControlFile, false); there) {
-      os::close_file(*there);
-    } else if (there.error().code() == ENOENT) {
-      (void)state->folder_.remove_all();
-    }
-    os::close_file(state->token_fd_);
+    if (!state->folder_.has(os::kControlFile)) (void)state->folder_.remove_all();
+    os::close_file(state->token_.get());
     state->segment_.close();
     state->unmake();
     return why;
@@ -171,7 +175,7 @@ Result<DomainState*> DomainState::open_named(std::string_view name, const OpenOp
   std::memcpy(state->name_, name.data(), name.size());
   auto token = state->folder_.open_file(os::kTokenFile, true);
   if (!token) return fail(token.error());
-  state->token_fd_ = *token;
+  state->token_ = os::WatchedDescriptor(*token);
   if (auto opened = state->open_control(o); !opened) return fail(opened.error());
   if (auto joined = state->join(); !joined) return fail(joined.error());
   enlist(state);
@@ -202,7 +206,7 @@ Result<void> DomainState::join() noexcept {
   ground_ = shared::Ground(segment_);
   const Tables tables = place_tables(core_.geometry());
   participants_.bind(segment_.base(), segment_.bytes(), segment_.at<shared::Participant>(tables.participants),
-                     &core_.slot(0), core_.geometry().max_threads, token_fd_, segment_.fd());
+                     &core_.slot(0), core_.geometry().max_threads, token_.get(), segment_.fd());
   EXTMEM_TRY(self, participants_.join());
   if (!ground_.ensure(&mapped(self, 0),
                       sizeof(std::uint32_t) * (std::uint64_t{core_.geometry().max_regions} + 1))) {
@@ -220,7 +224,7 @@ Result<void> DomainState::join() noexcept {
 void DomainState::finish_leaving() noexcept {
   const std::uint32_t self = participants_.self();
   if (self == 0) {  // a fork's child that never used the domain
-    os::close_file(token_fd_);
+    os::close_file(token_.get());
     return;
   }
   for (std::uint32_t region = 0; region <= core_.geometry().max_regions; ++region) mapped(self, region) = 0;
@@ -244,7 +248,7 @@ void DomainState::finish_leaving() noexcept {
       (void)folder_.remove_all();
     }
   }
-  os::close_file(token_fd_);
+  os::close_file(token_.get());
   if (locked) folder_.unlock();
 }
 
@@ -282,9 +286,20 @@ Result<void> DomainState::list_named(const char* directory,
   if (!visit) return EXTMEM_ERROR(EINVAL, "a walk needs a visitor");
   return os::DomainFolder::list(directory, [&](std::string_view name) {
     auto folder = os::DomainFolder::open_locked(folder_request(name, directory, false, true));
-    if (!folder) return true;  // not ours, or going just now
     DomainInfo info;
     std::memcpy(info.name, name.data(), name.size());
+    if (!folder && folder.error().code() != ETIMEDOUT) return true;  // not ours, or going just now
+    if (!folder) {
+      // A stopped process keeps the lock. Without it the token file is not opened: another thread may be joining, and closing
+      // it would give its token up.
+      auto seen = os::DomainFolder::open_to_look(folder_request(name, directory, false, true));
+      if (!seen) return true;
+      const os::Descriptor fd(*seen);
+      info.bytes = os::occupied_bytes(fd.get());
+      if (auto header = shared::ControlSegment::read_header(fd.get()); header)
+        (void)look_at(fd.get(), -1, place_tables(header->geometry).participants, info);
+      return visit(info);
+    }
     auto control = folder->open_file(os::kControlFile, false);
     if (!control) return true;
     const os::Descriptor control_fd(*control);

@@ -117,6 +117,16 @@ bool is_plain(const CheckedRequest& request, std::uint16_t untagged) noexcept {
 
 }  // namespace
 
+bool DomainState::lacks_region_of(const HeapLocal& heap) const noexcept {
+  for (std::uint32_t region = 1; region <= regions_high(); ++region) {
+    const alloc::RegionCore& core = core_.region(region);
+    if (core.heap == heap.id && bases_[region] == 0 &&
+        (core.flags & (alloc::kRegionAttached | alloc::kRegionDraining)) == alloc::kRegionAttached)
+      return true;
+  }
+  return false;
+}
+
 Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& request) noexcept {
   EXTMEM_TRY(slot, thread_slot());
   RegionId grown{};  // for this request
@@ -156,6 +166,13 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
       others_asked = true;
       if (poll()) continue;
     }
+    if (failed.code() == ENOMEM && !heap.grows && shared_ && lacks_region_of(heap)) {
+      return EXTMEM_ERROR(
+          ENOMEM,
+          "no free memory of the heap fits this size and these constraints in the regions that this process "
+          "has mapped, and others of the heap are not mapped here: from_region_ptr says why; or add a "
+          "region");
+    }
     if (failed.code() != ENOMEM || !heap.grows || !growth_helps(heap.growth, request)) return failed;
     // What a new region does not serve while nobody else uses it, no further one will: its IOVAs do not fit, say.
     if (grown && take_back_growth(grown)) return failed;
@@ -166,7 +183,31 @@ Result<RegionPtr> DomainState::allocate(HeapLocal& heap, const CheckedRequest& r
 Result<void*> DomainState::allocate_pointer(HeapLocal& heap, std::size_t size,
                                             const AllocOptions& options) noexcept {
   EXTMEM_TRY(request, check_request(heap, size, options));
-  EXTMEM_TRY(ptr, allocate(heap, request));
+  RegionPtr ptr{};
+  // A small object in one region: a span would take whole pages. So where the thread's next object happens to lie there, it is
+  // that, and always so in a heap of one region.
+  if (request.filter.region != 0 && !heap.exact && core_.heap(heap.id).slab_regions != 0 &&
+      size >> core_.region(request.filter.region).pages.page_shift == 0) {
+    AllocOptions anywhere = options;
+    anywhere.region = RegionId{};
+    EXTMEM_TRY(small, check_request(heap, size, anywhere));
+    EXTMEM_TRY(slot, thread_slot());
+    EXTMEM_TRY(cache, thread_cache(slot, heap));
+    if (small.cls < alloc::kClasses && !cache->exact()) {
+      if (auto found = core_.allocate_small(slot, *cache, small.cls, small.holder); found) {
+        void* const object = reinterpret_cast<void*>(*found);
+        ptr = to_region_ptr(object).value_or(RegionPtr{});
+        if (ptr.slot() != request.filter.region) {
+          ptr = RegionPtr{};
+          (void)deallocate(&heap, object);
+        }
+      }
+    }
+  }
+  if (!ptr) {
+    EXTMEM_TRY(allocated, allocate(heap, request));
+    ptr = allocated;
+  }
   void* p = address(ptr);
   if (options.zero) {
     if ((core_.region(ptr.slot()).flags & alloc::kRegionCpu) == 0) {

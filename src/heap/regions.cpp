@@ -343,11 +343,16 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   if (!file) return;
   share.device = file->device;
   share.inode = file->inode;
-  const bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
+  bool named = os::path_of(mapping->fd, share.path, sizeof share.path).ok();
   if (!named) share.path[0] = '\0';
+  const bool in_folder = mapping->created && folder_.has(mapping->name.data(), mapping->fd);
+  if (in_folder && !named) {  // without /proc: others go by the folder, as for every such file
+    named = true;
+    std::strncpy(share.path, os::Path("/").add(mapping->name.data()).c_str(), sizeof share.path - 1);
+  }
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
   // Last: whoever releases the region after our death trusts the path only then.
-  if (named && mapping->created && folder_.has(mapping->name.data(), mapping->fd)) share.unlink = 1;
+  if (named && in_folder) share.unlink = 1;
 }
 
 Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec, MakingNote& note) noexcept {
@@ -379,9 +384,9 @@ Result<os::Mapping> DomainState::map_backing(const BackingSpec& spec, MakingNote
   os::Path own;  // memory of a named domain that nobody has a path for lies in the domain's folder
   if (shared_ && spec.kind == BackingKind::anonymous) {
     request.kind = BackingKind::file;
-    own.add("/proc/self/fd/")
-        .add(static_cast<std::uint64_t>(folder_.fd()))
-        .add("/region-")
+    EXTMEM_TRY(folder, folder_.checked_fd());
+    request.folder = folder;
+    own.add("region-")
         .add(std::uint64_t{participants_.self()})
         .add("-")
         .add(directory_->next_file.atomic().fetch_add(1, std::memory_order_relaxed));

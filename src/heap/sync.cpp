@@ -4,6 +4,8 @@
 // if that is free here, else at another one congruent to it modulo kCongruence: so every alignment holds everywhere.
 // What cannot be mapped is left alone until poll() tries again: allocations of this process are then served from other
 // regions, and look-ups say why (mapped_here). With OpenOptions::same_address no other address will do.
+#include <cstring>
+
 #include "alloc/heap_guard.hpp"
 #include "alloc/span_magazines.hpp"
 #include "base/error.hpp"
@@ -168,6 +170,18 @@ void DomainState::unmap_region(std::uint32_t region) noexcept {
   if (participants_.self() != 0) mapped(participants_.self(), region) = 0;
 }
 
+/// A file of the domain's folder by its name there: its path may be another one here, in another mount namespace or behind a
+/// chroot.
+Result<int> DomainState::open_region_path(const RegionShare& share, const os::SharedFile& file) noexcept {
+  if (std::memchr(share.path, '\0', sizeof share.path) == nullptr)
+    return EXTMEM_ERROR(EUCLEAN, "the region's record is damaged: run verify, and remove the domain");
+  const char* const name = std::strrchr(share.path, '/');
+  if (share.unlink == 1 && name != nullptr) {
+    if (auto fd = folder_.open_file(name + 1, false); fd) return os::checked_shared(*fd, file);
+  }
+  return os::open_shared_path(share.path, file);
+}
+
 Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
   const alloc::RegionCore& core = core_.region(region);
   if (!core_.sound(core))
@@ -180,7 +194,7 @@ Result<void> DomainState::map_foreign(std::uint32_t region) noexcept {
   const auto reach = static_cast<Reach>(share.reach.get());
   int fd = -1;
   if (reach == Reach::path) {
-    EXTMEM_TRY(opened, os::open_shared_path(share.path, file));
+    EXTMEM_TRY(opened, open_region_path(share, file));
     fd = opened;
   } else if (reach == Reach::holder) {
     bool held = false;

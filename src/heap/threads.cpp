@@ -110,7 +110,7 @@ void delist(DomainState* state) noexcept {
 DomainState* DomainState::find_live(int folder) noexcept {
   const LiveGuard guard;
   for (DomainState* state = live_domains.first; state != nullptr; state = state->next_live_) {
-    if (!state->shared_ || !os::same_file(state->folder_.fd(), folder)) continue;
+    if (!state->shared_ || !state->folder_.is_folder_of(folder)) continue;
     ++state->users_;
     return state;
   }

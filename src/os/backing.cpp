@@ -1,5 +1,6 @@
 #include "os/backing.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -399,9 +400,15 @@ Result<Mapping> create_backing(const BackingRequest& request) noexcept {
   return mapping;
 }
 
+/// Whether the descriptor is still that of a folder of ours: a program may have closed it, and opened another.
+static bool is_folder(int fd) noexcept {
+  const int flags = fd >= 0 ? ::fcntl(fd, F_GETFL) : -1;
+  return flags >= 0 && (flags & O_PATH) != 0;
+}
+
 void keep_name(Mapping& mapping) noexcept {
   const ErrnoKeeper keeper;
-  if (mapping.folder >= 0) ::close(mapping.folder);
+  if (is_folder(mapping.folder)) ::close(mapping.folder);
   mapping.folder = -1;
 }
 
@@ -421,7 +428,7 @@ Result<void> close_backing(Mapping& mapping) noexcept {
   if (closing.addr != nullptr && ::munmap(closing.addr, closing.length) != 0) {
     result = EXTMEM_SYS_ERROR(errno, "cannot unmap the backing: its addresses are not what was mapped");
   }
-  if (closing.folder >= 0) {
+  if (is_folder(closing.folder)) {
     const Result<void> unlinked = unlink_if_same(closing.folder, closing.name.data(), closing.fd);
     if (result && !unlinked) result = unlinked;
     ::close(closing.folder);

@@ -57,6 +57,7 @@ struct BackingRequest {
   bool prefault = false;               ///< make every page present now
   bool thp = false;                    ///< advise transparent hugepages: anonymous, memfd, shm, tmpfs files
   const char* path_or_name = nullptr;  ///< file, dax: path; shm: "/name"; memfd: a label, or null
+  int folder = -1;                     ///< file: an open folder, in which path_or_name is a plain name
   bool create = true;                  ///< shm, file, dax: create it, or make it longer, when needed
   bool unlink_on_close = false;        ///< shm, file, dax: close_backing removes the name
   std::size_t align = 0;               ///< of the address; power of two; 0: the page size

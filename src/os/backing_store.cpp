@@ -204,6 +204,7 @@ Result<void> Store::open_shm(const BackingRequest& request) noexcept {
 
 Result<void> Store::open_path(const BackingRequest& request) noexcept {
   const std::string_view whole(request.path_or_name);
+  if (request.folder >= 0) return open_name(request, ".", whole, O_NOFOLLOW);
   if (whole.size() >= PATH_MAX) return open_error(ENAMETOOLONG);
   const std::size_t slash = whole.rfind('/');
   if (slash == std::string_view::npos) return open_name(request, ".", whole, 0);
@@ -284,7 +285,8 @@ Result<void> Store::open_name(const BackingRequest& request, const char* folder,
   if (name.empty() || name == "." || name == "..") return open_error(EISDIR);
   if (name.size() >= name_.size()) return open_error(ENAMETOOLONG);
   std::memcpy(name_.data(), name.data(), name.size());
-  folder_ = above_standard(::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const int at = request.folder >= 0 ? request.folder : AT_FDCWD;
+  folder_ = above_standard(::openat(at, folder, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (folder_ < 0) return open_error(errno);
   // Others may create and remove the name meanwhile; only an exclusive creation tells whether it is ours to
   // undo.

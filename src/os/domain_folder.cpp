@@ -25,8 +25,24 @@ constexpr const char* kNewControl = ".control.new";
 constexpr std::uint64_t kLockPatienceNs = 5'000'000'000;
 constexpr std::uint64_t kLockPauseNs = 2'000'000;
 
+Error closed_by_program() noexcept {
+  return EXTMEM_ERROR(EBADF,
+                      "this program has closed descriptors of the domain, all that it did not know perhaps: "
+                      "close the domain and open it anew");
+}
+
+Error too_many_files(int failed) noexcept {
+  return EXTMEM_SYS_ERROR(
+      failed,
+      "too many open files for the descriptors of a domain: raise RLIMIT_NOFILE (ulimit -n; "
+      "of the whole system: fs.file-max)");
+}
+
 Error folder_error(int failed, const char*) noexcept {
   switch (failed) {
+    case EMFILE:
+    case ENFILE:
+      return too_many_files(failed);
     case ENOENT:
       return EXTMEM_ERROR(ENOENT, "no such domain, or its runtime directory does not exist");
     case ELOOP:
@@ -108,6 +124,9 @@ Result<int> open_folder(int at, const char* path, bool create, bool group) noexc
     if (create && !made && errno != EEXIST) return folder_error(errno, path);
     fd = above_standard(::openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (fd >= 0) break;
+    const int failed = errno;
+    if (made) (void)::unlinkat(at, path, AT_REMOVEDIR);  // nothing is left behind
+    errno = failed;
     // Who only opens and finds a folder without a control segment removes it: it may be the one made just now.
     if (!create || errno != ENOENT) return folder_error(errno, path);
   }
@@ -155,7 +174,7 @@ Result<void> DomainFolder::check_name(std::string_view name) noexcept {
 }
 
 DomainFolder::DomainFolder(DomainFolder&& other) noexcept
-    : parent_(std::exchange(other.parent_, -1)), fd_(std::exchange(other.fd_, -1)), group_(other.group_) {
+    : parent_(std::exchange(other.parent_, {})), fd_(std::exchange(other.fd_, {})), group_(other.group_) {
   std::memcpy(name_, other.name_, sizeof name_);
 }
 
@@ -168,11 +187,11 @@ DomainFolder& DomainFolder::operator=(DomainFolder&& other) noexcept {
 }
 
 DomainFolder::~DomainFolder() {
-  if (fd_ >= 0) {
+  if (const int own = fd(); own >= 0) {
     unlock();  // a child that was forked meanwhile has the descriptor too
-    ::close(fd_);
+    ::close(own);
   }
-  if (parent_ >= 0) ::close(parent_);
+  if (const int own = parent(); own >= 0) ::close(own);
 }
 
 Result<DomainFolder> DomainFolder::open_locked(const FolderRequest& request) noexcept {
@@ -181,14 +200,15 @@ Result<DomainFolder> DomainFolder::open_locked(const FolderRequest& request) noe
   folder.group_ = request.group;
   std::memcpy(folder.name_, request.name.data(), request.name.size());
   EXTMEM_TRY(parent, open_runtime_directory(request.directory, request.create, request.group));
-  folder.parent_ = parent;
+  folder.parent_ = WatchedDescriptor(parent);
   for (;;) {
     EXTMEM_TRY(fd, open_folder(parent, folder.name_, request.create, request.group));
-    folder.fd_ = fd;
+    folder.fd_ = WatchedDescriptor(fd);
     EXTMEM_TRY_VOID(folder.lock());
     if (folder.has_name()) return folder;
     // Somebody has removed the domain while we waited.
-    ::close(std::exchange(folder.fd_, -1));
+    folder.fd_ = {};
+    ::close(fd);
   }
 }
 
@@ -214,37 +234,47 @@ Result<int> DomainFolder::open_to_look(const FolderRequest& request) noexcept {
   return control.release();
 }
 
+Result<int> DomainFolder::checked_fd() const noexcept {
+  const int own = fd();
+  if (own < 0) return closed_by_program();
+  return own;
+}
+
 bool DomainFolder::has_name() const noexcept {
   struct stat named {};
   struct stat opened {};
-  return ::fstatat(parent_, name_, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd_, &opened) == 0 &&
+  return ::fstatat(parent(), name_, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd(), &opened) == 0 &&
          named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 void DomainFolder::reopen() noexcept {
-  const int fd = above_standard(::openat(fd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  ::close(fd_);
-  fd_ = fd;
+  const int old = fd();
+  if (old < 0) return;
+  fd_ = WatchedDescriptor(above_standard(::openat(old, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
+  ::close(old);
 }
 
 Result<void> DomainFolder::lock() noexcept {
+  EXTMEM_TRY(fd, checked_fd());
   const std::uint64_t start = monotonic_ns();
-  while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR)
       return EXTMEM_SYS_ERROR(errno, "cannot lock the folder of the domain");
-    if (monotonic_ns() - start > kLockPatienceNs) return still_locked(fd_);
+    if (monotonic_ns() - start > kLockPatienceNs) return still_locked(fd);
     sleep_ns(kLockPauseNs);
   }
   return {};
 }
 
-void DomainFolder::unlock() noexcept { (void)::flock(fd_, LOCK_UN); }
+void DomainFolder::unlock() noexcept { (void)::flock(fd(), LOCK_UN); }
 
 Result<int> DomainFolder::open_file(const char* name, bool create) noexcept {
   const mode_t mode = group_ ? 0660 : 0600;
-  const int fd = above_standard(
-      ::openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0), mode));
+  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
+  const int fd = above_standard(::openat(this->fd(), name, flags, mode));
   if (fd < 0) {
+    if (errno == EMFILE || errno == ENFILE) return too_many_files(errno);
+    if (errno == EBADF) return closed_by_program();
     if (errno == ENOENT) return EXTMEM_ERROR(ENOENT, "no domain of this name exists: create it first");
     return EXTMEM_SYS_ERROR(errno, "cannot open a file of the domain");
   }
@@ -266,12 +296,12 @@ void DomainFolder::share_file(int fd) const noexcept {
 }
 
 Result<int> DomainFolder::open_new_control() noexcept {
-  (void)::unlinkat(fd_, kNewControl, 0);  // of a creator that died
+  (void)::unlinkat(fd(), kNewControl, 0);  // of a creator that died
   return open_file(kNewControl, true);
 }
 
 Result<void> DomainFolder::publish_control() noexcept {
-  if (::renameat(fd_, kNewControl, fd_, kControlFile) != 0) {
+  if (::renameat(fd(), kNewControl, fd(), kControlFile) != 0) {
     return EXTMEM_SYS_ERROR(errno, "cannot publish the domain's control segment");
   }
   return {};
@@ -279,36 +309,46 @@ Result<void> DomainFolder::publish_control() noexcept {
 
 bool DomainFolder::private_to_user() const noexcept {
   struct stat status {};
-  return ::fstat(fd_, &status) == 0 && status.st_uid == ::geteuid() && (status.st_mode & S_IWGRP) == 0;
+  return ::fstat(fd(), &status) == 0 && status.st_uid == ::geteuid() && (status.st_mode & S_IWGRP) == 0;
+}
+
+bool DomainFolder::has(const char* name) const noexcept {
+  struct stat named {};
+  return ::fstatat(fd(), name, &named, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 bool DomainFolder::has(const char* name, int fd) const noexcept {
   struct stat named {};
   struct stat opened {};
-  return ::fstatat(fd_, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 &&
+  return ::fstatat(this->fd(), name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &opened) == 0 &&
          named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 void DomainFolder::remove_file(const char* name) noexcept {
   const ErrnoKeeper keeper;
-  (void)::unlinkat(fd_, name, 0);
+  (void)::unlinkat(fd(), name, 0);
 }
 
 void DomainFolder::remove_files(std::string_view prefix, FunctionRef<bool(const char*)> keep) noexcept {
   const ErrnoKeeper keeper;
-  FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(fd_)).c_str());
+  FolderReader reader(fd());
   while (const auto name = reader.next()) {
     char text[256] = {};
     if (name->size() >= sizeof text || !name->starts_with(prefix)) continue;
     std::memcpy(text, name->data(), name->size());
-    if (!keep(text)) (void)::unlinkat(fd_, text, 0);
+    if (!keep(text)) (void)::unlinkat(fd(), text, 0);
   }
 }
 
 Result<void> DomainFolder::remove_all() noexcept {
-  (void)::unlinkat(fd_, kControlFile, 0);  // first: from now on nobody can join
+  if (!FolderReader(fd()).is_open()) {
+    const int failed = errno;
+    if (has(kControlFile)) return folder_error(failed, name_);  // it stays whole
+    for (const char* name : {kTokenFile, kNewControl}) (void)::unlinkat(fd(), name, 0);
+  }
+  (void)::unlinkat(fd(), kControlFile, 0);  // first: from now on nobody can join
   remove_files("", [](const char*) { return false; });
-  if (::unlinkat(parent_, name_, AT_REMOVEDIR) != 0)
+  if (::unlinkat(parent(), name_, AT_REMOVEDIR) != 0)
     return EXTMEM_SYS_ERROR(errno, "cannot remove the folder of the domain");
   return {};
 }
@@ -316,7 +356,7 @@ Result<void> DomainFolder::remove_all() noexcept {
 Result<void> DomainFolder::list(const char* directory, FunctionRef<bool(std::string_view)> visit) noexcept {
   auto parent = open_runtime_directory(directory, false, true);
   if (!parent) return parent.error().code() == ENOENT ? Result<void>() : Result<void>(parent.error());
-  FolderReader reader(Path("/proc/self/fd/").add(static_cast<std::uint64_t>(*parent)).c_str());
+  FolderReader reader(*parent);
   while (const auto name = reader.next()) {
     if (check_name(*name) && !visit(*name)) break;
   }

@@ -19,6 +19,7 @@
 
 #include "extmem/function_ref.hpp"
 #include "extmem/result.hpp"
+#include "os/watched_descriptor.hpp"
 
 namespace extmem::os {
 
@@ -47,7 +48,12 @@ class DomainFolder {
   void unlock() noexcept;
   Result<void> lock() noexcept;
 
-  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// The open folder; -1: the program has closed the descriptor.
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  /// The same. Errors: EBADF.
+  Result<int> checked_fd() const noexcept;
+  /// Whether `fd` has the same folder open, also where the program has closed ours.
+  [[nodiscard]] bool is_folder_of(int fd) const noexcept { return fd_.is_file_of(fd); }
   /// In a fork's child: opens the folder anew, since the lock of an inherited descriptor is its parent's too.
   void reopen() noexcept;
   /// Whether the folder still has its name: nobody has removed the domain.
@@ -56,6 +62,8 @@ class DomainFolder {
   void share_file(int fd) const noexcept;
   /// Opens a file of the folder for reading and writing. Errors: ENOENT; EPERM not a regular file of ours.
   Result<int> open_file(const char* name, bool create) noexcept;
+  /// Whether the folder has a file of that name.
+  [[nodiscard]] bool has(const char* name) const noexcept;
   /// A new empty file under a name that nobody looks at, and its publication. Requires: the lock.
   Result<int> open_new_control() noexcept;
   Result<void> publish_control() noexcept;
@@ -76,8 +84,10 @@ class DomainFolder {
   static Result<void> check_name(std::string_view name) noexcept;
 
  private:
-  int parent_ = -1;
-  int fd_ = -1;
+  [[nodiscard]] int parent() const noexcept { return parent_.get(); }
+
+  WatchedDescriptor parent_;
+  WatchedDescriptor fd_;
   bool group_ = false;
   char name_[64] = {};
 };

@@ -1,6 +1,7 @@
 #include "os/file.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +37,10 @@ Result<void> write_at(int fd, const void* from, std::size_t bytes, std::uint64_t
 
 int set_length(int fd, std::uint64_t bytes) noexcept {
   const ErrnoKeeper keeper;
+  // Beyond this limit the kernel sends SIGXFSZ, which kills.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && bytes > limit.rlim_cur)
+    return EFBIG;
   return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
 }
 

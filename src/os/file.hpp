@@ -14,7 +14,7 @@ namespace extmem::os {
 Result<std::size_t> read_at(int fd, void* to, std::size_t bytes, std::uint64_t offset) noexcept;
 /// Writes all of `bytes` at `offset`. Errors: those of pwrite.
 Result<void> write_at(int fd, const void* from, std::size_t bytes, std::uint64_t offset) noexcept;
-/// Sets the length. Returns 0 or the errno value.
+/// Sets the length. Returns 0 or the errno value; EFBIG where RLIMIT_FSIZE does not allow that.
 [[nodiscard]] int set_length(int fd, std::uint64_t bytes) noexcept;
 /// Takes space for a range, so that storing there cannot fail. Returns 0 or the errno value (ENOSPC, EDQUOT...).
 [[nodiscard]] int take_space(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept;

@@ -91,6 +91,9 @@ Path& Path::add_hex(std::uint64_t number) noexcept {
 FolderReader::FolderReader(const char* path) noexcept
     : folder_(Descriptor::open_to_read(path, O_DIRECTORY)) {}
 
+FolderReader::FolderReader(int fd) noexcept
+    : folder_(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+
 std::optional<std::string_view> FolderReader::next() noexcept {
   while (folder_.is_open()) {
     if (at_ >= filled_) {

@@ -52,6 +52,9 @@ class Path {
 class FolderReader {
  public:
   explicit FolderReader(const char* path) noexcept;
+  /// The folder that is open as `fd`, from its start; works without /proc.
+  explicit FolderReader(int fd) noexcept;
+  [[nodiscard]] bool is_open() const noexcept { return folder_.is_open(); }
 
   /// Returns: the next name, valid until the next call; nothing at the end or where the folder cannot be
   /// read.

@@ -107,6 +107,12 @@ void discard(void* p, std::size_t bytes) noexcept {
   std::memset(p, 0, round_up(bytes, page_size()));
 }
 
+void discard_shared(void* p, std::size_t bytes) noexcept {
+  assert(p != nullptr && on_page(p));
+  const ErrnoKeeper keeper;
+  if (::madvise(p, bytes, MADV_REMOVE) != 0) std::memset(p, 0, bytes);
+}
+
 void unmap(void* p, std::size_t bytes) noexcept {
   if (p == nullptr || bytes == 0) return;
   assert(on_page(p));

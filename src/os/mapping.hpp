@@ -42,6 +42,10 @@ Result<void> map_shared(void* p, std::size_t bytes, int fd) noexcept;
 /// Maps a private copy of the first `bytes` bytes of a file in place of what is mapped at `p`. Errors: those of mmap.
 Result<void> map_copy(void* p, std::size_t bytes, int fd) noexcept;
 
+/// Gives the space of a range of a mapped file back, for every process; it reads as zero again.
+/// Requires: `p` is page-aligned, and the range has its space.
+void discard_shared(void* p, std::size_t bytes) noexcept;
+
 /// Gives the memory of [p, p + bytes) back to the system; the range stays committed and reads as zero again.
 /// Requires: `p` is page-aligned, and the range is committed. Works on locked memory too.
 void discard(void* p, std::size_t bytes) noexcept;

@@ -1,6 +1,7 @@
 #include "os/process.hpp"
 
 #include <linux/capability.h>
+#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -145,16 +146,19 @@ bool process_is_zombie(std::uint32_t pid) noexcept {
   return state == 'Z' || state == 'X';
 }
 
-bool process_maps_file(std::uint32_t pid, int fd) noexcept {
+bool process_is_gone(std::uint32_t pid) noexcept {
   const ErrnoKeeper keeper;
-  struct stat status {};
-  if (::fstat(fd, &status) != 0) return true;
+  return static_cast<pid_t>(pid) <= 0 || (::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH);
+}
+
+bool process_maps_file(std::uint32_t pid, std::uint64_t device, std::uint64_t inode) noexcept {
+  const ErrnoKeeper keeper;
   const Descriptor maps =
       Descriptor::open_to_read(Path("/proc/").add(std::uint64_t{pid}).add("/maps").c_str());
   if (!maps.is_open()) return errno != ENOENT && errno != ESRCH;
   // "address perms offset dev inode path": the fourth and fifth field of each line.
   std::array<char, 4096> buffer;
-  std::uint64_t device_major = 0, device_minor = 0, inode = 0;
+  std::uint64_t device_major = 0, device_minor = 0, number = 0;
   int field = 0;
   bool second_half = false;
   bool empty = true;
@@ -166,11 +170,9 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
     empty = false;
     for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(got))) {
       if (c == '\n') {
-        if (inode == status.st_ino && device_major == major(status.st_dev) &&
-            device_minor == minor(status.st_dev))
-          return true;
+        if (number == inode && device_major == major(device) && device_minor == minor(device)) return true;
         field = 0;
-        device_major = device_minor = inode = 0;
+        device_major = device_minor = number = 0;
         second_half = false;
       } else if (c == ' ') {
         ++field;
@@ -178,11 +180,11 @@ bool process_maps_file(std::uint32_t pid, int fd) noexcept {
         if (c == ':') {
           second_half = true;
         } else if (const auto digit = hex_digit(c); digit) {
-          std::uint64_t& number = second_half ? device_minor : device_major;
-          number = number << 4 | *digit;
+          std::uint64_t& part = second_half ? device_minor : device_major;
+          part = part << 4 | *digit;
         }
       } else if (field == 4 && c >= '0' && c <= '9') {
-        inode = inode * 10 + static_cast<std::uint64_t>(c - '0');
+        number = number * 10 + static_cast<std::uint64_t>(c - '0');
       }
     }
   }

@@ -44,10 +44,13 @@ void process_name(char (&name)[16]) noexcept;
 /// Whether process `pid` has ended and waits for its parent only: all its descriptors are closed.
 [[nodiscard]] bool process_is_zombie(std::uint32_t pid) noexcept;
 
-/// Whether process `pid` maps the file that `fd` has open, or may: what cannot be found out (no permission for
+/// Whether process `pid` maps the file of that device and number, or may: what cannot be found out (no permission for
 /// /proc/PID/maps) is answered with true, and so is a process that maps nothing because it is just ending. A process that
 /// is gone is answered with false.
-[[nodiscard]] bool process_maps_file(std::uint32_t pid, int fd) noexcept;
+[[nodiscard]] bool process_maps_file(std::uint32_t pid, std::uint64_t device, std::uint64_t inode) noexcept;
+
+/// Whether there is no process `pid`, for sure: /proc may hide it, or not be mounted.
+[[nodiscard]] bool process_is_gone(std::uint32_t pid) noexcept;
 
 /// What the kernel tells of a thread: whether it runs, and how often it stopped running.
 struct ThreadActivity {

@@ -19,16 +19,31 @@ namespace {
 
 constexpr int kTries = 16;  // other threads may take an address between our look and our use
 
+Error other_file() noexcept {
+  return EXTMEM_ERROR(ESTALE,
+                      "the memory of the region is another file now, or was cut short: it cannot be mapped");
+}
+
+/// Whether the path names the file. Where it names nothing that can be looked at, opening it says why.
+bool is_named(const char* path, const SharedFile& file) noexcept {
+  struct stat status {};
+  return ::stat(path, &status) != 0 || (status.st_dev == file.device && status.st_ino == file.inode);
+}
+
 Result<int> check(int fd, const SharedFile& file) noexcept {
   const auto found = identify(fd);
   if (found && found->device == file.device && found->inode == file.inode && found->bytes >= file.bytes)
     return fd;
   ::close(fd);
-  return EXTMEM_ERROR(ESTALE,
-                      "the memory of the region is another file now, or was cut short: it cannot be mapped");
+  return other_file();
 }
 
 }  // namespace
+
+Result<int> checked_shared(int fd, const SharedFile& file) noexcept {
+  const ErrnoKeeper keeper;
+  return check(fd, file);
+}
 
 Result<SharedFile> identify(int fd) noexcept {
   const ErrnoKeeper keeper;
@@ -57,15 +72,22 @@ Result<void> path_of(int fd, char* path, std::size_t size) noexcept {
 
 Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
-  const int fd = above_standard(::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (fd < 0) return EXTMEM_SYS_ERROR(errno, "cannot open the file of the region");
+  // Looked at before it is opened: what has the name now may be a device that opening does something to.
+  if (!is_named(path, file)) return other_file();
+  const int fd = above_standard(::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (fd < 0)
+    return EXTMEM_SYS_ERROR(
+        errno,
+        "cannot open the file of the region by the path that its adder has (permissions? another mount "
+        "namespace?): attach_region_file takes a descriptor of it");
   return check(fd, file);
 }
 
 Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept {
   const ErrnoKeeper keeper;
   const Path path = Path("/proc/").add(std::uint64_t{pid}).add("/fd/").add(static_cast<std::uint64_t>(fd));
-  const int opened = above_standard(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!is_named(path.c_str(), file)) return other_file();  // and that process may be another one by now
+  const int opened = above_standard(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (opened < 0)
     return EXTMEM_SYS_ERROR(errno, "cannot open the memory of the region through the process that holds it");
   return check(opened, file);

@@ -27,6 +27,8 @@ Result<SharedFile> identify(int fd) noexcept;
 Result<void> path_of(int fd, char* path, std::size_t size) noexcept;
 /// Opens a file by its path. Errors: those of open; ESTALE another file is there now, or it is shorter.
 Result<int> open_shared_path(const char* path, const SharedFile& file) noexcept;
+/// An open file that was found in another way, if it is the one; else it is closed. Errors: ESTALE.
+Result<int> checked_shared(int fd, const SharedFile& file) noexcept;
 /// Opens what process `pid` has open as `fd`. Errors: as above; EACCES without permission to look at that process.
 Result<int> open_shared_holder(std::uint32_t pid, int fd, const SharedFile& file) noexcept;
 

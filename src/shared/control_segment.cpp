@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 #include "os/file.hpp"
 #include "os/mapping.hpp"
+#include "os/prefault.hpp"
 #include "os/process.hpp"
 #include "os/resident.hpp"
 #include "os/shared_mapping.hpp"
@@ -54,6 +55,12 @@ Error space_error(int failed) noexcept {
     return EXTMEM_ERROR(ENOSPC,
                         "the tmpfs of the runtime directory is full: remove files, or mount it larger");
   }
+  if (failed == EFBIG) {
+    return EXTMEM_ERROR(
+        EFBIG,
+        "the control segment is a sparse file longer than RLIMIT_FSIZE allows: raise the limit "
+        "(ulimit -f), or ask for less metadata (DomainOptions) as it is created");
+  }
   return EXTMEM_SYS_ERROR(failed, "cannot take space for the control segment (fallocate)");
 }
 
@@ -85,7 +92,8 @@ Result<SegmentHeader> ControlSegment::read_header(int fd) noexcept {
                         "the domain was made by another version of extmem, with another layout: use that "
                         "version, or remove the domain");
   }
-  if (header.boot_id != boot_number()) {
+  const std::uint64_t boot = boot_number();  // without /proc nobody knows; but then the tmpfs is of this boot
+  if (header.boot_id != boot && header.boot_id != 0 && boot != 0) {
     return EXTMEM_ERROR(ESTALE,
                         "the domain is from before a reboot, its processes and memory are gone: remove it");
   }
@@ -118,9 +126,11 @@ Result<void> ControlSegment::create_shared(int fd, const SegmentLayout& layout, 
   if (const int failed = os::take_space(fd, 0, 65536); failed != 0) return space_error(failed);
   if (const int failed = os::take_space(fd, total - bits, bits); failed != 0) return space_error(failed);
   EXTMEM_TRY_VOID(map_file(fd, total));
-  fd_ = fd;
+  file_ = os::WatchedDescriptor(fd);
+  in_file_ = true;
   if (!ensure(0, always)) {
-    fd_ = -1;  // the caller's again
+    file_ = os::WatchedDescriptor();  // the caller's again
+    in_file_ = false;
     return space_error(ENOSPC);
   }
   auto* header = at<SegmentHeader>(0);
@@ -143,35 +153,50 @@ Result<void> ControlSegment::open_shared(int fd, const SegmentHeader& header,
         "the domain was made by a build of extmem with another layout: use that build, or remove the domain");
   }
   EXTMEM_TRY_VOID(map_file(fd, total));
-  fd_ = fd;
+  file_ = os::WatchedDescriptor(fd);
+  in_file_ = true;
   return {};
 }
 
+bool ControlSegment::take_unit(std::uint64_t unit) noexcept {
+  if (const int fd = file_.get(); fd >= 0) return os::take_space(fd, unit * kUnit, kUnit) == 0;
+  return os::prefault(base_ + unit * kUnit, kUnit, os::page_size(), os::WithoutPopulate::refuse).ok();
+}
+
+void ControlSegment::give_unit_back(std::uint64_t unit) noexcept {
+  if (const int fd = file_.get(); fd >= 0) {
+    os::give_space_back(fd, unit * kUnit, kUnit);
+  } else {
+    os::discard_shared(base_ + unit * kUnit, kUnit);
+  }
+}
+
 bool ControlSegment::ensure(std::uint64_t offset, std::uint64_t length) noexcept {
-  if (fd_ < 0 || length == 0) return true;
+  if (!in_file_ || length == 0) return true;
   std::atomic<std::uint64_t>* const bits = held_bits();
   for (std::uint64_t unit = offset / kUnit; unit <= (offset + length - 1) / kUnit; ++unit) {
     const std::uint64_t bit = std::uint64_t{1} << (unit % 64);
     // Relaxed: the bit says only that the file has the space, which the kernel knows at once for everybody.
     if ((bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0) continue;
-    if (os::take_space(fd_, unit * kUnit, kUnit) != 0) return false;
+    if (!take_unit(unit)) return false;
     bits[unit / 64].fetch_or(bit, std::memory_order_relaxed);
   }
   return true;
 }
 
-bool ControlSegment::sever() noexcept { return fd_ < 0 || os::map_copy(base_, bytes_, fd_).ok(); }
+bool ControlSegment::sever() noexcept { return !in_file_ || os::map_copy(base_, bytes_, file_.get()).ok(); }
 
 void ControlSegment::close() noexcept {
   if (base_ != nullptr) os::unmap(base_ - os::page_size(), bytes_ + 2 * os::page_size());
-  os::close_file(fd_);
+  os::close_file(file_.get());
   base_ = nullptr;
   bytes_ = 0;
-  fd_ = -1;
+  file_ = os::WatchedDescriptor();
+  in_file_ = false;
 }
 
 void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcept {
-  if (fd_ >= 0) {
+  if (in_file_) {
     // Whole units go, and must be taken anew before the next store; what a unit shares with others is zeroed by hand,
     // where it is there at all.
     std::atomic<std::uint64_t>* const bits = held_bits();
@@ -183,7 +208,7 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
       const bool held = (bits[unit / 64].load(std::memory_order_relaxed) & bit) != 0;
       if (to - from == kUnit) {
         bits[unit / 64].fetch_and(~bit, std::memory_order_relaxed);
-        if (held) os::give_space_back(fd_, from, kUnit);
+        if (held) give_unit_back(unit);
       } else if (held) {
         std::memset(base_ + from, 0, to - from);
       }
@@ -203,8 +228,8 @@ void ControlSegment::discard(std::uint64_t offset, std::uint64_t length) noexcep
 }
 
 std::uint64_t ControlSegment::resident_bytes() const noexcept {
-  if (fd_ < 0) return os::resident_bytes(base_, bytes_);
-  return os::occupied_bytes(fd_);
+  const int fd = file_.get();
+  return fd < 0 ? os::resident_bytes(base_, bytes_) : os::occupied_bytes(fd);
 }
 
 }  // namespace extmem::shared

@@ -15,6 +15,7 @@
 
 #include "base/bits.hpp"
 #include "extmem/result.hpp"
+#include "os/watched_descriptor.hpp"
 
 namespace extmem::shared {
 
@@ -107,8 +108,8 @@ class ControlSegment {
   void close() noexcept;
   /// Puts a copy of its own in the mapping's place: from now on no store reaches other processes. False: it could not.
   [[nodiscard]] bool sever() noexcept;
-  /// The file, or -1.
-  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// The file; -1: there is none, or the program has closed the descriptor. Then the mapping serves instead.
+  [[nodiscard]] int fd() const noexcept { return file_.get(); }
 
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
@@ -125,7 +126,7 @@ class ControlSegment {
   [[nodiscard]] bool ensure(std::uint64_t offset, std::uint64_t length) noexcept;
   /// Whether the byte has its space. Reading one that has not takes some, too, or ends the process where there is none.
   [[nodiscard]] bool there(std::uint64_t offset) const noexcept {
-    if (fd_ < 0) return true;
+    if (!in_file_) return true;
     const std::uint64_t unit = offset / kUnit;  // relaxed: as in ensure()
     return (held_bits()[unit / 64].load(std::memory_order_relaxed) >> unit % 64 & 1) != 0;
   }
@@ -134,6 +135,9 @@ class ControlSegment {
 
  private:
   Result<void> map_file(int fd, std::uint64_t bytes) noexcept;
+  /// Takes the space of a unit. Where the program has closed the file, through the mapping.
+  [[nodiscard]] bool take_unit(std::uint64_t unit) noexcept;
+  void give_unit_back(std::uint64_t unit) noexcept;
   /// One bit for each unit of a file that has its space, in the segment's own last bytes.
   [[nodiscard]] std::atomic<std::uint64_t>* held_bits() const noexcept {
     return reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + bytes_ - held_bytes(bytes_));
@@ -146,7 +150,8 @@ class ControlSegment {
 
   std::byte* base_ = nullptr;
   std::uint64_t bytes_ = 0;
-  int fd_ = -1;
+  bool in_file_ = false;
+  os::WatchedDescriptor file_;
 };
 
 /// What a segment stands on: for a segment in a file, space must be taken before a first store, and where nothing was ever

@@ -1,5 +1,6 @@
 #include "shared/participants.hpp"
 
+#include <cerrno>
 #include <cstring>
 
 #include "base/crash_point.hpp"
@@ -25,22 +26,30 @@ void Participants::bind(std::byte* segment, std::uint64_t bytes, Participant* re
   records_ = records;
   slots_ = slots;
   slot_count_ = slot_count;
-  token_fd_ = token_fd;
-  control_fd_ = control_fd;
+  token_ = os::WatchedDescriptor(token_fd);
+  const os::WatchedDescriptor control(control_fd);
+  control_device_ = control.device();
+  control_inode_ = control.inode();
   pid_namespace_ = os::pid_namespace();
 }
 
 Result<std::uint32_t> Participants::join() noexcept {
+  const int token = token_.get();
+  if (token < 0)
+    return EXTMEM_ERROR(
+        EBADF,
+        "this program has closed descriptors of the domain, all that it did not know perhaps: "
+        "close the domain and open it anew");
   for (std::uint32_t i = 1; i <= kMaxParticipants; ++i) {
     Participant& record = records_[i];
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     if (Participant::life_of(state) != Life::free) continue;
-    EXTMEM_TRY(locked, os::try_lock_byte(token_fd_, i));
+    EXTMEM_TRY(locked, os::try_lock_byte(token, i));
     if (!locked) continue;
     base::crash_point("join.token");
     // The byte's lock makes the record ours: nobody else writes it. Until it says alive it is still a free one.
     if (record.state.load(std::memory_order_acquire) != state) {
-      os::unlock_byte(token_fd_, i);
+      os::unlock_byte(token, i);
       continue;
     }
     // Pairs with replaced()'s fence: who sees a word of this joining sees that the last one's state is gone.
@@ -67,7 +76,7 @@ Result<std::uint32_t> Participants::join() noexcept {
 }
 
 void Participants::release_token(std::uint32_t participant) noexcept {
-  os::unlock_byte(token_fd_, participant);
+  os::unlock_byte(token_.get(), participant);
 }
 
 bool Participants::replaced(std::uint32_t participant) const noexcept {
@@ -102,24 +111,33 @@ bool Participants::ended(std::uint32_t participant) noexcept {
   const std::uint64_t said = record.joined.load(std::memory_order_relaxed);
   if ((said & Participant::kEnds) != 0) return true;
   // It is dead and there: as another program. A process that is being killed lives until it is a zombie (see below).
-  if ((said & Participant::kEndsByExec) == 0 || !process_exists(record)) return false;
+  if ((said & Participant::kEndsByExec) == 0 || presence(record) != Presence::there) return false;
   record.joined.fetch_or(Participant::kEnds, std::memory_order_relaxed);  // for a cleaner that comes after us
   return true;
 }
 
-bool Participants::process_exists(const Participant& record) const noexcept {
-  if (record.pid_namespace != pid_namespace_) return false;  // cannot be seen from here
+Participants::Presence Participants::presence(const Participant& record) const noexcept {
+  if (record.pid_namespace != pid_namespace_) return Presence::hidden;
   const auto start = os::process_start_time(record.pid);
-  return start && record.start_time != 0 && *start == record.start_time && !os::process_is_zombie(record.pid);
+  if (!start) {
+    const int why = start.error().code();
+    if (why == EMFILE || why == ENFILE || why == ENOMEM) return Presence::unsure;
+    return why == ESRCH && os::process_is_gone(record.pid) ? Presence::gone : Presence::hidden;
+  }
+  if (record.start_time == 0) return Presence::hidden;
+  if (*start != record.start_time || os::process_is_zombie(record.pid)) return Presence::gone;
+  return Presence::there;
 }
 
-bool Participants::process_lives(std::uint32_t participant) const noexcept {
+Participants::Presence Participants::process_presence(std::uint32_t participant) const noexcept {
   const Participant& record = records_[participant];
-  if (!process_exists(record)) return false;  // in another pid namespace, the token alone decides
+  const Presence seen = presence(record);
+  if (seen != Presence::there) return seen;
   // It is there. Ending, it has lost its token before its devices are closed, and they may still write: so it lives until
   // it is a zombie. Or it has called exec: then it maps other things, or has joined anew.
-  if (replaced(participant)) return false;
-  return os::process_maps_file(record.pid, control_fd_);
+  if (replaced(participant) || !os::process_maps_file(record.pid, control_device_, control_inode_))
+    return Presence::gone;
+  return Presence::there;
 }
 
 bool Participants::dead(std::uint32_t participant) const noexcept {
@@ -133,8 +151,15 @@ bool Participants::dead(std::uint32_t participant) const noexcept {
     case Life::alive:
       break;
   }
-  // The token is free: either the process is gone, or something in it has closed the file by accident.
-  return !os::byte_is_locked(token_fd_, participant) && !process_lives(participant);
+  const int token = token_.get();
+  // This program has closed its descriptor of the token file, so that nobody's token can be looked at: only who is gone for
+  // sure is dead.
+  if (token < 0) return process_presence(participant) == Presence::gone;
+  // The token is free: either the process is gone, or something in it has closed the file by accident. Where it cannot be
+  // seen (in another pid namespace) the token alone decides.
+  if (os::byte_is_locked(token, participant)) return false;
+  const Presence seen = process_presence(participant);
+  return seen == Presence::gone || seen == Presence::hidden;
 }
 
 bool Participants::slot_dead(std::uint32_t slot) const noexcept {

@@ -20,6 +20,7 @@
 
 #include "base/relaxed.hpp"
 #include "extmem/result.hpp"
+#include "os/watched_descriptor.hpp"
 #include "shared/thread_slot.hpp"
 
 namespace extmem::shared {
@@ -125,18 +126,20 @@ class Participants {
   /// The same, waiting as long as for a lock.
   [[nodiscard]] std::uint32_t claim_patiently(std::uint32_t slot, std::uint32_t by) noexcept;
   void unclaim(std::uint32_t slot, std::uint32_t claimed) noexcept;
-  /// Whether the process is there, as whatever program.
-  [[nodiscard]] bool process_exists(const Participant& record) const noexcept;
-  /// What else than the token speaks for life: the very process is there, is the same program, and maps the segment.
-  [[nodiscard]] bool process_lives(std::uint32_t participant) const noexcept;
+  /// Whether the process is there, as whatever program. `hidden`: that cannot be told from here; `unsure`: not just now.
+  enum class Presence : std::uint8_t { gone, there, hidden, unsure };
+  [[nodiscard]] Presence presence(const Participant& record) const noexcept;
+  /// What else than the token tells: whether the very process is there, is the same program, and maps the segment.
+  [[nodiscard]] Presence process_presence(std::uint32_t participant) const noexcept;
 
   std::byte* segment_ = nullptr;
   std::uint64_t bytes_ = 0;
   Participant* records_ = nullptr;
   ThreadSlot* slots_ = nullptr;
   std::uint32_t slot_count_ = 0;  // slots [1, slot_count_]
-  int token_fd_ = -1;
-  int control_fd_ = -1;
+  os::WatchedDescriptor token_;   // the program may have closed it
+  std::uint64_t control_device_ = 0;
+  std::uint64_t control_inode_ = 0;
   std::uint32_t self_ = 0;
   std::uint32_t pid_namespace_ = 0;
   mutable std::atomic<bool> noticed_{false};  // relaxed: orders nothing

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "extmem/result.hpp"
+#include "os/watched_descriptor.hpp"
 
 namespace extmem::shared {
 
@@ -16,7 +17,7 @@ class SegmentReader {
  public:
   SegmentReader() noexcept = default;
   /// `bytes`: the length that the file must have. The descriptor stays the caller's.
-  SegmentReader(int fd, std::uint64_t bytes) noexcept : fd_(fd), bytes_(bytes) {}
+  SegmentReader(int fd, std::uint64_t bytes) noexcept : file_(fd), bytes_(bytes) {}
 
   /// Copies a range to where it lies in a copy of the segment at `copy`, in whole OS pages; where the file has no data the
   /// copy reads as zero. Requires: `offset` and `length` are multiples of 64 KiB, inside the segment; the copy's memory is
@@ -34,7 +35,7 @@ class SegmentReader {
   Result<void> check(bool named) const noexcept;
 
  private:
-  int fd_ = -1;
+  os::WatchedDescriptor file_;  // the program may have closed it
   std::uint64_t bytes_ = 0;
 };
 

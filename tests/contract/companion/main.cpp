@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "contract/companion/images.hpp"
+#include "contract/companion/surroundings.hpp"
 #include "contract/descriptors.hpp"
 #include "contract/memory.hpp"
 #include "extmem/domain.hpp"
@@ -293,6 +295,43 @@ const std::map<std::string, Command>& commands() {
        }},
       {"verify",
        [](std::istream&) { return answer(domain.verify(), [](auto& out, std::size_t n) { out << n; }); }},
+      {"participants",
+       [](std::istream&) {
+         std::string list = "ok";
+         auto told = domain.walk_participants([&](const ParticipantInfo& one) {
+           list += " " + std::to_string(one.id) + (one.dead ? "dead" : "");
+           return true;
+         });
+         return told ? list : refused(told.error());
+       }},
+      {"domains",
+       [](std::istream& in) {
+         std::string directory, list = "ok";
+         in >> directory;
+         auto told = Domain::list(
+             [&](const DomainInfo& one) {
+               list += std::string(" ") + one.name + "/" + std::to_string(one.participants);
+               return true;
+             },
+             directory.c_str());
+         return told ? list : refused(told.error());
+       }},
+      {"replace_descriptors", replace_descriptors},
+      {"replaced_bytes", replaced_bytes},
+      {"limit", limit},
+      {"without_proc", without_proc},
+      {"move_folder", move_folder},
+      {"change_root", change_root},
+      {"fork",  // and go on as the child
+       [](std::istream&) {
+         const pid_t child = ::fork();
+         if (child > 0) {
+           ::waitpid(child, nullptr, 0);
+           ::_exit(0);
+         }
+         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+         return answer_of(child < 0);
+       }},
       {"mount", mount_tmpfs},
       {"become", become},
       {"occupy", occupy},

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "os/shared_mapping.hpp"
 #include "os/thread.hpp"
 #include "unit/os/child.hpp"
 
@@ -108,10 +109,12 @@ TEST(Process, IsToldFromOnesThatEndedAndThatMapOtherThings) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   ASSERT_GE(fd, 0);
   ASSERT_EQ(::ftruncate(fd, 4096), 0);
-  EXPECT_FALSE(process_maps_file(process_id(), fd));
+  const auto file = identify(fd);
+  ASSERT_TRUE(file);
+  EXPECT_FALSE(process_maps_file(process_id(), file->device, file->inode));
   void* const p = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
   ASSERT_NE(p, MAP_FAILED);
-  EXPECT_TRUE(process_maps_file(process_id(), fd));
+  EXPECT_TRUE(process_maps_file(process_id(), file->device, file->inode));
   EXPECT_FALSE(process_is_zombie(process_id()));
   const pid_t child = ::fork();
   if (child == 0) {
@@ -119,14 +122,18 @@ TEST(Process, IsToldFromOnesThatEndedAndThatMapOtherThings) {
     ::_exit(0);
   }
   const auto pid = static_cast<std::uint32_t>(child);
-  EXPECT_TRUE(process_maps_file(pid, fd)) << "a fork's child maps what its parent maps";
+  EXPECT_TRUE(process_maps_file(pid, file->device, file->inode))
+      << "a fork's child maps what its parent maps";
   ::kill(child, SIGKILL);
   siginfo_t info{};
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
   EXPECT_TRUE(process_is_zombie(pid));
   ::waitpid(child, nullptr, 0);
   EXPECT_FALSE(process_is_zombie(pid));
-  EXPECT_FALSE(process_maps_file(pid, fd));
+  EXPECT_FALSE(process_maps_file(pid, file->device, file->inode));
+  EXPECT_TRUE(process_is_gone(pid));
+  EXPECT_FALSE(process_is_gone(process_id()));
+  EXPECT_TRUE(process_is_gone(0));
   ::munmap(p, 4096);
   ::close(fd);
 }
