@@ -47,6 +47,10 @@ struct region_pointer {
   friend constexpr bool operator==(region_pointer, region_pointer) noexcept = default;
 };
 
+namespace detail {
+struct NoObject;  // what a pointer to void points at: Boost wants a reference to something
+}  // namespace detail
+
 template <typename T>
 class offset_pointer {
   static constexpr std::ptrdiff_t kNull = 1;
@@ -56,14 +60,13 @@ class offset_pointer {
   using value_type = std::remove_cv_t<T>;
   using difference_type = std::ptrdiff_t;
   using pointer = offset_pointer;
-  using reference = std::add_lvalue_reference_t<T>;
+  using reference = std::conditional_t<std::is_void_v<T>, detail::NoObject, T>&;
   using iterator_category = std::random_access_iterator_tag;
   template <typename U>
   using rebind = offset_pointer<U>;
 
   offset_pointer() noexcept = default;
-  offset_pointer(std::nullptr_t) noexcept {}  // NOLINT: as a pointer does
-  offset_pointer(T* p) noexcept { set(p); }   // NOLINT
+  offset_pointer(T* p) noexcept { set(p); }  // NOLINT: as a pointer does; null too, be it nullptr or 0
   offset_pointer(const offset_pointer& other) noexcept { set(other.get()); }
   template <typename U, typename = std::enable_if_t<std::is_convertible_v<U*, T*>>>
   offset_pointer(const offset_pointer<U>& other) noexcept {  // NOLINT

@@ -7,6 +7,15 @@
 #include <numeric>
 #include <vector>
 
+#if __has_include(<boost/container/map.hpp>)
+#include <boost/container/deque.hpp>
+#include <boost/container/list.hpp>
+#include <boost/container/map.hpp>
+#include <boost/container/set.hpp>
+#include <boost/container/string.hpp>
+#include <boost/container/vector.hpp>
+#endif
+
 #include "extmem/extmem.hpp"
 
 namespace extmem {
@@ -120,6 +129,82 @@ TEST_F(RegionPointer, AVectorCanBeReadFromAnywhere) {
   ASSERT_TRUE(heap_.flush().ok());
   EXPECT_EQ(heap_.stats()->used_count, 0u);
 }
+
+static_assert(std::is_reference_v<offset_pointer<void>::reference>, "as Boost's pointer_traits want it");
+static_assert(std::is_same_v<offset_pointer<const int>::reference, const int&>);
+
+TEST_F(RegionPointer, IsMadeOfZeroAndOfNull) {
+  const offset_pointer<int> zero(0), null(nullptr);
+  offset_pointer<int> set(here_ == nullptr ? nullptr : reinterpret_cast<int*>(here_));
+  EXPECT_FALSE(zero);
+  EXPECT_FALSE(null);
+  EXPECT_TRUE(set);
+  set = nullptr;
+  EXPECT_EQ(set, zero);
+  set = reinterpret_cast<int*>(here_);
+  set = 0;
+  EXPECT_EQ(set, nullptr);
+  const offset_pointer<offset_pointer<int>> to_pointer(0);
+  EXPECT_FALSE(to_pointer);
+}
+
+TEST_F(RegionPointer, SmallObjectsOfOneRegionTakeNoWholePages) {
+  AllocOptions pinned;
+  pinned.region = region_;
+  for (int i = 0; i < 10'000; ++i) ASSERT_TRUE(heap_.allocate(100, pinned).ok()) << i;
+  // Where the heap has another region, they still lie in the one that is asked for.
+  BackingSpec spec;
+  spec.length = kLength;
+  const auto second = domain_.add_backing(heap_, spec);
+  ASSERT_TRUE(second.ok());
+  for (int i = 0; i < 2'000; ++i) {
+    pinned.region = i % 2 == 0 ? region_ : *second;
+    const auto p = heap_.allocate(64 + static_cast<std::size_t>(i) % 100, pinned);
+    ASSERT_TRUE(p.ok()) << i;
+    ASSERT_EQ(domain_.region_of(*p).value_or(RegionId{}), pinned.region) << i;
+    if (i % 3 != 0) continue;
+    ASSERT_TRUE(heap_.deallocate(*p).ok());
+  }
+  EXPECT_EQ(heap_.verify().value_or(1), 0u);
+}
+
+#if __has_include(<boost/container/map.hpp>)
+TEST_F(RegionPointer, ServesBoostsContainers) {
+  namespace bc = boost::container;
+  const shared_allocator<int> in_region(heap_, region_);
+  using String = bc::basic_string<char, std::char_traits<char>, shared_allocator<char>>;
+  struct Root {
+    explicit Root(const shared_allocator<int>& a)
+        : numbers(a), names(std::less<int>(), a), list(a), deque(a), set(std::less<int>(), a), text(a) {}
+    bc::vector<int, shared_allocator<int>> numbers;
+    bc::map<int, String, std::less<int>, shared_allocator<std::pair<const int, String>>> names;
+    bc::list<int, shared_allocator<int>> list;
+    bc::deque<int, shared_allocator<int>> deque;
+    bc::set<int, std::less<int>, shared_allocator<int>> set;
+    String text;
+  };
+  Root* const root = new (*heap_.allocate(sizeof(Root))) Root(in_region);
+  for (int i = 0; i < 1000; ++i) {
+    root->numbers.push_back(i);
+    root->names.emplace(i, String("a text that is too long to lie in the object itself", in_region));
+    root->list.push_back(i);
+    root->deque.push_back(i);
+    root->set.insert(i);
+  }
+  root->text = "another one that is far too long to lie in the object itself";
+  const Root* const seen = other(root);
+  EXPECT_EQ(seen->numbers[999], 999);
+  EXPECT_EQ(seen->names.size(), 1000u);
+  EXPECT_EQ(seen->names.find(500)->second, "a text that is too long to lie in the object itself");
+  EXPECT_EQ(seen->list.back(), 999);
+  EXPECT_EQ(seen->deque[777], 777);
+  EXPECT_EQ(seen->set.count(333), 1u);
+  EXPECT_EQ(seen->text, root->text);
+  root->~Root();
+  ASSERT_TRUE(heap_.deallocate(root).ok());
+  EXPECT_EQ(heap_.stats()->used_count, 0u);
+}
+#endif
 
 TEST_F(RegionPointer, NamesAByteOfTheDomain) {
   auto* value = static_cast<long*>(*heap_.allocate(sizeof(long)));
