@@ -24,8 +24,6 @@ void at_exit(void* value) {
   ASSERT_EQ(::pthread_setspecific(key, value), 0);
 }
 
-}  // namespace
-
 /// One after the other.
 void run_threads(int n) {
   allocated = 0;
@@ -83,3 +81,5 @@ TEST(SlotsOfEndedThreads, GiveTheirMemoryBackToOtherProcessesToo) {
   ASSERT_TRUE(domain) << domain.error().message();
   memory_comes_back(*domain);
 }
+
+}  // namespace
