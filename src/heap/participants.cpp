@@ -21,6 +21,10 @@ using shared::Life;
 using shared::Participant;
 
 namespace {
+Error no_such_participant() noexcept {
+  return EXTMEM_ERROR(ESRCH, "no living participant has this number: walk_participants lists them");
+}
+
 Error private_domain() noexcept {
   return EXTMEM_ERROR(
       ENOTSUP, "the domain is private to this process: participants are of domains that were opened by name");
@@ -228,7 +232,7 @@ Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
   if (to == 0 || to > shared::kMaxParticipants ||
       Participant::life_of(participants_.record(to).state.load(std::memory_order_acquire)) != Life::alive ||
       participants_.dead(to)) {
-    return EXTMEM_ERROR(ESRCH, "no living participant has this number: walk_participants lists them");
+    return no_such_participant();
   }
   EXTMEM_TRY(slot, thread_slot());
   std::uint16_t holder = 0;
@@ -249,6 +253,9 @@ Result<void> DomainState::hand_over(const void* p, std::uint32_t to) noexcept {
   if (!guard.held())
     return guard.refused(
         EXTMEM_ERROR(EDEADLK, "objects cannot be handed over inside a walk over their heap"));
+  // Again, now that the lock orders it with who gives back what that one held, in this heap, as it dies or leaves.
+  const std::uint64_t state = participants_.record(to).state.load(std::memory_order_acquire);
+  if (!Participant::takes_objects(state)) return no_such_participant();
   const std::uint32_t region = object.region.slot;
   const auto page = static_cast<std::uint32_t>(offset >> core_.region(region).pages.page_shift);
   EXTMEM_TRY_VOID(core_.share_span_locked(slot, region, page));  // should it be a span
@@ -266,6 +273,7 @@ void DomainState::leave() noexcept {
   auto mine = thread_slot();
   if (!mine) return;  // then our cleaner does it
   const std::uint32_t slot = *mine;
+  participants_.say_leaving();
   for (std::uint32_t s = 1; s <= slots_high(); ++s) {
     if (participants_.of_slot(s) != self) continue;
     for (std::uint32_t heap = 0; heap < heaps_.high(); ++heap) {

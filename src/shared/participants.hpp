@@ -29,7 +29,8 @@ inline constexpr std::uint32_t kMaxParticipants =
     256;  // 1 .. kMaxParticipants; 0: nobody, or the one of a private domain
 
 /// state:  63               32 31        16 15      8 7      0
-///         |   generation     |  cleaner   |   0     | life   |
+///         |   generation     |  cleaner   | leaving | life   |
+/// leaving (bit 8): it gives back what it holds, in good order, and is given nothing more.
 /// The generation counts up with each joining and each change of the cleaner: so no state is ever seen twice.
 enum class Life : std::uint8_t { free = 0, alive, dying };
 
@@ -51,6 +52,11 @@ struct alignas(64) Participant {
 
   static constexpr std::uint64_t pack(std::uint32_t generation, std::uint32_t cleaner, Life life) noexcept {
     return std::uint64_t{generation} << 32 | std::uint64_t{cleaner} << 16 | static_cast<std::uint64_t>(life);
+  }
+  static constexpr std::uint64_t kLeaving = 1u << 8;
+  /// Whether it can be given objects: whoever gives back what it holds comes to them later. Requires: the heap's lock.
+  static constexpr bool takes_objects(std::uint64_t state) noexcept {
+    return life_of(state) == Life::alive && (state & kLeaving) == 0;
   }
   static constexpr Life life_of(std::uint64_t state) noexcept { return static_cast<Life>(state & 0xff); }
   static constexpr std::uint32_t cleaner_of(std::uint64_t state) noexcept { return state >> 16 & 0xffff; }
@@ -83,6 +89,10 @@ class Participants {
   [[nodiscard]] std::uint32_t of_slot(std::uint32_t slot) const noexcept {
     if (slot == 0 || slot > slot_count_) return 0;  // a damaged word
     return static_cast<std::uint32_t>(slots_[slot].owner.load(std::memory_order_relaxed) >> 32);
+  }
+  /// This process leaves: nobody hands it anything any more. Seen by whoever next takes the lock of a heap after this process.
+  void say_leaving() noexcept {
+    records_[self_].state.fetch_or(Participant::kLeaving, std::memory_order_acq_rel);
   }
   /// Says of this process what Participant::kEnds and kEndsByExec mean. No lock, no effect in a vfork's child.
   void say(std::uint64_t ends) noexcept;

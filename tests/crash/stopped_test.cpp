@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <cerrno>
+
 #include "crash/sweep.hpp"
 #include "shared/lock.hpp"
 
@@ -80,6 +82,21 @@ TEST_F(CrashStopped, HolderOfAHeapsLockIsNamedWhileFastPathsGoOn) {
   auto recovered = world_.domain().recover();  // it is not dead: nothing to do
   ASSERT_TRUE(recovered) << recovered.error().message();
   EXPECT_EQ(recovered->participants, 0u);
+  go_on(child);
+}
+
+TEST_F(CrashStopped, WhoLeavesIsHandedNothingThatItWouldNotGiveBack) {
+  Child child = stop_in("leave", "leave.emptied");
+  std::uint32_t leaving = 0;
+  ASSERT_TRUE(world_.domain().walk_participants([&](const ParticipantInfo& one) {
+    if (one.pid == static_cast<std::uint32_t>(child.pid)) leaving = one.id;
+    return true;
+  }));
+  ASSERT_NE(leaving, 0u);
+  auto p = world_.heap().allocate(64);
+  ASSERT_TRUE(p) << p.error().message();
+  EXPECT_EQ(world_.domain().hand_over(*p, leaving).error().code(), ESRCH);
+  EXPECT_TRUE(world_.heap().deallocate(*p)) << "it is still this process'";
   go_on(child);
 }
 
