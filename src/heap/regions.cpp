@@ -347,8 +347,10 @@ void DomainState::describe_share(std::uint32_t region, const os::Mapping* mappin
   if (!named) share.path[0] = '\0';
   const bool in_folder = mapping->created && folder_.has(mapping->name.data(), mapping->fd);
   if (in_folder && !named) {  // without /proc: others go by the folder, as for every such file
-    named = true;
-    std::strncpy(share.path, os::Path("/").add(mapping->name.data()).c_str(), sizeof share.path - 1);
+    const os::Path path = os::Path("/").add(mapping->name.data());
+    const std::size_t length = std::strlen(path.c_str());
+    named = length < sizeof share.path;
+    if (named) std::memcpy(share.path, path.c_str(), length + 1);
   }
   share.reach = static_cast<std::uint32_t>(named ? Reach::path : Reach::holder);
   // Last: whoever releases the region after our death trusts the path only then.
