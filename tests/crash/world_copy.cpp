@@ -164,6 +164,16 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
       if (auto freed = copy.free_memzone(name); !freed)
         problem(what + ": a memzone cannot be freed: " + freed.error().message());
     }
+    // A region in which the drainer has died stays as it is, and who comes later does not map it: until somebody undrains it.
+    std::vector<RegionId> draining;
+    (void)copy.walk_regions([&](const RegionInfo& info) {
+      if (info.draining) draining.push_back(info.id);
+      return true;
+    });
+    for (const RegionId region : draining) {
+      if (auto undrained = copy.undrain_region(region); !undrained)
+        problem(what + ": a region cannot be undrained: " + undrained.error().message());
+    }
     // All are dead here, so all that the heaps that keep hold is nobody's: no more than was held, and what was in flight.
     std::uint64_t most = log.in_flight();
     for (std::uint32_t i = 0; i < log.entries; ++i) {
@@ -185,8 +195,10 @@ void World::check_copy(Child& child, const Snapshot& state, const std::string& w
       each.objects = true;
       (void)heap->walk(
           [&](const WalkEntry& entry) {
-            if (entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span))
+            if (entry.held && (entry.kind == WalkKind::object || entry.kind == WalkKind::held_span)) {
               orphans.push_back(entry.addr);
+              if (entry.addr == nullptr) problem(what + ": the region of an orphan is not mapped");
+            }
             return true;
           },
           each);
